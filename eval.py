@@ -1,0 +1,16 @@
+"""Evaluate a finished run: `python eval.py run=outputs/train/<folder> split=test`."""
+
+from omegaconf import DictConfig
+
+from mlplab.cli import command
+
+
+@command("eval")
+def main(config: DictConfig) -> None:
+    from mlplab.evaluation import evaluate  # here, so that --help and config errors need not wait for torch
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    main()

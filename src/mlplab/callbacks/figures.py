@@ -1,0 +1,111 @@
+"""Figures of a run, as PNG in `figures/` and as images in TensorBoard."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+
+from mlplab.callbacks.tensorboard import boards
+
+TRAIN_COLOUR, VAL_COLOUR = "#0072B2", "#D55E00"  # Okabe & Ito: told apart by colour-blind readers too
+
+
+class Figures(Callback):
+    """At the end of training: the learning curves, and for two features the decision boundary."""
+
+    def __init__(self, *, dpi: int = 110) -> None:
+        self.dpi = dpi
+        self.history: dict[str, list[float]] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        values = {"epoch": trainer.current_epoch + 1.0, "updates": float(trainer.global_step)}
+        values |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for name in ("epoch", "updates", "train/loss", "val/loss", "train/acc", "val/acc"):
+            if name in values:
+                self.history.setdefault(name, []).append(values[name])
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero or not self.history:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        figures = {"learning_curves": learning_curves(self.history)}
+        if data.feature_shape == (2,):
+            figures["decision_boundary"] = decision_boundary(pl_module, data)
+        folder = Path(trainer.default_root_dir) / "figures"
+        folder.mkdir(exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=self.dpi)
+            for board in boards(trainer.loggers):
+                board.experiment.add_figure(name, figure, global_step=trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+
+
+def learning_curves(history: dict[str, list[float]]) -> Figure:
+    """Loss and accuracy of training and validation over the epochs, with the epoch of the best validation accuracy."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    epochs = history["epoch"]
+    for axes, name, title in zip(figure.subplots(1, 2), ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
+        for split, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
+            values = history.get(f"{split}/{name}", [])
+            if len(values) == len(epochs):
+                axes.plot(epochs, values, color=colour, label=label, marker="." if len(epochs) < 10 else None)
+        axes.set(title=title, xlabel="epoch", ylabel=title.lower())
+        if history.get("val/acc"):
+            best = max(range(len(epochs)), key=lambda index: history["val/acc"][index])
+            axes.axvline(epochs[best], color="grey", linestyle=":", label="best validation accuracy")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def decision_boundary(pl_module: Any, data: Any, *, resolution: int = 200) -> Figure:
+    """The predicted class's probability over the plane of two features, with training and validation samples."""
+    figure = Figure(figsize=(5.6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    features = data.source.features
+    low, high = features.amin(dim=0), features.amax(dim=0)
+    margin = 0.05 * (high - low)
+    grid_x, grid_y = (
+        torch.linspace(float(low[axis] - margin[axis]), float(high[axis] + margin[axis]), resolution) for axis in (0, 1)
+    )
+    plane = torch.cartesian_prod(grid_x, grid_y)  # (resolution², 2), x varies slowest
+    was_training = pl_module.training
+    pl_module.eval()
+    with torch.no_grad():
+        logits = pl_module(data.preprocess(plane).to(pl_module.device))
+        probabilities = pl_module.loss.probabilities(logits).cpu().reshape(resolution, resolution, -1)
+    pl_module.train(was_training)
+    extent = (float(grid_x[0]), float(grid_x[-1]), float(grid_y[0]), float(grid_y[-1]))
+    if data.num_classes == 2:
+        image = axes.imshow(
+            probabilities[..., 1].T, extent=extent, origin="lower", cmap="RdBu_r", vmin=0, vmax=1, aspect="auto", alpha=0.7
+        )  # fmt: skip
+        figure.colorbar(image, label=f"probability of “{data.source.class_names[1]}”")
+    else:
+        image = axes.imshow(
+            probabilities.argmax(dim=2).T, extent=extent, origin="lower", cmap="tab10", vmin=0, vmax=9, aspect="auto",
+            alpha=0.35, interpolation="nearest",
+        )  # fmt: skip
+    for split, marker, label in (("train", "o", "training"), ("val", "^", "validation")):
+        indices = data.datasets[split].indices
+        points, labels = features[indices], data.source.labels[indices]
+        style: dict[str, Any] = (
+            {"cmap": "RdBu_r", "vmin": 0, "vmax": 1}
+            if data.num_classes == 2
+            else {"cmap": "tab10", "vmin": 0, "vmax": 9}
+        )
+        axes.scatter(*points.T, c=labels, marker=marker, s=14, edgecolor="black", linewidth=0.4, label=label, **style)
+    names = data.source.feature_names or ("x₁", "x₂")
+    axes.set(xlabel=names[0], ylabel=names[1], title="Decision boundary", xlim=extent[:2], ylim=extent[2:])
+    axes.legend(loc="upper right", framealpha=0.9)
+    return figure

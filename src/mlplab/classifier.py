@@ -1,0 +1,208 @@
+"""Classifier: the LightningModule that trains any network, several updates for each pass through the framework."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
+
+from mlplab.data.types import Batch
+
+Schedule = Callable[[int, int], float]
+"""Factor on the base learning rate, from the number of updates done and the planned total."""
+
+
+class Classifier(pl.LightningModule):
+    """Trains `network` (features → logits) on labelled batches and reports loss and accuracy.
+
+    `loss` is a module with `forward(logits, labels)` and `probabilities(logits)`. `make_optimizer` makes an optimizer
+    from parameters. `schedule` gives the learning rate as a factor on the optimizer's, over `total_updates`; one with
+    an `observe` method is told the validation metric named `monitor`. `gradient_clip_norm` limits the L2 norm of each
+    update's gradient.
+
+    Optimization is manual in Lightning's sense: one `training_step` performs all updates of a group, so that callbacks
+    and loops run once per group. `trainer.global_step` counts updates all the same.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, loss: nn.Module, make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Schedule, total_updates: int, num_classes: int, gradient_clip_norm: float | None = None,
+        monitor: str = "val/acc",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.loss = network, loss
+        self.make_optimizer, self.schedule, self.total_updates = make_optimizer, schedule, total_updates
+        self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
+        self.train_metrics, self.val_metrics, self.test_metrics = (Metrics(num_classes) for _ in range(3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (batch, …) → logits (batch, outputs)."""
+        return self.network(features)
+
+    # Training
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.make_optimizer(self.network.parameters())
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def training_step(self, batches: list[Batch], batch_idx: int) -> dict[str, Tensor]:
+        """Perform one update for each batch of the group; gives their losses (updates,)."""
+        done = self.trainer.global_step
+        if self.trainer.max_steps >= 0:
+            batches = batches[: self.trainer.max_steps - done]
+        optimizer: Any = self.optimizers(use_pl_optimizer=self._scales_loss)
+        losses, logits = [], []
+        for update, batch in enumerate(batches, start=done):
+            self._set_learning_rate(optimizer, update)
+            batch_logits = self.network(batch.features)
+            loss = self.loss(batch_logits, batch.labels)
+            optimizer.zero_grad()
+            self._backward(loss if batch.weight == 1 else loss * batch.weight)
+            if self.gradient_clip_norm is not None and not self._scales_loss:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_norm)
+            optimizer.step()
+            losses.append(loss.detach())
+            logits.append(batch_logits.detach())
+        if not self._scales_loss:
+            self._count_updates(len(batches))
+        self.train_metrics.update(batches, losses, logits)
+        return {"losses": torch.stack(losses)}
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the latest update (of the first parameter group)."""
+        return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    def _set_learning_rate(self, optimizer: Optimizer, update: int) -> None:
+        factor = self.schedule(update, self.total_updates)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    @property
+    def _scales_loss(self) -> bool:
+        """Whether half precision scales the loss, which Lightning's own optimizer wrapper must see to."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._scales_loss or self.trainer.world_size > 1:
+            self.manual_backward(loss)  # scales the loss, prepares the exchange of gradients
+        else:
+            loss.backward()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip after the gradients have been unscaled; Lightning calls this for its own optimizer wrapper only."""
+        if self.gradient_clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_norm)
+
+    def _count_updates(self, count: int) -> None:
+        """Count updates made without Lightning's wrapper, for `trainer.global_step`, `max_steps` and checkpoints."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for counter in (progress.total, progress.current):
+            counter.ready += count
+            counter.completed += count
+
+    # Evaluation
+
+    def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
+        self._evaluate(self.val_metrics, batches)
+
+    def test_step(self, batches: list[Batch], batch_idx: int) -> None:
+        self._evaluate(self.test_metrics, batches)
+
+    def predict_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
+        """Class probabilities (batch, classes)."""
+        return torch.cat([self.loss.probabilities(self(batch.features)) for batch in batches])
+
+    def _evaluate(self, metrics: "Metrics", batches: list[Batch]) -> None:
+        logits = [self.network(batch.features) for batch in batches]
+        losses = [self.loss(batch_logits, batch.labels) for batch_logits, batch in zip(logits, batches, strict=True)]
+        metrics.update(batches, losses, logits)
+
+    # Reporting. Training and validation are reported together, so that their gap is of the same moment.
+
+    def on_train_epoch_start(self) -> None:
+        self.train_metrics.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        val = self.val_metrics.compute("val/")
+        self.val_metrics.reset()
+        if self.trainer.sanity_checking:
+            self._report(val, to_loggers=False)  # for the guard that looks for monitors nobody logs
+            return
+        train = self.train_metrics.compute("train/") if self.train_metrics.updated else {}
+        gap = {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in Metrics.NAMES if train}
+        values = train | val | gap
+        self._report(values)
+        if hasattr(self.schedule, "observe") and self.monitor in values:
+            self.schedule.observe(values[self.monitor].item())
+
+    def on_train_epoch_end(self) -> None:
+        if not self.trainer.fit_loop.epoch_loop.val_loop._has_run:
+            self._report(self.train_metrics.compute("train/"))
+
+    def on_test_epoch_end(self) -> None:
+        self._report(self.test_metrics.compute("test/"))
+        self.test_metrics.reset()
+
+    def _report(self, values: dict[str, Tensor], *, to_loggers: bool = True) -> None:
+        """To callbacks and progress bar, and to the loggers at the number of updates done."""
+        for name, value in values.items():
+            self.log(name, value, logger=False, prog_bar=name in ("train/loss", "val/acc"))
+        for logger in self.loggers if to_loggers else ():
+            logger.log_metrics({name: value.item() for name, value in values.items()}, step=self.trainer.global_step)
+
+    # Checkpoints hold the state of the schedule, where it has one; all else is Lightning's.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if hasattr(self.schedule, "state_dict"):
+            checkpoint["schedule"] = self.schedule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if hasattr(self.schedule, "load_state_dict"):
+            self.schedule.load_state_dict(checkpoint["schedule"])
+
+
+class Metrics(nn.Module):
+    """Mean loss and accuracy over samples, accumulated on the device, read when they are computed."""
+
+    NAMES = ("loss", "acc")
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.loss = MeanMetric(nan_strategy="disable")
+        self.acc = (
+            BinaryAccuracy(validate_args=False)
+            if num_classes == 2
+            else MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        )
+
+    @property
+    def updated(self) -> bool:
+        return self.loss.update_called
+
+    def update(self, batches: list[Batch], losses: list[Tensor], logits: list[Tensor]) -> None:
+        """Take note of a group of batches: their mean losses () and logits (batch, outputs)."""
+        counted = [index for index, batch in enumerate(batches) if batch.weight > 0]
+        if not counted:
+            return
+        sizes = torch.tensor([float(len(batches[index].labels)) for index in counted])
+        group_losses = torch.stack([losses[index] for index in counted]).float()
+        self.loss.update(group_losses, sizes.to(group_losses.device, non_blocking=True))
+        group_logits = torch.cat([logits[index] for index in counted]).float()
+        scores = group_logits[:, 0].sigmoid() if group_logits.shape[1] == 1 else group_logits
+        self.acc.update(scores, torch.cat([batches[index].labels for index in counted]))
+
+    def compute(self, prefix: str) -> dict[str, Tensor]:
+        """Values so far, over all processes."""
+        return {f"{prefix}loss": self.loss.compute(), f"{prefix}acc": self.acc.compute()}
+
+    def reset(self) -> None:
+        self.loss.reset()
+        self.acc.reset()

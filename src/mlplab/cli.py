@@ -1,0 +1,203 @@
+"""The frame around every command: checks the config before anything is imported or written, and words the errors.
+
+A user's mistake ends in one line per fault and exit code 2, a run that fails in exit code 1, neither with a traceback;
+HYDRA_FULL_ERROR=1 shows it. Nothing here imports torch, so `--help` and config errors answer at once.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mlplab.build import config_faults
+from mlplab.checks import ConfigError, RunFailed, did_you_mean
+
+CONF = Path(__file__).parents[2] / "conf"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+MAX_JOBS_CHECKED = 1000
+"""Of a larger sweep the first so many jobs are checked before it starts; every job checks itself once more."""
+
+OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("job_folder", lambda overrides: job_folder(overrides), replace=True)
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of the composed config the program's entry point, under `conf/<config_name>.yaml`."""
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        show_traceback = os.environ.get(FULL_ERROR) == "1"
+
+        @functools.wraps(function)
+        def task(config: DictConfig) -> Any:
+            try:
+                return function(config)
+            except Exception as error:
+                if show_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # the other jobs of a multirun go on; Hydra names the one that failed
+                leave(error)
+
+        def entry_point() -> None:
+            os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
+            try:
+                check_command_line(config_name)
+                hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
+            except Exception as error:
+                if show_traceback:
+                    raise
+                leave(error)
+            finally:
+                os.environ[FULL_ERROR] = "1" if show_traceback else "0"
+
+        return entry_point
+
+    return decorate
+
+
+def leave(error: Exception) -> NoReturn:
+    """Print what went wrong, one line each, and end with the exit code for it."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    if isinstance(error, RunFailed):
+        lines, code = str(error).splitlines(), 1
+    elif isinstance(error, ConfigError):
+        lines, code = list(error.faults), 2
+    elif isinstance(error, HydraException | OmegaConfBaseException):
+        lines, code = [first_line(error)], 2
+    elif isinstance(error, PermissionError | FileExistsError | NotADirectoryError):
+        lines, code = [f"cannot write to {error.filename}: {error.strerror}; choose another folder"], 2
+    else:
+        lines, code = [f"{type(error).__name__}: {error} ({FULL_ERROR}=1 shows where)"], 1
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+# Checking before anything starts
+
+
+def check_command_line(config_name: str) -> None:
+    """Raise ConfigError with all faults of the command line and of the config, or of all configs of a multirun."""
+    parser = get_args_parser()
+    parser.error = refuse_option  # type: ignore[method-assign]
+    arguments = parser.parse_args()
+    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+        return
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        faults = override_faults(config_name, arguments.overrides)
+        if faults:
+            raise ConfigError(*faults)
+        if arguments.cfg:
+            return
+        found: dict[str, None] = {}
+        for overrides in jobs(arguments.overrides) if arguments.multirun else [arguments.overrides]:
+            found |= dict.fromkeys(config_faults(compose(config_name, list(overrides))))
+    if found:
+        raise ConfigError(*found)
+
+
+def refuse_option(message: str) -> NoReturn:
+    word = message.rpartition(" ")[2]
+    options = ("--help", "--multirun", "--cfg", "--resolve", "--info", "--config-dir", "--config-name", "--version")
+    raise ConfigError(f"{message}{did_you_mean(word, options)}; values are set as key=value, see --help")
+
+
+def override_faults(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """One line for each override that cannot be composed with those before it that can."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        return [f"{error.override}: {first_line(error)}; lists are written [1,2], texts with spaces 'in quotes'"]
+    singles = [single(override) for override in parsed]
+    try:
+        compose(config_name, singles)
+    except (HydraException, OmegaConfBaseException):
+        pass
+    else:
+        return []
+    faults: list[str] = []
+    kept: list[str] = []
+    for override, text in zip(parsed, singles, strict=True):
+        try:
+            compose(config_name, [*kept, text])
+            kept.append(text)
+        except (HydraException, OmegaConfBaseException) as error:
+            faults.append(explain(config_name, override, error))
+    return faults
+
+
+def jobs(overrides: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The overrides of each job of a multirun, at most MAX_JOBS_CHECKED."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None):
+        yield from batch[:MAX_JOBS_CHECKED]
+
+
+def single(override: Override) -> str:
+    """The override with the first value of a sweep, so that it can be composed."""
+    if not override.is_sweep_override():
+        return override.input_line or ""
+    values = override.sweep_string_iterator()
+    return f"{override.get_key_element()}={next(iter(values))}"
+
+
+def explain(config_name: str, override: Override, error: Exception) -> str:
+    """What is wrong with one override, and the nearest thing that exists."""
+    key = override.key_or_group
+    choices = available_choices(key)
+    if choices:
+        value = str(override.value()) if not override.is_sweep_override() else first_line(error)
+        if override.is_add():
+            return f"{override.input_line}: {key} is a group of the config already; write it without the +"
+        return f"{key}={value}: no such choice{did_you_mean(value, choices)}; there are: {', '.join(choices)}"
+    config = compose(config_name)
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
+    if isinstance(node, DictConfig) and leaf not in node:
+        names = [str(name) for name in node if not str(name).startswith("_")]
+        groups = [path.name for path in CONF.iterdir() if path.is_dir()] if not parent else []
+        return (
+            f"{key}: no such key{did_you_mean(leaf, names + groups)}; {parent or 'the config'} has: {', '.join(names)}"
+        )
+    if node is None or not isinstance(node, DictConfig):
+        top = key.partition(".")[0]
+        return f"{key}: no such key{did_you_mean(top, map(str, config))}; see --cfg job for all keys"
+    return f"{override.input_line}: {first_line(error)}"
+
+
+def available_choices(group: str) -> list[str]:
+    folder = CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".:")
+
+
+# Folder names
+
+
+def job_folder(overrides: Sequence[str]) -> str:
+    """A short, collision-free folder name for one job of a sweep, made of its overrides."""
+    kept = sorted(override for override in overrides if not override.startswith("hydra"))
+    name = re.sub(r"[^\w.=,+~\[\]-]+", "-", ",".join(kept)).replace("[", "(").replace("]", ")") or "default"
+    if len(name) > 100:
+        name = f"{name[:90]}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"
+    return name

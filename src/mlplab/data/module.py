@@ -1,0 +1,212 @@
+"""The LightningDataModule: a source, split, batched, scaled to float, normalized and augmented."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mlplab.checks import ConfigError
+from mlplab.data.augment import NUM_UNIFORMS, Augmentation
+from mlplab.data.loader import (
+    EpochOrder,
+    GroupedBatches,
+    InMemoryDataset,
+    Samples,
+    epoch_generator,
+    make_loader,
+)
+from mlplab.data.splits import split
+from mlplab.data.types import Batch, Source
+
+SPLITS = ("train", "val", "test")
+
+
+class DataModule(pl.LightningDataModule):
+    """Serves train, validation and test batches of any `Source`.
+
+    `batch_size` counts the samples of one update over all processes ("full": the whole training set); evaluation uses
+    `eval_batch_size`. `val_fraction` and `test_fraction` are of all samples; where an official test set exists, it is
+    the test split and `test_fraction` is ignored. `train_size` keeps a nested subset of the training samples.
+    `split_seed` decides who is in which split, `order_seed` the order and augmentation of each epoch.
+    `group_size` updates share one pass through the framework; `max_batches` limits the updates of an epoch.
+    Raises ConfigError for fractions, sizes and augmentation that do not fit the data.
+    """
+
+    def __init__(
+        self, source: Callable[[], Source], *, batch_size: int | str = 32, eval_batch_size: int = 1000,
+        val_fraction: float = 0.15, test_fraction: float = 0.15, train_size: int | None = None, split_seed: int = 0,
+        normalize: bool = True, augmentation: Augmentation | None = None, num_workers: int = 0, order_seed: int = 0,
+        group_size: int = 1, max_batches: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.source = data = source()
+        self.eval_batch_size, self.num_workers, self.order_seed = eval_batch_size, num_workers, order_seed
+        self.augmentation = augmentation or Augmentation()
+        if self.augmentation and not data.is_images:
+            raise ConfigError(
+                "data.augmentation needs images, but this data set has features without places; "
+                "choose another regularization, or data=digits, cifar10, mnist or image_folder"
+            )
+        has_test_set = data.test_features is not None
+        train, validation, test = split(
+            data.labels,
+            val_fraction=val_fraction,
+            test_fraction=0.0 if has_test_set else test_fraction,
+            train_size=train_size,
+            seed=split_seed,
+        )
+        self.datasets = {
+            "train": InMemoryDataset(data.features, data.labels, train),
+            "val": InMemoryDataset(data.features, data.labels, validation),
+            "test": InMemoryDataset(data.test_features, data.test_labels)
+            if data.test_features is not None and data.test_labels is not None
+            else InMemoryDataset(data.features, data.labels, test),
+        }
+        if batch_size != "full" and int(batch_size) > len(train):
+            raise ConfigError(
+                f"data.batch_size must be at most {len(train)}, the number of training samples, got {batch_size}; "
+                "batching=full_batch uses them all in every update"
+            )
+        self.batch_size = len(train) if batch_size == "full" else int(batch_size)
+        self.updates_per_epoch = -(-len(train) // self.batch_size)
+        if max_batches is not None:
+            self.updates_per_epoch = min(self.updates_per_epoch, max_batches)
+        self.group_size = min(group_size, self.updates_per_epoch)
+        self.mean, self.std = normalization(self.datasets["train"]) if normalize else identity_normalization(data)
+        self.tested_split = "test"  # what `Trainer.test` evaluates; mlplab.evaluation sets another
+        self._uniforms: tuple[int, Tensor] | None = None  # (epoch, (samples, NUM_UNIFORMS))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.source.class_names)
+
+    @property
+    def num_outputs(self) -> int:
+        """Logits that a network needs: one for two classes, else one per class."""
+        return 1 if self.num_classes == 2 else self.num_classes
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The shape of one sample: (features,) or (channels, height, width)."""
+        return tuple(self.source.features.shape[1:])
+
+    @property
+    def num_features(self) -> int:
+        return self.source.features[0].numel()
+
+    # Loaders. Lightning calls these; outside a Trainer they work as well (one process).
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader | list:
+        return self._loader("val") if len(self.datasets["val"]) else []
+
+    def test_dataloader(self) -> DataLoader | list:
+        return self._loader(self.tested_split) if len(self.datasets[self.tested_split]) else []
+
+    def predict_dataloader(self) -> DataLoader | list:
+        return self.test_dataloader()
+
+    def _loader(self, split: str, *, shuffle: bool = False) -> DataLoader:
+        trainer, device = self.trainer, torch.device("cpu")
+        dataset = self.datasets[split]
+        if trainer is not None and self.num_workers == 0 and fits_on(trainer.strategy.root_device, dataset):
+            device = trainer.strategy.root_device
+        batches = GroupedBatches(
+            EpochOrder(len(dataset), seed=self.order_seed, shuffle=shuffle),
+            batch_size=self.batch_size if shuffle else self.eval_batch_size,
+            group_size=self.group_size if shuffle else 1,
+            max_batches=self.updates_per_epoch if shuffle else None,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world_size=trainer.world_size if trainer is not None else 1,
+        )
+        return make_loader(
+            dataset.to(device),
+            batches,
+            num_workers=self.num_workers if shuffle else 0,  # evaluation is a few large gathers
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda" and device.type == "cpu",
+        )
+
+    def on_after_batch_transfer(self, batch: Samples, dataloader_idx: int) -> list[Batch]:
+        """On the device: augment (training only), scale, normalize, and divide the group into its batches."""
+        features, labels, positions, sizes, weights = batch
+        if self.trainer is not None and self.trainer.training and self.augmentation:
+            uniforms = self._epoch_uniforms(self.trainer.current_epoch)[positions.cpu()]
+            features = self.augmentation(features, uniforms.to(features.device))
+        features = self.preprocess(features)
+        return [
+            Batch(*samples) for samples in zip(features.split(sizes), labels.split(sizes), weights, strict=True)
+        ]  # fmt: skip
+
+    def preprocess(self, features: Tensor) -> Tensor:
+        """Scale to float and normalize: uint8 (n, channels, height, width) or float32 (n, features) → float32."""
+        return preprocess(features, self.mean, self.std)
+
+    def _epoch_uniforms(self, epoch: int) -> Tensor:
+        """The random numbers for every sample's augmentation in this epoch: a function of (seed, epoch, sample)."""
+        if self._uniforms is None or self._uniforms[0] != epoch:
+            # + 2**32 epochs: a stream of its own, apart from the one that shuffles.
+            generator = epoch_generator(self.order_seed, epoch + 2**32)
+            self._uniforms = epoch, torch.rand(len(self.datasets["train"]), NUM_UNIFORMS, generator=generator)
+        return self._uniforms[1]
+
+    # What prediction needs to know about the data, kept in every checkpoint as plain values.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+            "class_names": list(self.source.class_names),
+            "feature_names": list(self.source.feature_names),
+            "feature_shape": list(self.feature_shape),
+        }
+
+
+def preprocess(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(features − mean) / std in float32; uint8 images are scaled from 0–255 to 0–1 first.
+
+    `mean` and `std` hold one value per channel or feature, shaped to broadcast over the batch.
+    """
+    scale = 255.0 if features.dtype == torch.uint8 else 1.0
+    mean, std = mean.to(features.device), std.to(features.device)
+    return (features - mean * scale).div_(std * scale)
+
+
+def normalization(dataset: InMemoryDataset) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the training split, per channel (0–1) or per feature, exact in float64.
+
+    A channel or feature that never varies gets the standard deviation 1.
+    """
+    features = dataset.features[dataset.indices]
+    if features.ndim == 4:
+        # Counting the 256 levels of each channel needs no float copy of the images.
+        counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in features.unbind(1)])
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        share = counts.double() / counts.sum(dim=1, keepdim=True)  # (channels, 256)
+        mean = share @ levels
+        variance = share @ levels.square() - mean.square()
+        shape = (1, -1, 1, 1)
+    else:
+        mean, variance = features.double().mean(dim=0), features.double().var(dim=0, correction=0)
+        shape = (1, -1)
+    std = variance.clamp(min=0).sqrt()
+    std = torch.where(std > 1e-8, std, 1.0)
+    return mean.float().reshape(shape), std.float().reshape(shape)
+
+
+def identity_normalization(data: Source) -> tuple[Tensor, Tensor]:
+    """Mean 0 and standard deviation 1: features as they are, images from 0 to 1."""
+    shape = (1, data.features.shape[1], 1, 1) if data.is_images else (1, data.features.shape[1])
+    return torch.zeros(shape), torch.ones(shape)
+
+
+def fits_on(device: torch.device, dataset: InMemoryDataset) -> bool:
+    """Whether the data should live on the device: a CUDA GPU of which they take less than half the free memory."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return dataset.features.numel() * dataset.features.element_size() < free / 2

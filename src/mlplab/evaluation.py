@@ -1,0 +1,87 @@
+"""A finished run, read back: load it into a notebook, or evaluate it on one of its splits."""
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from mlplab import build
+from mlplab.checks import ConfigError
+from mlplab.record import Record
+
+if TYPE_CHECKING:
+    from mlplab.classifier import Classifier
+    from mlplab.data.module import DataModule
+
+
+class Run(NamedTuple):
+    """What a run folder holds: the trained model, its data, the config and the metrics of `result.json`."""
+
+    model: "Classifier"
+    data: "DataModule"
+    config: DictConfig
+    metrics: dict[str, float]
+
+
+def load_run(folder: str | Path, *, checkpoint: str = "best") -> Run:
+    """Rebuild a run from its folder alone, with the weights of its best (or last) checkpoint, in evaluation mode.
+
+    Raises ConfigError when the folder is no run, a file is damaged, or the checkpoint does not fit the config.
+    """
+    record = Record.read(Path(folder))
+    config = record.config()
+    if faults := build.config_faults(config):
+        raise ConfigError(*(f"{record.folder}/config.yaml: {fault}" for fault in faults))
+    data = build.data_module(config)
+    model = build.classifier(config, data)
+    load_weights(model, record.checkpoint(checkpoint))
+    return Run(model.eval(), data, config, record.values["metrics"])
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights into the model; gives the whole checkpoint. Raises ConfigError if they do not fit."""
+    checkpoint = read_checkpoint(path)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(
+            f"{path} does not fit the network of its run folder's config.yaml: was either replaced? "
+            f"({str(error).splitlines()[-1].strip()})"
+        ) from error
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: plain data only, never code. Raises ConfigError when the file is damaged."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"{path} is damaged or not a checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(checkpoint, dict):
+        raise ConfigError(f"{path} is not a checkpoint")
+    return checkpoint
+
+
+def evaluate(config: DictConfig) -> dict[str, float]:
+    """Loss and accuracy of a run's checkpoint on `config.split`, the same numbers as training gave.
+
+    A look at the test set is counted in the run's `result.json`.
+    """
+    folder, split = Path(config.run), config.split
+    run = load_run(folder, checkpoint=config.checkpoint)
+    if not len(run.data.datasets[split]):
+        raise ConfigError(f"split={split}: this run has no samples in it; choose another")
+    build.set_threads(run.config, run.model)
+    trainer = build.evaluation_trainer(run.config, accelerator=config.accelerator)
+    run.data.tested_split = split
+    trainer.test(run.model, datamodule=run.data, verbose=False)
+    metrics = {f"{split}/{name}": float(trainer.callback_metrics[f"test/{name}"]) for name in ("loss", "acc")}
+    if split == "test":
+        Record.read(folder).count_test()
+    console = Console()
+    for name, value in metrics.items():
+        console.print(f"{name:10} {value:.6f}", highlight=False)
+    return metrics

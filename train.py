@@ -1,0 +1,16 @@
+"""Train, validate and test one network: `python train.py model=mlp_dropout data.batch_size=1`."""
+
+from omegaconf import DictConfig
+
+from mlplab.cli import command
+
+
+@command("train")
+def main(config: DictConfig) -> None:
+    from mlplab.training import train  # here, so that --help and config errors need not wait for torch
+
+    train(config)
+
+
+if __name__ == "__main__":
+    main()
