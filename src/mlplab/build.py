@@ -146,7 +146,7 @@ def _cross_faults(config: DictConfig) -> Iterator[str]:
 KNOWN_KEYS = {
     "data", "model", "batching", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
     "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "threads", "folder",
-    "run", "split", "checkpoint", "input", "output", "batch_size", "figure", "accelerator",
+    "run", "split", "checkpoint", "input", "output", "overwrite", "batch_size", "images", "figure", "accelerator",
 }  # fmt: skip
 
 
@@ -383,5 +383,6 @@ def quiet_libraries() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # torchmetrics has synchronised the values
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

@@ -6,6 +6,7 @@ HYDRA_FULL_ERROR=1 shows it. Nothing here imports torch, so `--help` and config 
 
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -17,7 +18,6 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -101,16 +101,11 @@ def check_command_line(config_name: str) -> None:
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        faults = override_faults(config_name, arguments.overrides)
-        if faults:
-            raise ConfigError(*faults)
-        if arguments.cfg:
-            return
-        found: dict[str, None] = {}
-        for overrides in jobs(arguments.overrides) if arguments.multirun else [arguments.overrides]:
-            found |= dict.fromkeys(config_faults(compose(config_name, list(overrides))))
-    if found:
-        raise ConfigError(*found)
+        composable, faults = compose_one_by_one(config_name, arguments.overrides)
+        if not arguments.cfg:
+            faults += value_faults(config_name, composable)
+    if faults:
+        raise ConfigError(*faults)
 
 
 def refuse_option(message: str) -> NoReturn:
@@ -119,54 +114,52 @@ def refuse_option(message: str) -> NoReturn:
     raise ConfigError(f"{message}{did_you_mean(word, options)}; values are set as key=value, see --help")
 
 
-def override_faults(config_name: str, overrides: Sequence[str]) -> list[str]:
-    """One line for each override that cannot be composed with those before it that can."""
+def compose_one_by_one(config_name: str, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """The overrides that can be composed with those before them, and one line for each value that cannot."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        return [f"{error.override}: {first_line(error)}; lists are written [1,2], texts with spaces 'in quotes'"]
-    singles = [single(override) for override in parsed]
-    try:
-        compose(config_name, singles)
-    except (HydraException, OmegaConfBaseException):
-        pass
-    else:
-        return []
+        raise ConfigError(f"{first_line(error)}; lists are written [1,2], texts with spaces 'in quotes'") from error
     faults: list[str] = []
-    kept: list[str] = []
-    for override, text in zip(parsed, singles, strict=True):
-        try:
-            compose(config_name, [*kept, text])
-            kept.append(text)
-        except (HydraException, OmegaConfBaseException) as error:
-            faults.append(explain(config_name, override, error))
-    return faults
+    kept: list[Override] = []
+    for override in parsed:
+        faults_before = len(faults)
+        for line in values(override):
+            try:
+                compose(config_name, [*(next(values(earlier)) for earlier in kept), line])
+            except (HydraException, OmegaConfBaseException) as error:
+                faults.append(explain(config_name, override, line, error))
+        if len(faults) == faults_before:
+            kept.append(override)
+    return kept, faults
 
 
-def jobs(overrides: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The overrides of each job of a multirun, at most MAX_JOBS_CHECKED."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None):
-        yield from batch[:MAX_JOBS_CHECKED]
+def value_faults(config_name: str, overrides: Sequence[Override]) -> list[str]:
+    """The faults of the composed config; of a sweep, those of all its jobs, each once."""
+    found: dict[str, None] = {}
+    for job in itertools.islice(itertools.product(*map(values, overrides)), MAX_JOBS_CHECKED):
+        found |= dict.fromkeys(config_faults(compose(config_name, list(job))))
+    return list(found)
 
 
-def single(override: Override) -> str:
-    """The override with the first value of a sweep, so that it can be composed."""
+def values(override: Override) -> Iterator[str]:
+    """The override itself, or one override for each value of a sweep such as `model=mlp,mlp_dropout`."""
     if not override.is_sweep_override():
-        return override.input_line or ""
-    values = override.sweep_string_iterator()
-    return f"{override.get_key_element()}={next(iter(values))}"
+        yield override.input_line or ""
+        return
+    for value in override.sweep_string_iterator():
+        yield f"{override.get_key_element()}={value}"
 
 
-def explain(config_name: str, override: Override, error: Exception) -> str:
-    """What is wrong with one override, and the nearest thing that exists."""
+def explain(config_name: str, override: Override, line: str, error: Exception) -> str:
+    """What is wrong with one override, written as `line`, and the nearest thing that exists."""
     key = override.key_or_group
-    choices = available_choices(key)
-    if choices:
-        value = str(override.value()) if not override.is_sweep_override() else first_line(error)
+    if choices := available_choices(key):
         if override.is_add():
-            return f"{override.input_line}: {key} is a group of the config already; write it without the +"
-        return f"{key}={value}: no such choice{did_you_mean(value, choices)}; there are: {', '.join(choices)}"
+            return f"{line}: {key} is a group of the config already; write it without the +"
+        value = line.partition("=")[2]
+        if value not in choices:
+            return f"{line}: no such choice{did_you_mean(value, choices)}; there are: {', '.join(choices)}"
     config = compose(config_name)
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
@@ -179,7 +172,7 @@ def explain(config_name: str, override: Override, error: Exception) -> str:
     if node is None or not isinstance(node, DictConfig):
         top = key.partition(".")[0]
         return f"{key}: no such key{did_you_mean(top, map(str, config))}; see --cfg job for all keys"
-    return f"{override.input_line}: {first_line(error)}"
+    return f"{line}: {first_line(error)}"
 
 
 def available_choices(group: str) -> list[str]:
@@ -197,7 +190,7 @@ def first_line(error: Exception) -> str:
 def job_folder(overrides: Sequence[str]) -> str:
     """A short, collision-free folder name for one job of a sweep, made of its overrides."""
     kept = sorted(override for override in overrides if not override.startswith("hydra"))
-    name = re.sub(r"[^\w.=,+~\[\]-]+", "-", ",".join(kept)).replace("[", "(").replace("]", ")") or "default"
-    if len(name) > 100:
-        name = f"{name[:90]}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"
-    return name
+    exact = ",".join(kept)
+    name = re.sub(r"[^\w.=,+~()-]+", "-", exact.replace("[", "(").replace("]", ")")) or "default"
+    changed = len(name) > 100 or "-" in name
+    return f"{name[:90]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}" if changed else name

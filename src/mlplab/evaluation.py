@@ -1,14 +1,13 @@
 """A finished run, read back: load it into a notebook, or evaluate it on one of its splits."""
 
-import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
 from mlplab import build
+from mlplab.checkpoints import load_weights
 from mlplab.checks import ConfigError
 from mlplab.record import Record
 
@@ -39,30 +38,6 @@ def load_run(folder: str | Path, *, checkpoint: str = "best") -> Run:
     model = build.classifier(config, data)
     load_weights(model, record.checkpoint(checkpoint))
     return Run(model.eval(), data, config, record.values["metrics"])
-
-
-def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights into the model; gives the whole checkpoint. Raises ConfigError if they do not fit."""
-    checkpoint = read_checkpoint(path)
-    try:
-        model.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, KeyError) as error:
-        raise ConfigError(
-            f"{path} does not fit the network of its run folder's config.yaml: was either replaced? "
-            f"({str(error).splitlines()[-1].strip()})"
-        ) from error
-    return checkpoint
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint: plain data only, never code. Raises ConfigError when the file is damaged."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ConfigError(f"{path} is damaged or not a checkpoint ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict):
-        raise ConfigError(f"{path} is not a checkpoint")
-    return checkpoint
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:

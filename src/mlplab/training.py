@@ -1,6 +1,7 @@
 """One training run, from config to a finished run folder."""
 
 import logging
+import os
 import platform
 import secrets
 import shutil
@@ -48,6 +49,7 @@ def train(config: DictConfig) -> dict[str, float]:
     except ConfigError:
         remove_if_empty(folder)
         raise
+    environment = dict(os.environ)
     if trainer.world_size > 1:
         prepare_child_processes()
     log_hyperparameters(trainer.loggers if record else [], hyperparameters(config, data))
@@ -83,7 +85,17 @@ def train(config: DictConfig) -> dict[str, float]:
             logger.finalize("success")
         record.update(metrics=metrics, finished=now(), **outcome)
         show(record)
+    if trainer.world_size > 1:
+        end_child_processes(environment)
     return metrics
+
+
+def end_child_processes(environment: dict[str, str]) -> None:
+    """Leave the process group, and restore the environment, so that the next job of a multirun can form its own."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def draw_seed(config: DictConfig) -> None:
@@ -195,10 +207,10 @@ def hyperparameters(config: DictConfig, data: Any) -> dict[str, str | int | floa
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     dropout = build.select(config, "model.dropout", 0.0) or 0.0
     columns: dict[str, str | int | float] = {
-        group: str(choices.get(group, ""))
-        for group in ("model", "data", "batching", "regularization", "optimizer", "scheduler")
+        group: str(choices.get(group, "")) for group in ("model", "data", "regularization", "optimizer", "scheduler")
     }
     columns |= {
+        "updates_per_epoch": data.updates_per_epoch,
         "batch_size": data.batch_size,
         "train_size": len(data.datasets["train"]),
         "lr": float(config.optimizer.lr),

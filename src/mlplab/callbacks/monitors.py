@@ -22,7 +22,8 @@ class UpdateMonitor(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:  # fmt: skip
         updates, in_group = trainer.global_step, len(outputs["losses"])
-        if updates // self.every_n_updates == (updates - in_group) // self.every_n_updates:
+        before = updates - in_group
+        if before > 0 and updates // self.every_n_updates == before // self.every_n_updates:
             return
         parameters = list(pl_module.network.parameters())
         values = {

@@ -11,16 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-FINAL_METRICS = (
-    "best/val/acc",
-    "best/val/loss",
-    "test/acc",
-    "test/loss",
-    "val/acc",
-    "val/loss",
-    "train/acc",
-    "train/loss",
-)
+FINAL_METRICS = ("best/val/acc", "test/acc", "test/loss", "val/acc", "val/loss", "train/acc", "train/loss")
 """The metric columns of the HParams tab, the same in every run."""
 
 LAYOUT = {
