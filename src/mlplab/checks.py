@@ -1,7 +1,7 @@
 """Rules for values that a person can set, and the error that names key, value and rule."""
 
 import difflib
-import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +62,7 @@ def number(*, least: float | None = None, above: float | None = None, most: floa
         return (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and math.isfinite(value)
+            and abs(value) <= sys.float_info.max  # neither NaN nor infinite, nor an integer beyond any float
             and (least is None or value >= least)
             and (above is None or value > above)
             and (most is None or value <= most)

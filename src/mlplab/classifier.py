@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from mlplab.data.types import Batch
+from mlplab.update import compiled_updates, eager_updates
 
 Schedule = Callable[[int, int], float]
 """Factor on the base learning rate, from the number of updates done and the planned total."""
@@ -22,7 +23,7 @@ class Classifier(pl.LightningModule):
     `loss` is a module with `forward(logits, labels)` and `probabilities(logits)`. `make_optimizer` makes an optimizer
     from parameters. `schedule` gives the learning rate as a factor on the optimizer's, over `total_updates`; one with
     an `observe` method is told the validation metric named `monitor`. `gradient_clip_norm` limits the L2 norm of each
-    update's gradient.
+    update's gradient. With `compile_batch_size`, updates on batches of that size are compiled into one graph.
 
     Optimization is manual in Lightning's sense: one `training_step` performs all updates of a group, so that callbacks
     and loops run once per group. `trainer.global_step` counts updates all the same.
@@ -31,18 +32,24 @@ class Classifier(pl.LightningModule):
     def __init__(
         self, network: nn.Module, *, loss: nn.Module, make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Schedule, total_updates: int, num_classes: int, gradient_clip_norm: float | None = None,
-        monitor: str = "val/acc",
+        monitor: str = "val/acc", compile_batch_size: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
         self.network, self.loss = network, loss
         self.make_optimizer, self.schedule, self.total_updates = make_optimizer, schedule, total_updates
         self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
+        self.compile_batch_size = compile_batch_size
         self.train_metrics, self.val_metrics, self.test_metrics = (Metrics(num_classes) for _ in range(3))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (batch, …) → logits (batch, outputs)."""
         return self.network(features)
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Features (batch, …) → class probabilities (batch, classes)."""
+        loss: Any = self.loss
+        return loss.probabilities(self(features))
 
     # Training
 
@@ -57,44 +64,41 @@ class Classifier(pl.LightningModule):
         done = self.trainer.global_step
         if self.trainer.max_steps >= 0:
             batches = batches[: self.trainer.max_steps - done]
-        optimizer: Any = self.optimizers(use_pl_optimizer=self._scales_loss)
-        losses, logits = [], []
-        for update, batch in enumerate(batches, start=done):
-            self._set_learning_rate(optimizer, update)
-            batch_logits = self.network(batch.features)
-            loss = self.loss(batch_logits, batch.labels)
-            optimizer.zero_grad()
-            self._backward(loss if batch.weight == 1 else loss * batch.weight)
-            if self.gradient_clip_norm is not None and not self._scales_loss:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_norm)
-            optimizer.step()
-            losses.append(loss.detach())
-            logits.append(batch_logits.detach())
+        factors = [self.schedule(update, self.total_updates) for update in range(done, done + len(batches))]
+        losses, logits = self.updates(batches, factors)
         if not self._scales_loss:
             self._count_updates(len(batches))
         self.train_metrics.update(batches, losses, logits)
         return {"losses": torch.stack(losses)}
+
+    def on_train_start(self) -> None:
+        """Choose how an update is made; by now the network is on its device and the optimizer's state restored."""
+        loss: Any = self.loss
+        optimizer: Any = self.optimizers(use_pl_optimizer=self._scales_loss)
+        plain = not self._scales_loss and self.trainer.world_size == 1
+        if self.compile_batch_size is not None and plain:
+            self.updates = compiled_updates(
+                self.network, loss, optimizer, batch_size=self.compile_batch_size, clip_norm=self.gradient_clip_norm
+            )
+            return
+        self.updates = eager_updates(
+            self.network,
+            loss,
+            optimizer,
+            # Lightning's backward scales half precision's loss and prepares the exchange between processes.
+            backward=Tensor.backward if plain else self.manual_backward,
+            clip_norm=None if self._scales_loss else self.gradient_clip_norm,
+        )
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the latest update (of the first parameter group)."""
         return self.trainer.optimizers[0].param_groups[0]["lr"]
 
-    def _set_learning_rate(self, optimizer: Optimizer, update: int) -> None:
-        factor = self.schedule(update, self.total_updates)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-
     @property
     def _scales_loss(self) -> bool:
         """Whether half precision scales the loss, which Lightning's own optimizer wrapper must see to."""
         return getattr(self.trainer.precision_plugin, "scaler", None) is not None
-
-    def _backward(self, loss: Tensor) -> None:
-        if self._scales_loss or self.trainer.world_size > 1:
-            self.manual_backward(loss)  # scales the loss, prepares the exchange of gradients
-        else:
-            loss.backward()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip after the gradients have been unscaled; Lightning calls this for its own optimizer wrapper only."""
@@ -118,7 +122,7 @@ class Classifier(pl.LightningModule):
 
     def predict_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
         """Class probabilities (batch, classes)."""
-        return torch.cat([self.loss.probabilities(self(batch.features)) for batch in batches])
+        return torch.cat([self.probabilities(batch.features) for batch in batches])
 
     def _evaluate(self, metrics: "Metrics", batches: list[Batch]) -> None:
         logits = [self.network(batch.features) for batch in batches]

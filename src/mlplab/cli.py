@@ -27,8 +27,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.build import config_faults
 from mlplab.checks import ConfigError, RunFailed, did_you_mean
+from mlplab.rules import config_faults
 
 CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR = "HYDRA_FULL_ERROR"

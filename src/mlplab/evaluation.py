@@ -10,6 +10,7 @@ from mlplab import build
 from mlplab.checkpoints import load_weights
 from mlplab.checks import ConfigError
 from mlplab.record import Record
+from mlplab.rules import config_faults
 
 if TYPE_CHECKING:
     from mlplab.classifier import Classifier
@@ -32,7 +33,7 @@ def load_run(folder: str | Path, *, checkpoint: str = "best") -> Run:
     """
     record = Record.read(Path(folder))
     config = record.config()
-    if faults := build.config_faults(config):
+    if faults := config_faults(config):
         raise ConfigError(*(f"{record.folder}/config.yaml: {fault}" for fault in faults))
     data = build.data_module(config)
     model = build.classifier(config, data)

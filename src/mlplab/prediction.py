@@ -25,6 +25,7 @@ from mlplab.data.inputs import read_inputs
 from mlplab.data.module import preprocess
 from mlplab.data.types import Batch
 from mlplab.record import Record, write_atomically
+from mlplab.rules import config_faults
 
 if TYPE_CHECKING:
     from mlplab.classifier import Classifier
@@ -75,16 +76,15 @@ class TrainingData:
     @classmethod
     def read(cls, path: Path) -> "TrainingData":
         """From a checkpoint file. Raises ConfigError when it holds no such facts."""
-        state = read_checkpoint(path).get("DataModule")
+        checkpoint = read_checkpoint(path)
         try:
+            state = checkpoint["DataModule"]
             shape = tuple(state["feature_shape"])
             broadcast = (1, -1, *[1] * (len(shape) - 1))  # per feature, or per channel
             mean, std = (torch.tensor(state[name]).reshape(broadcast) for name in ("mean", "std"))
             return cls(mean, std, tuple(state["class_names"]), tuple(state["feature_names"]), shape)
         except (KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{path} does not say what data its network takes; was it written by train.py?"
-            ) from error
+            raise ConfigError(f"{path} does not say what data its network takes; was it made by train.py?") from error
 
     @property
     def num_classes(self) -> int:
@@ -128,7 +128,7 @@ def load_predictor(folder: Path, *, checkpoint: str = "best") -> Predictor:
     """
     record = Record.read(folder)
     config = record.config()
-    if faults := build.config_faults(config):
+    if faults := config_faults(config):
         raise ConfigError(*(f"{folder}/config.yaml: {fault}" for fault in faults))
     path = record.checkpoint(checkpoint)
     data = TrainingData.read(path)
@@ -174,6 +174,6 @@ def show(classes: Sequence[str], output: Path) -> None:
     if len(counts) > MAX_CLASSES_SHOWN:
         table.add_row(f"… {len(counts) - MAX_CLASSES_SHOWN} more classes", "", "")
     console = Console()
-    console.print(table)
-    console.print()
-    console.print(f"{len(classes):,} rows written to {output}", highlight=False, markup=False, soft_wrap=True)
+    console.print(table, "")
+    rows = "row" if len(classes) == 1 else "rows"
+    console.print(f"{len(classes):,} {rows} written to {output}", highlight=False, markup=False, soft_wrap=True)

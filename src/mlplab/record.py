@@ -25,19 +25,16 @@ class Record:
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
         self.folder, self.values = folder, values
 
-    @classmethod
-    def create(cls, folder: Path, config: DictConfig, values: dict[str, Any]) -> "Record":
-        """Begin a run in `folder`. Raises ConfigError if the folder holds a run already, or cannot be written."""
-        if (folder / RESULT).exists():
-            raise ConfigError(f"{folder} holds a run already; choose another hydra.run.dir or remove that folder")
-        record = cls(folder, values)
+    def create(self, config: DictConfig) -> None:
+        """Begin the run on disk. Raises ConfigError if the folder holds a run already, or cannot be written."""
+        if (self.folder / RESULT).exists():
+            raise ConfigError(f"{self.folder} holds a run already; choose another hydra.run.dir or remove that folder")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
-            record.update()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
+            self.update()
         except OSError as error:
-            raise ConfigError(f"cannot write to the run folder {folder}: {error.strerror}") from error
-        return record
+            raise ConfigError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
 
     @classmethod
     def read(cls, folder: Path) -> "Record":
@@ -47,15 +44,18 @@ class Record:
         if not (folder / RESULT).is_file():
             raise ConfigError(f"{folder} is not a run folder: it has no {RESULT}")
         try:
-            return cls(folder, json.loads((folder / RESULT).read_text()))
+            values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{folder / RESULT} cannot be read: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{folder / RESULT} cannot be read: it does not hold a record")
+        return cls(folder, values)
 
     def config(self) -> DictConfig:
         """The resolved config of the run. Raises ConfigError when it is missing or damaged."""
         try:
             config = OmegaConf.load(self.folder / CONFIG)
-        except (OSError, YAMLError, OmegaConfBaseException) as error:
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{self.folder / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
         if not isinstance(config, DictConfig):
             raise ConfigError(f"{self.folder / CONFIG} does not hold a config")

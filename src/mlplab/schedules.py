@@ -42,7 +42,7 @@ def one_cycle(update: int, total: int, *, start: float = 0.04, final: float = 0.
     rising = warmup * total
     if update < rising:
         return _half_cosine(start, 1.0, update / rising)
-    return _half_cosine(1.0, final, (update - rising) / (total - rising))
+    return _half_cosine(1.0, final, min(1.0, (update - rising) / (total - rising)))
 
 
 class Plateau:

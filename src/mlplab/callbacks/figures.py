@@ -82,29 +82,35 @@ def decision_boundary(pl_module: Any, data: Any, *, resolution: int = 200) -> Fi
     was_training = pl_module.training
     pl_module.eval()
     with torch.no_grad():
-        logits = pl_module(data.preprocess(plane).to(pl_module.device))
-        probabilities = pl_module.loss.probabilities(logits).cpu().reshape(resolution, resolution, -1)
+        probabilities = (
+            pl_module.probabilities(data.preprocess(plane).to(pl_module.device))
+            .cpu()
+            .reshape(resolution, resolution, -1)
+        )
     pl_module.train(was_training)
     extent = (float(grid_x[0]), float(grid_x[-1]), float(grid_y[0]), float(grid_y[-1]))
+    place: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto"}
     if data.num_classes == 2:
-        image = axes.imshow(
-            probabilities[..., 1].T, extent=extent, origin="lower", cmap="RdBu_r", vmin=0, vmax=1, aspect="auto", alpha=0.7
-        )  # fmt: skip
+        colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": 0, "vmax": 1}
+        image = axes.imshow(probabilities[..., 1].T, alpha=0.7, **place, **colours)
         figure.colorbar(image, label=f"probability of “{data.source.class_names[1]}”")
     else:
-        image = axes.imshow(
-            probabilities.argmax(dim=2).T, extent=extent, origin="lower", cmap="tab10", vmin=0, vmax=9, aspect="auto",
-            alpha=0.35, interpolation="nearest",
-        )  # fmt: skip
+        colours = {"cmap": "tab10", "vmin": 0, "vmax": 9}
+        axes.imshow(probabilities.argmax(dim=2).T, alpha=0.35, interpolation="nearest", **place, **colours)
     for split, marker, label in (("train", "o", "training"), ("val", "^", "validation")):
         indices = data.datasets[split].indices
         points, labels = features[indices], data.source.labels[indices]
-        style: dict[str, Any] = (
-            {"cmap": "RdBu_r", "vmin": 0, "vmax": 1}
-            if data.num_classes == 2
-            else {"cmap": "tab10", "vmin": 0, "vmax": 9}
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            c=labels,
+            marker=marker,
+            s=14,
+            edgecolor="black",
+            linewidth=0.4,
+            label=label,
+            **colours,
         )
-        axes.scatter(*points.T, c=labels, marker=marker, s=14, edgecolor="black", linewidth=0.4, label=label, **style)
     names = data.source.feature_names or ("x₁", "x₂")
     axes.set(xlabel=names[0], ylabel=names[1], title="Decision boundary", xlim=extent[:2], ylim=extent[2:])
     axes.legend(loc="upper right", framealpha=0.9)

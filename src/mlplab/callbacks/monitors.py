@@ -19,7 +19,7 @@ class UpdateMonitor(Callback):
         self.every_n_updates = every_n_updates
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:  # fmt: skip
         updates, in_group = trainer.global_step, len(outputs["losses"])
         before = updates - in_group

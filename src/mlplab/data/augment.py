@@ -63,7 +63,7 @@ def shift(images: Tensor, down: Tensor, right: Tensor, *, reach: int) -> Tensor:
     from where it starts in the padded memory: one `index_select`, about ten times as fast as indexing pixels.
     """
     num_images, channels, height, width = images.shape
-    padded = F.pad(images, (reach, reach, reach, reach))
+    padded = F.pad(images, (reach, reach, reach, reach)).contiguous()  # rows must be runs in memory
     image_stride, channel_stride, row_stride, _ = padded.stride()
     image = torch.arange(num_images, device=images.device) * image_stride + (reach - down) * row_stride + reach - right
     channel = torch.arange(channels, device=images.device) * channel_stride
@@ -78,7 +78,7 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     height, width = images.shape[2:]
     radians = degrees * (math.pi / 180)
     cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
-    # grid_sample works in coordinates from −1 to 1: the aspect ratio keeps the turn rigid on images that are not square.
+    # grid_sample works in coordinates from −1 to 1: the aspect ratio keeps the turn rigid where height ≠ width.
     rows = [[cos, -sin * (height / width), zero], [sin * (width / height), cos, zero]]
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)

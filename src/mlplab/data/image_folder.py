@@ -41,12 +41,13 @@ def image_folder(*, root: str, size: int | Sequence[int] | None, channels: int |
                 f"data.root: {folder / 'test'} has classes that train/ lacks: {', '.join(sorted(unknown))}"
             )
         files["test"] = _files(folder / "test", classes)
-    options = {"size": [size, size] if isinstance(size, int) else size and list(size), "channels": channels}
+    height_width = [size, size] if isinstance(size, int) else list(size) if size else None
+    options = {"size": height_width, "channels": channels}
 
     tensors = _cached(folder, files, options) if cache else None
     if tensors is None:
         paths = [path for split in files.values() for path, _ in split]
-        images = decode(paths, size=options["size"], channels=channels)
+        images = decode(paths, size=height_width, channels=channels)
         labels = torch.tensor([label for split in files.values() for _, label in split])
         num_train = len(files["train"])
         tensors = {"train_images": images[:num_train].clone(), "train_labels": labels[:num_train].clone()}
@@ -74,7 +75,7 @@ def decode(paths: Sequence[Path], *, size: Sequence[int] | None = None, channels
         try:
             image = decode_image(read_file(str(path)), mode=READ_MODES[channels])
         except (RuntimeError, OSError) as error:
-            faults.append(f"{path}: cannot be decoded ({str(error).splitlines()[0]}); replace or remove it")
+            faults.append(f"{path}: cannot be decoded ({_first_line(error)}); replace or remove it")
             return None
         if image.dtype == torch.uint16:
             image = (image.to(torch.int32) >> 8).to(torch.uint8)
@@ -101,6 +102,10 @@ def decode(paths: Sequence[Path], *, size: Sequence[int] | None = None, channels
     if images is None:
         raise ConfigError("no image to decode")
     return images
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -157,7 +162,7 @@ def _cached(folder: Path, files: Files, options: dict) -> dict[str, Tensor] | No
             return content["tensors"]
         log.info("%s: the images have changed, decoding them again", path)
     except Exception as error:  # a damaged cache costs time, never the run
-        log.warning("%s: unreadable cache (%s), decoding the images again", path, str(error).splitlines()[0])
+        log.warning("%s: unreadable cache (%s), decoding the images again", path, _first_line(error))
     return None
 
 

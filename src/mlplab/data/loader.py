@@ -122,7 +122,7 @@ def make_loader(dataset: InMemoryDataset, batches: GroupedBatches, *, num_worker
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # a Group instead of a list of integers
         num_workers=num_workers,
-        collate_fn=identity,
+        collate_fn=identity,  # type: ignore[arg-type]
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(0),

@@ -131,6 +131,11 @@ class DataModule(pl.LightningDataModule):
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda" and device.type == "cpu",
         )
 
+    def transfer_batch_to_device(self, batch: Samples, device: torch.device, dataloader_idx: int) -> Samples:
+        """Move what is computed with; Lightning's own way visits every number of the sizes and weights as well."""
+        features, labels, *rest = batch
+        return features.to(device, non_blocking=True), labels.to(device, non_blocking=True), *rest  # type: ignore[return-value]
+
     def on_after_batch_transfer(self, batch: Samples, dataloader_idx: int) -> list[Batch]:
         """On the device: augment (training only), scale, normalize, and divide the group into its batches."""
         features, labels, positions, sizes, weights = batch
@@ -149,8 +154,8 @@ class DataModule(pl.LightningDataModule):
     def _epoch_uniforms(self, epoch: int) -> Tensor:
         """The random numbers for every sample's augmentation in this epoch: a function of (seed, epoch, sample)."""
         if self._uniforms is None or self._uniforms[0] != epoch:
-            # + 2**32 epochs: a stream of its own, apart from the one that shuffles.
-            generator = epoch_generator(self.order_seed, epoch + 2**32)
+            # + 2**31 epochs: a stream of its own, apart from the one that shuffles (generators use 32 bits of a seed).
+            generator = epoch_generator(self.order_seed, epoch + 2**31)
             self._uniforms = epoch, torch.rand(len(self.datasets["train"]), NUM_UNIFORMS, generator=generator)
         return self._uniforms[1]
 
@@ -182,6 +187,7 @@ def normalization(dataset: InMemoryDataset) -> tuple[Tensor, Tensor]:
     A channel or feature that never varies gets the standard deviation 1.
     """
     features = dataset.features[dataset.indices]
+    shape: tuple[int, ...]
     if features.ndim == 4:
         # Counting the 256 levels of each channel needs no float copy of the images.
         counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in features.unbind(1)])
@@ -189,12 +195,13 @@ def normalization(dataset: InMemoryDataset) -> tuple[Tensor, Tensor]:
         share = counts.double() / counts.sum(dim=1, keepdim=True)  # (channels, 256)
         mean = share @ levels
         variance = share @ levels.square() - mean.square()
+        varies = counts.count_nonzero(dim=1) > 1
         shape = (1, -1, 1, 1)
     else:
         mean, variance = features.double().mean(dim=0), features.double().var(dim=0, correction=0)
+        varies = features.amin(dim=0) < features.amax(dim=0)
         shape = (1, -1)
-    std = variance.clamp(min=0).sqrt()
-    std = torch.where(std > 1e-8, std, 1.0)
+    std = torch.where(varies, variance.clamp(min=0).sqrt(), 1.0)
     return mean.float().reshape(shape), std.float().reshape(shape)
 
 

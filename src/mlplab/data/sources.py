@@ -22,8 +22,8 @@ def passing(*, num_samples: int, label_noise: float, seed: int) -> Source:
     labels that are flipped, which gives a network something to overfit.
     """
     generator = np.random.default_rng(seed)
-    features = generator.random((num_samples, 2))
-    labels = (features.sum(axis=1) > 1).astype(np.int64)
+    features = generator.random((num_samples, 2)).astype(np.float32)
+    labels = (features.sum(axis=1, dtype=np.float64) > 1).astype(np.int64)  # of the points as they are stored
     labels = _flip_labels(labels, label_noise, num_classes=2, generator=generator)
     return _source(features, labels, ("fail", "pass"), ("lectures attended", "hours on the final project"))
 
@@ -71,7 +71,7 @@ def cifar10(*, root: str) -> Source:
         train, test = (CIFAR10(root, train=is_train, download=True) for is_train in (True, False))
     except (URLError, RuntimeError, OSError) as error:
         raise ConfigError(
-            f"data=cifar10: not complete in {root}, and the download failed ({error}); {place}"
+            f"data=cifar10: not complete in {root}, and the download failed ({_one_line(error)}); {place}"
         ) from error
     return Source(
         features=torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(),
@@ -88,10 +88,10 @@ def mnist(*, root: str) -> Source:
 
     try:
         train, test = (MNIST(root, train=is_train, download=True) for is_train in (True, False))
-    except (URLError, RuntimeError, OSError) as error:
+    except (URLError, RuntimeError, OSError, ValueError, AssertionError) as error:  # the last two: a torn file
         raise ConfigError(
-            f"data=mnist: not complete in {root}, and the download failed ({error}); download the four "
-            f"*-ubyte.gz files of {MNIST_URL} elsewhere and put them into {Path(root) / 'MNIST' / 'raw'}"
+            f"data=mnist: not complete in {root}, and the download failed ({_one_line(error)}); download the four "
+            f"*-ubyte.gz files of {MNIST_URL} elsewhere and put them, alone, into {Path(root) / 'MNIST' / 'raw'}"
         ) from error
     return Source(
         features=train.data[:, None],
@@ -100,6 +100,10 @@ def mnist(*, root: str) -> Source:
         test_features=test.data[:, None],
         test_labels=test.targets,
     )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _flip_labels(

@@ -1,0 +1,16 @@
+"""Classes and probabilities for new inputs: `python scripts/predict.py run=outputs/train/<folder> input=<images>`."""
+
+from omegaconf import DictConfig
+
+from mlplab.cli import command
+
+
+@command("predict")
+def main(config: DictConfig) -> None:
+    from mlplab.prediction import predict  # here, so that --help and config errors need not wait for torch
+
+    predict(config)
+
+
+if __name__ == "__main__":
+    main()

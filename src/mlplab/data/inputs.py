@@ -1,0 +1,197 @@
+"""Samples without labels, read from files into the shape that a trained network takes."""
+
+import csv
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mlplab.checks import ConfigError
+from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, READ_MODES, decode
+
+log = logging.getLogger(__name__)
+
+
+class Inputs(NamedTuple):
+    """A name for each sample, and features: uint8 (n, channels, height, width) or float32 (n, features)."""
+
+    names: list[str]
+    features: Tensor
+
+
+def read_inputs(path: Path, *, feature_shape: Sequence[int], feature_names: Sequence[str] = ()) -> Inputs:
+    """Read an image, a folder of images (searched recursively), a CSV or a .npy file.
+
+    `feature_shape` is that of one sample of the training data: (features,) or (channels, height, width). Images are
+    named by their path within the folder, rows by their number, counted from 1. Raises ConfigError that says what is
+    wrong, where, and what is expected.
+    """
+    if not path.exists():
+        raise ConfigError(f"input={path}: no such file or folder")
+    kind = path.suffix.lower()
+    if path.is_dir() or kind in EXTENSIONS:
+        return read_images(path, feature_shape)
+    if kind == ".csv":
+        array = read_csv(path, num_features=math.prod(feature_shape), feature_names=feature_names)
+    elif kind == ".npy":
+        array = read_npy(path, feature_shape)
+    else:
+        raise ConfigError(f"input={path} must be a folder of images, a PNG or JPEG image, a .csv or a .npy file")
+    features = torch.from_numpy(array)
+    if len(feature_shape) == 3:
+        features = as_pixels(path, features).reshape(-1, *feature_shape)
+    return Inputs([str(row) for row in range(1, len(array) + 1)], features)
+
+
+# Images
+
+
+def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
+    """Decode one image, or all below a folder, to uint8 (n, channels, height, width); other sizes are resized."""
+    if len(feature_shape) != 3:
+        raise ConfigError(f"input={path}: this run was trained on features, not on images; give a .csv or .npy file")
+    channels, height, width = feature_shape
+    files, root = [path], path.parent
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+        root = path
+    if not files:
+        raise ConfigError(f"input={path}: no PNG or JPEG image in this folder or below")
+    warn_of_other_sizes(files, height=height, width=width)
+    images = decode(files, size=(height, width), channels=channels if channels in READ_MODES else None)
+    if images.shape[1] != channels:
+        raise ConfigError(f"input={path}: images must have {channels} channels as in training, got {images.shape[1]}")
+    return Inputs([file.relative_to(root).as_posix() for file in files], images)
+
+
+def warn_of_other_sizes(files: Sequence[Path], *, height: int, width: int) -> None:
+    """Log how many images will be resized. Only their headers are read."""
+    others = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                if image.size != (width, height):
+                    others.append((file, image.size))
+        except (OSError, Image.DecompressionBombError):
+            continue  # the decoder will say what is wrong with it
+    if others:
+        file, size = others[0]
+        log.warning(
+            "%d of %d images resized to the training size %d×%d, such as %s (%d×%d)",
+            len(others), len(files), width, height, file, *size,
+        )  # fmt: skip
+
+
+def as_pixels(path: Path, values: Tensor) -> Tensor:
+    """The same values as uint8. Raises ConfigError unless all are whole numbers from 0 to 255."""
+    pixels = values.to(torch.uint8)
+    if values.amin() < 0 or values.amax() > 255 or not torch.equal(pixels.to(values.dtype), values):
+        raise ConfigError(
+            f"input={path}: pixels must be whole numbers from 0 (black) to 255 (white), got {values.dtype} from "
+            f"{values.amin():g} to {values.amax():g}; scale and round them"
+        )
+    if pixels.amax() <= 1:
+        log.warning("%s: no pixel is above 1 on the scale from 0 (black) to 255 (white); was it scaled to 0–1?", path)
+    return pixels
+
+
+# Tables of numbers
+
+
+def read_npy(path: Path, feature_shape: Sequence[int]) -> np.ndarray:
+    """The array of a .npy file, images with their channels first; never runs code that a file may contain.
+
+    Gives uint8 where images are stored as such, else float32.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        if "pickle" in str(error):
+            message = "holds Python objects (a pickle), which could run code; save plain numbers with numpy.save"
+        else:
+            message = f"cannot be read as .npy ({str(error).splitlines()[0]})"
+        raise ConfigError(f"input={path} {message}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+        raise ConfigError(f"input={path} must hold one array of real numbers, got {getattr(array, 'dtype', 'several')}")
+
+    layouts: list[tuple[int, ...]] = [(math.prod(feature_shape),)]
+    if len(feature_shape) == 3:
+        channels, height, width = feature_shape
+        layouts += [(channels, height, width), (height, width, channels), *([(height, width)] if channels == 1 else [])]
+    if array.shape[1:] not in layouts or len(array) == 0:
+        expected = " or ".join(f"(n, {', '.join(map(str, layout))})" for layout in dict.fromkeys(layouts))
+        raise ConfigError(f"input={path} must have the shape {expected} with n ≥ 1, got {array.shape}")
+    if array.ndim == 4 and array.shape[1:] != tuple(feature_shape):
+        array = array.transpose(0, 3, 1, 2)
+    are_pixels = len(feature_shape) == 3 and array.dtype == np.uint8
+    with np.errstate(over="ignore"):
+        numbers = np.ascontiguousarray(array, dtype=np.uint8 if are_pixels else np.float32)
+    if not np.isfinite(numbers).all():
+        place = tuple(np.argwhere(~np.isfinite(numbers))[0])
+        index = ", ".join(map(str, place))
+        raise ConfigError(f"input={path}: values must be finite numbers, got {array[place]} at [{index}]")
+    return numbers
+
+
+def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> np.ndarray:
+    """The numbers of a CSV file, float32 (n, num_features); no label column.
+
+    A first line without any number is a header. Where it holds the feature names, columns may come in any order;
+    otherwise they are taken in the order of the file.
+    """
+    rows: list[np.ndarray] = []
+    faults: list[str] = []
+    order, is_first = list(range(num_features)), True
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
+            reader = csv.reader(file)
+            for cells in reader:
+                if not "".join(cells).strip() and len(cells) < 2:
+                    continue  # a blank line
+                if len(cells) != num_features:
+                    names = f" ({', '.join(feature_names)})" if feature_names else ""
+                    raise ConfigError(
+                        f"input={path}, line {reader.line_num}: expected {num_features} columns{names}, separated by "
+                        f"commas and without labels, got {len(cells)}"
+                    )
+                if is_first and not any(map(is_number, cells)):
+                    header = [cell.strip() for cell in cells]
+                    if sorted(header) == sorted(feature_names):
+                        order = [header.index(name) for name in feature_names]
+                elif wrong := [column for column, cell in enumerate(cells) if not is_finite(cell)]:
+                    faults += [
+                        f"input={path}, line {reader.line_num}, column {column + 1}: must be a finite number, "
+                        f"got {cells[column]!r}"
+                        for column in wrong
+                    ]
+                    if len(faults) > MAX_NAMED:
+                        break
+                else:
+                    rows.append(np.array(cells, dtype=np.float64).astype(np.float32)[order])
+                is_first = False
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({str(error).splitlines()[0]})") from error
+    if faults:
+        raise ConfigError(*faults[:MAX_NAMED], *(["… and more such cells"] if len(faults) > MAX_NAMED else []))
+    if not rows:
+        raise ConfigError(f"input={path} has no row of numbers; expected {num_features} columns")
+    return np.stack(rows)
+
+
+def is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def is_finite(cell: str) -> bool:
+    """Whether the cell is a number that float32 can hold."""
+    return is_number(cell) and abs(float(cell)) <= float(np.finfo(np.float32).max)

@@ -1,0 +1,139 @@
+"""What all tests share: a fixed random state, and one thread, so that they do not fight over the cores."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mlplab.cli import CONF
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_random_state() -> None:
+    torch.manual_seed(0)
+
+
+# Whole runs, for the tests of the upper layers
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., DictConfig]:
+    """A composed config of a tiny job, written to tmp_path / folder: make_config("optimizer.lr=0.5", folder="a")."""
+
+    def make(*overrides: str, folder: str = "run") -> DictConfig:
+        return tiny_config(tmp_path / folder, overrides)
+
+    return make
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., "Launched"]:
+    """Run a tiny job (80 points, 2 epochs, CPU), nothing but checkpoints: launch("model=mlp_dropout", folder="a")."""
+
+    def run(*overrides: str, folder: str = "run") -> Launched:
+        return run_job(tmp_path / folder, (*BARE, *overrides))
+
+    return run
+
+
+@pytest.fixture
+def launch_full(tmp_path: Path) -> Callable[..., "Launched"]:
+    """The same with all default callbacks and loggers, and the test at the end."""
+
+    def run(*overrides: str, folder: str = "run") -> Launched:
+        return run_job(tmp_path / folder, overrides)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> "Launched":
+    """One finished default job (56 training points in batches of 16, 4 epochs), to look at; never write into it."""
+    overrides = ("data.batch_size=16", "trainer.max_epochs=4", "callbacks.update_monitor.every_n_updates=1")
+    return run_job(tmp_path_factory.mktemp("finished") / "run", overrides)
+
+
+TINY = ("data.num_samples=80", "trainer=cpu", "trainer.max_epochs=2")
+BARE = (
+    "callbacks=none", "logger=none", "test=false",
+    "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false",
+)  # fmt: skip
+
+
+class Launched(NamedTuple):
+    """What one call of `train` left: on disk, and in memory."""
+
+    folder: Path
+    config: DictConfig
+    metrics: dict[str, float]
+    classifier: Any
+    trainer: Any
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads((self.folder / "result.json").read_text())
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Of the network, as training left it (with `test=true`: of the best checkpoint)."""
+        return self.classifier.network.state_dict()
+
+
+def tiny_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
+    if any(override.startswith("data=") for override in overrides):
+        tiny = [override for override in TINY if not override.startswith("data.")]
+    else:
+        tiny = list(TINY)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", [*tiny, *overrides, f"folder={folder}"])
+
+
+def run_job(folder: Path, overrides: Sequence[str]) -> Launched:
+    """Compose and train in this process, as train.py does, and keep hold of the classifier and the Trainer."""
+    from mlplab import build, training
+
+    config, kept = tiny_config(folder, overrides), {}
+
+    def keeping(name: str) -> Any:
+        make = getattr(build, name)
+
+        def make_and_keep(*arguments: Any, **options: Any) -> Any:
+            kept[name] = make(*arguments, **options)
+            return kept[name]
+
+        return mock.patch.object(build, name, make_and_keep)
+
+    with keeping("classifier"), keeping("trainer"):
+        metrics = training.train(config)
+    return Launched(folder, config, metrics, kept["classifier"], kept["trainer"])
+
+
+@pytest.fixture(scope="session")
+def scalars() -> Callable[[Path], dict[str, list[tuple[int, float]]]]:
+    """Read a run folder's event files: metric → [(step, value), …], nothing left out."""
+
+    def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+        return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def same_weights() -> Callable[[Any, Any], bool]:
+    """Whether two state dicts are equal to the last bit."""
+
+    def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+        return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    return equal

@@ -1,0 +1,362 @@
+"""Image folders: what is read, what is refused by name, and when the cache is used."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2.functional import resize
+
+from mlplab.checks import ConfigError
+from mlplab.data import image_folder as module
+from mlplab.data.image_folder import MAX_NAMED, decode, image_folder
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")
+
+CLASSES = ("cat", "dog", "eel")
+
+
+def picture(channels=3, height=6, width=5):
+    return torch.randint(0, 256, (channels, height, width), dtype=torch.uint8)
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = image.permute(1, 2, 0).squeeze(2).numpy()
+    Image.fromarray(pixels).save(path, quality=95)
+    return image
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """train/ with two images a class, test/ with one."""
+    root = tmp_path / "pets"
+    for split, num in (("train", 2), ("test", 1)):
+        for name in CLASSES:
+            for number in range(num):
+                save(root / split / name / f"{number}.png", picture())
+    return root
+
+
+def read(root, **options):
+    return image_folder(root=str(root), **{"size": None, "channels": None, "cache": False} | options)
+
+
+def on_disk(root, split):
+    """Images of a split, class by class, each decoded by itself."""
+    images = [np.asarray(Image.open(path)) for path in sorted((root / split).glob("*/*"))]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def cache_files(root):
+    return sorted(root.parent.glob(f"{root.name}.cache-*.pt"))
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """From here on, decoding is a fault."""
+
+    def forbidden(*_, **__):
+        raise AssertionError("decoded although there is a cache")
+
+    return lambda: monkeypatch.setattr(module, "decode", forbidden)
+
+
+def assert_same(one, two):
+    for name in ("features", "labels", "test_features", "test_labels"):
+        assert torch.equal(getattr(one, name), getattr(two, name))
+    assert one.class_names == two.class_names
+
+
+def test_images_and_labels_follow_the_folders(tree):
+    source = read(tree)
+    assert source.class_names == CLASSES
+    assert source.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert source.test_labels.tolist() == [0, 1, 2]
+    assert (source.features.dtype, source.labels.dtype) == (torch.uint8, torch.int64)
+    assert torch.equal(source.features, on_disk(tree, "train"))
+    assert torch.equal(source.test_features, on_disk(tree, "test"))
+
+
+def test_the_test_folder_may_be_missing(tree):
+    shutil.rmtree(tree / "test")
+    for cache in (True, True, False):
+        source = read(tree, cache=cache)
+        assert (source.test_features, source.test_labels) == (None, None)
+        assert len(source.features) == 6
+
+
+def test_png_and_jpeg_may_be_mixed_and_other_files_lie_about(tree):
+    grey = torch.full((3, 6, 5), 128, dtype=torch.uint8)
+    for name in ("3.jpg", "4.jpeg", "5.JPG", "6.PNG"):
+        save(tree / "train" / "cat" / name, grey)
+    (tree / "train" / "cat" / "notes.txt").write_text("not an image")
+    (tree / "train" / ".hidden").mkdir()
+    (tree / "train" / "readme.md").touch()
+    source = read(tree)
+    assert torch.bincount(source.labels).tolist() == [6, 2, 2]
+    assert ((source.features[2:6].float() - 128).abs() <= 1).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_are_kept_unless_told(tmp_path, channels):
+    images = [save(tmp_path / "train" / name / "0.png", picture(channels)) for name in CLASSES]
+    assert torch.equal(read(tmp_path).features, torch.stack(images))
+    assert torch.equal(read(tmp_path, channels=channels).features, torch.stack(images))
+
+
+def test_channels_are_converted_on_request(tmp_path):
+    grey = save(tmp_path / "train" / "a" / "0.png", picture(1))
+    colour = save(tmp_path / "train" / "b" / "0.png", picture(3))
+    with pytest.raises(ConfigError, match=r"data\.channels"):
+        read(tmp_path)
+    as_colour = read(tmp_path, channels=3).features
+    assert torch.equal(as_colour, torch.stack([grey.expand(3, -1, -1), colour]))
+    as_grey = read(tmp_path, channels=1).features
+    assert torch.equal(as_grey[0], grey)
+    luma = (colour.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0)
+    assert (as_grey[1, 0].float() - luma).abs().max() <= 1
+    opaque = read(tmp_path, channels=4).features
+    assert opaque.shape == (2, 4, 6, 5)
+    assert (opaque[:, 3] == 255).all()
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    levels = torch.tensor([[0, 255, 256, 65535], [32768, 1000, 40000, 511]])
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.fromarray(levels.to(torch.int32).numpy().astype("uint16")).save(tmp_path / "train" / name / "0.png")
+    assert torch.equal(read(tmp_path).features[0, 0], (levels // 256).to(torch.uint8))
+
+
+@pytest.mark.parametrize(("size", "expected"), [(4, (4, 4)), ([3, 8], (3, 8)), ((9, 2), (9, 2))])
+def test_images_are_resized_on_request(tree, size, expected):
+    source = read(tree, size=size)
+    assert source.features.shape == (6, 3, *expected)
+    assert source.test_features.shape == (3, 3, *expected)
+    assert torch.equal(source.features, resize(on_disk(tree, "train"), list(expected), antialias=True))
+
+
+def test_images_of_different_sizes_are_refused_unless_resized(tree):
+    save(tree / "train" / "dog" / "0.png", picture(3, 7, 9))
+    with pytest.raises(ConfigError) as error:
+        read(tree)
+    (line,) = error.value.faults
+    for part in (str(tree / "train" / "dog" / "0.png"), "(3, 7, 9)", "(3, 6, 5)", "data.size"):
+        assert part in line
+    assert read(tree, size=8).features.shape == (6, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "garbage inside"])
+def test_an_image_that_cannot_be_decoded_is_named(tree, kind, damage):
+    path = tree / "train" / "dog" / f"bad{kind}"
+    save(path, picture(3, 64, 64))
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "text": b"this is not an image",
+            "truncated": content[: len(content) // 2],
+            "garbage inside": content[:20] + bytes(range(256)),
+        }[damage]
+    )
+    with pytest.raises(ConfigError) as error:
+        read(tree, size=6)
+    (line,) = error.value.faults
+    assert line.startswith(f"{path}: cannot be decoded (")
+    assert "\n" not in line
+
+
+def test_many_faulty_images_are_counted(tree):
+    for number in range(10):
+        (tree / "train" / "dog" / f"bad{number}.png").write_bytes(b"nothing")
+    with pytest.raises(ConfigError) as error:
+        read(tree)
+    assert len(error.value.faults) == MAX_NAMED + 1
+    assert error.value.faults[-1] == f"… and {10 - MAX_NAMED} more such images"
+
+
+def test_a_first_image_that_is_faulty_is_the_only_one_named(tree):
+    (tree / "train" / "cat" / "0.png").write_bytes(b"nothing")
+    with pytest.raises(ConfigError) as error:
+        read(tree)
+    assert len(error.value.faults) == 1
+
+
+def test_images_are_decoded_in_the_order_of_their_paths(tmp_path):
+    paths, images = [], []
+    for number in torch.randperm(40).tolist():
+        paths.append(tmp_path / f"{number}.png")
+        images.append(save(paths[-1], picture()))
+    assert torch.equal(decode(paths), torch.stack(images))
+
+
+def test_missing_folders_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.root: no folder .*train; expected train/<class>/<images>"):
+        read(tmp_path)
+    (tmp_path / "train" / "only").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"at least two class folders, got \['only'\]"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_empty_class_folders_are_named(tree, split):
+    for name in ("dog", "eel"):
+        (tree / split / name / "0.png").unlink()
+        (tree / split / name / "1.png").unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match=rf"no PNG or JPEG image in 2 class folder\(s\) of .*{split}: dog, eel"):
+        read(tree)
+
+
+def test_classes_that_only_the_test_set_has_are_named(tree):
+    save(tree / "test" / "fox" / "0.png", picture())
+    with pytest.raises(ConfigError, match="classes that train/ lacks: fox"):
+        read(tree)
+
+
+# Cache
+
+
+def test_a_second_call_decodes_nothing(tree, no_decoding):
+    first = read(tree, cache=True)
+    assert len(cache_files(tree)) == 1
+    no_decoding()
+    assert_same(read(tree, cache=True), first)
+
+
+def test_without_cache_nothing_is_written_or_read(tree, no_decoding):
+    read(tree)
+    assert cache_files(tree) == []
+    read(tree, cache=True)
+    no_decoding()
+    with pytest.raises(AssertionError, match="decoded although"):
+        read(tree)
+
+
+def test_each_choice_of_size_and_channels_has_its_own_cache(tree, no_decoding):
+    choices = [{}, {"size": 4}, {"size": [4, 5]}, {"channels": 1}, {"size": 4, "channels": 1}]
+    first = [read(tree, cache=True, **options) for options in choices]
+    assert len(cache_files(tree)) == len(choices)
+    no_decoding()
+    for source, options in zip(first, choices, strict=True):
+        assert_same(read(tree, cache=True, **options), source)
+
+
+def change_an_image(root):
+    save(root / "train" / "cat" / "0.png", picture())
+
+
+def add_an_image(root):
+    save(root / "train" / "dog" / "9.png", picture())
+
+
+def remove_an_image(root):
+    (root / "train" / "dog" / "1.png").unlink()
+
+
+def rename_an_image(root):
+    (root / "train" / "dog" / "1.png").rename(root / "train" / "dog" / "9.png")
+
+
+def move_an_image_to_another_class(root):
+    (root / "train" / "dog" / "1.png").rename(root / "train" / "cat" / "7.png")
+
+
+def change_a_test_image(root):
+    save(root / "test" / "cat" / "0.png", picture())
+
+
+def rename_a_class(root):
+    for split in ("train", "test"):
+        (root / split / "cat").rename(root / split / "ant")
+
+
+CHANGES = [
+    change_an_image, add_an_image, remove_an_image, rename_an_image, move_an_image_to_another_class,
+    change_a_test_image, rename_a_class,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_changed_tree_is_decoded_again(tree, change):
+    read(tree, cache=True)
+    change(tree)
+    assert_same(read(tree, cache=True), read(tree))
+    assert len(cache_files(tree)) == 1
+
+
+@pytest.mark.parametrize("change", [rename_an_image, rename_a_class], ids=lambda change: change.__name__)
+def test_names_count_even_where_the_pixels_stay(tree, no_decoding, change):
+    read(tree, cache=True)
+    change(tree)
+    no_decoding()
+    with pytest.raises(AssertionError, match="decoded although"):
+        read(tree, cache=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage",
+        lambda content: content[: len(content) // 2],
+        pickle.dumps({"fingerprint": "x", "tensors": {}}, protocol=2),
+        pickle.dumps(["other"], protocol=2),
+    ],
+    ids=["empty", "garbage", "truncated", "no tensors", "another object"],
+)
+def test_a_damaged_cache_is_made_anew(tree, no_decoding, content):
+    first = read(tree, cache=True)
+    (path,) = cache_files(tree)
+    path.write_bytes(content(path.read_bytes()) if callable(content) else content)
+    assert_same(read(tree, cache=True), first)
+    no_decoding()
+    assert_same(read(tree, cache=True), first)
+
+
+@pytest.mark.parametrize("content", [[], {}, {"fingerprint": "x"}], ids=str)
+def test_another_file_in_the_place_of_the_cache_is_made_anew(tree, content):
+    first = read(tree, cache=True)
+    torch.save(content, cache_files(tree)[0])
+    assert_same(read(tree, cache=True), first)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_cache_cannot_run_code(tree, tmp_path):
+    first = read(tree, cache=True)
+    torch.save(Bomb(tmp_path / "exploded"), cache_files(tree)[0])
+    assert_same(read(tree, cache=True), first)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_the_cache_is_plain_tensors(tree):
+    read(tree, cache=True)
+    content = torch.load(cache_files(tree)[0], weights_only=True)
+    assert content["tensors"]["train_images"].shape == (6, 3, 6, 5)
+
+
+def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tree, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(torch, "save", refuse)
+    assert_same(read(tree, cache=True), read(tree))
+    assert sorted(path.name for path in tree.parent.iterdir()) == ["pets"]
+
+
+def test_a_moved_tree_takes_its_cache_along(tree, no_decoding):
+    first = read(tree, cache=True)
+    parent = tree.parent.rename(tree.parent.with_name(f"{tree.parent.name}-moved"))
+    no_decoding()
+    assert_same(read(parent / "pets", cache=True), first)

@@ -1,0 +1,180 @@
+"""The loader: what an epoch covers, what its order depends on, and how processes share a batch."""
+
+from itertools import chain
+
+import pytest
+import torch
+
+from mlplab.data.loader import EpochOrder, GroupedBatches, InMemoryDataset, epoch_generator, identity, make_loader
+
+NUM_SAMPLES = 23
+
+
+def dataset(num_samples=NUM_SAMPLES):
+    """Features that name their sample: row i holds (i, −i); labels are i too. Half of what is stored is not used."""
+    numbers = torch.arange(2 * num_samples)
+    features = torch.stack([numbers, -numbers], dim=1).float()
+    return InMemoryDataset(features, numbers, indices=torch.arange(0, 2 * num_samples, 2))
+
+
+def loader(data=None, *, batch_size=4, epoch=0, seed=0, shuffle=True, num_workers=0, **options):
+    data = dataset() if data is None else data
+    order = EpochOrder(len(data), seed=seed, shuffle=shuffle)
+    order.set_epoch(epoch)
+    batches = GroupedBatches(order, batch_size=batch_size, **options)
+    return make_loader(data, batches, num_workers=num_workers, pin_memory=False)
+
+
+def batches(*args, **options):
+    """Positions in the split, batch by batch, as lists; checks that features, labels and positions go together."""
+    found = []
+    for features, labels, positions, sizes, weights in loader(*args, **options):
+        assert torch.equal(labels, 2 * positions)
+        assert torch.equal(features, torch.stack([labels, -labels], dim=1).float())
+        assert len(sizes) == len(weights)
+        found += [batch.tolist() for batch in positions.split(sizes)]
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 23])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_epoch_covers_each_sample_once(batch_size, shuffle):
+    found = batches(batch_size=batch_size, shuffle=shuffle)
+    assert sorted(chain(*found)) == list(range(NUM_SAMPLES))
+
+
+def test_only_the_last_batch_is_smaller():
+    assert [len(batch) for batch in batches(batch_size=4)] == [4, 4, 4, 4, 4, 3]
+    assert [len(batch) for batch in batches(batch_size=23)] == [23]
+    assert [len(batch) for batch in batches(batch_size=22)] == [22, 1]
+
+
+def test_without_shuffling_samples_come_in_their_order():
+    assert list(chain(*batches(shuffle=False))) == list(range(NUM_SAMPLES))
+
+
+def test_order_is_a_function_of_seed_and_epoch_alone():
+    torch.manual_seed(1)
+    first = batches(seed=3, epoch=5)
+    torch.manual_seed(2)
+    assert batches(seed=3, epoch=5) == first
+    assert list(chain(*first)) != list(range(NUM_SAMPLES))
+    others = [batches(seed=seed, epoch=epoch) for seed in range(4) for epoch in range(8)]
+    assert len({str(found) for found in others}) == 32
+
+
+def test_an_epoch_is_announced_through_the_sampler():
+    same = loader()
+    first = [positions.tolist() for _, _, positions, _, _ in same]
+    assert [positions.tolist() for _, _, positions, _, _ in same] == first
+    same.batch_sampler.sampler.set_epoch(1)
+    second = [positions.tolist() for _, _, positions, _, _ in same]
+    assert second != first
+    assert list(chain(*second)) == list(chain(*batches(epoch=1)))
+
+
+def test_lightning_finds_the_sampler_to_announce_epochs_to():
+    from lightning.fabric.utilities.data import _set_sampler_epoch
+
+    found = loader()
+    _set_sampler_epoch(found, 7)
+    assert found.batch_sampler.sampler.epoch == 7
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 3, 6, 100])
+def test_grouping_does_not_change_the_batches(group_size):
+    groups = loader(group_size=group_size)
+    assert len(groups) == len(list(groups)) == -(-6 // group_size)
+    assert batches(group_size=group_size, epoch=2) == batches(epoch=2)
+
+
+def test_workers_do_not_change_the_batches():
+    assert batches(num_workers=2, group_size=2, epoch=2) == batches(epoch=2)
+
+
+def test_a_group_is_fetched_in_one_call():
+    fetched = []
+
+    class Watched(InMemoryDataset):
+        def __getitems__(self, group):
+            fetched.append(len(group.positions))
+            return super().__getitems__(group)
+
+    data = dataset()
+    list(loader(Watched(data.features, data.labels, data.indices), group_size=3))
+    assert fetched == [12, 11]
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 5])
+@pytest.mark.parametrize(("max_batches", "expected"), [(1, 1), (4, 4), (6, 6), (99, 6)])
+def test_max_batches_are_the_first_of_the_epoch(max_batches, expected, group_size):
+    assert batches(max_batches=max_batches, group_size=group_size) == batches()[:expected]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+@pytest.mark.parametrize("group_size", [1, 4])
+@pytest.mark.parametrize(("num_samples", "batch_size"), [(23, 4), (21, 4), (22, 5), (9, 9), (4, 1)])
+def test_processes_together_have_the_batches_of_a_single_one(world_size, group_size, num_samples, batch_size):
+    data = dataset(num_samples)
+    whole = batches(data, batch_size=batch_size)
+    values = torch.randn(num_samples, dtype=torch.float64)
+    shares = []
+    for rank in range(world_size):
+        mine = loader(data, batch_size=batch_size, group_size=group_size, rank=rank, world_size=world_size)
+        parts = []
+        for _, _, positions, sizes, weights in mine:
+            parts += list(zip(positions.split(sizes), weights, strict=True))
+        shares.append(parts)
+    assert {len(parts) for parts in shares} == {len(whole)}  # as many updates in every process
+    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        counted = [position for share, weight in parts if weight > 0 for position in share.tolist()]
+        assert sorted(counted) == sorted(batch)
+        assert all(len(share) > 0 for share, _ in parts)
+        mean = sum(weight * values[share].mean() for share, weight in parts) / world_size
+        torch.testing.assert_close(mean, values[batch].mean())
+
+
+def test_a_last_batch_of_one_sample_counts_in_one_process_only():
+    parts = [list(loader(dataset(21), rank=rank, world_size=3))[-1] for rank in range(3)]
+    assert [weights for *_, weights in parts] == [[3.0], [0.0], [0.0]]
+    assert [sizes for *_, sizes, _ in parts] == [[1], [1], [1]]
+
+
+def test_in_a_single_process_every_weight_is_one():
+    assert {weight for *_, weights in loader(group_size=4) for weight in weights} == {1.0}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_iterating_leaves_the_global_random_state_alone(shuffle):
+    state = torch.get_rng_state()
+    list(loader(shuffle=shuffle))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_one_sample_can_be_asked_for_by_its_position():
+    features, labels, *_ = dataset()[3]
+    assert (features.tolist(), labels.tolist()) == ([[6, -6]], [6])
+
+
+def test_without_indices_all_samples_are_served():
+    data = dataset()
+    assert len(InMemoryDataset(data.features, data.labels)) == 2 * NUM_SAMPLES
+
+
+def test_a_copy_on_a_device_serves_the_same():
+    moved = dataset().to(torch.device("cpu"))
+    assert batches(moved) == batches()
+
+
+def test_every_epoch_has_a_stream_of_its_own():
+    streams = {
+        tuple(torch.rand(4, generator=epoch_generator(seed, epoch)).tolist())
+        for seed in (0, 1, 2, 2**32 - 1)
+        for epoch in range(50)
+    }
+    assert len(streams) == 200
+
+
+def test_samples_are_collated_already():
+    group = (torch.zeros(1), torch.zeros(1), torch.zeros(1), [1], [1.0])
+    assert identity(group) is group

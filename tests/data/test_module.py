@@ -1,0 +1,334 @@
+"""The data module: splits and loaders put together, normalization, augmentation in training only."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mlplab.checks import ConfigError
+from mlplab.data.augment import NUM_UNIFORMS, Augmentation
+from mlplab.data.loader import InMemoryDataset, epoch_generator
+from mlplab.data.module import DataModule, normalization
+from mlplab.data.types import Source
+
+
+def features_source(num_samples=100, num_features=3, num_classes=2):
+    features = torch.randn(num_samples, num_features) * torch.tensor([1.0, 20.0, 0.01]) + torch.tensor([0.0, 500, -3])
+    labels = torch.arange(num_samples) % num_classes
+    return Source(features, labels, tuple("abcdefghij"[:num_classes]), ("x", "y", "z"))
+
+
+def image_source(num_samples=60, num_test=None, num_classes=3):
+    def images(num):
+        spread = torch.tensor([256, 100, 20])[:, None, None]
+        return (torch.rand(num, 3, 6, 5) * spread).to(torch.uint8), torch.arange(num) % num_classes
+
+    features, labels = images(num_samples)
+    test_features, test_labels = images(num_test) if num_test else (None, None)
+    names = tuple("abcdefghij"[:num_classes])
+    return Source(features, labels, names, test_features=test_features, test_labels=test_labels)
+
+
+def module(source=None, **options):
+    made = features_source() if source is None else source
+    return DataModule(lambda: made, **{"batch_size": 8} | options)
+
+
+def in_training(data, epoch=0, *, training=True):
+    """What the module needs to know of Lightning's Trainer."""
+    data.trainer = SimpleNamespace(
+        training=training,
+        current_epoch=epoch,
+        global_rank=0,
+        world_size=1,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    return data
+
+
+def served(data, loader):
+    return [batch for group in loader for batch in data.on_after_batch_transfer(group, 0)]
+
+
+def positions(loader):
+    return torch.cat([group[2] for group in loader])
+
+
+def test_shape_and_class_numbers_come_from_the_data():
+    data = module()
+    assert (data.num_features, data.feature_shape, data.num_classes, data.num_outputs) == (3, (3,), 2, 1)
+    data = module(image_source())
+    assert (data.num_features, data.feature_shape, data.num_classes, data.num_outputs) == (90, (3, 6, 5), 3, 3)
+
+
+def test_splits_are_of_all_samples():
+    data = module(val_fraction=0.2, test_fraction=0.1)
+    assert {name: len(split) for name, split in data.datasets.items()} == {"train": 70, "val": 20, "test": 10}
+    indices = torch.cat([split.indices for split in data.datasets.values()])
+    assert indices.sort().values.tolist() == list(range(100))
+
+
+def test_an_official_test_set_is_the_test_split_as_a_whole():
+    source = image_source(num_test=12)
+    data = module(source, val_fraction=0.1, test_fraction=0.5)
+    assert {name: len(split) for name, split in data.datasets.items()} == {"train": 54, "val": 6, "test": 12}
+    assert data.datasets["test"].features is source.test_features
+    assert data.datasets["test"].labels is source.test_labels
+
+
+def test_order_seed_moves_nobody_between_splits():
+    one, two = module(order_seed=0), module(order_seed=1)
+    for split in ("train", "val", "test"):
+        assert torch.equal(one.datasets[split].indices, two.datasets[split].indices)
+    assert not torch.equal(positions(one.train_dataloader()), positions(two.train_dataloader()))
+
+
+def test_train_size_takes_from_the_training_split_only():
+    whole, part = module(), module(train_size=20)
+    assert len(part.datasets["train"]) == 20
+    assert set(part.datasets["train"].indices.tolist()) < set(whole.datasets["train"].indices.tolist())
+    for split in ("val", "test"):
+        assert torch.equal(whole.datasets[split].indices, part.datasets[split].indices)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "updates"), [(1, 70), (8, 9), (35, 2), (69, 2), (70, 1), ("full", 1)]
+)  # fmt: skip
+def test_batch_size_decides_the_updates_per_epoch(batch_size, updates):
+    data = module(batch_size=batch_size)
+    batches = served(data, data.train_dataloader())
+    assert data.updates_per_epoch == len(batches) == updates
+    assert data.batch_size == len(batches[0].labels) == (70 if batch_size == "full" else batch_size)
+    assert sum(len(batch.labels) for batch in batches) == 70
+
+
+@pytest.mark.parametrize("batch_size", [71, 10**9])
+def test_a_batch_larger_than_the_training_set_is_refused(batch_size):
+    with pytest.raises(ConfigError, match=rf"data\.batch_size must be at most 70, .*, got {batch_size}; batching=full"):
+        module(batch_size=batch_size)
+
+
+def test_max_batches_limits_updates_of_training_only():
+    data = module(max_batches=3, group_size=2, eval_batch_size=5)
+    assert data.updates_per_epoch == len(served(data, data.train_dataloader())) == 3
+    assert len(served(data, data.val_dataloader())) == 3
+    assert module(max_batches=1000).updates_per_epoch == 9
+
+
+@pytest.mark.parametrize("group_size", [1, 4, 1000])
+def test_groups_are_divided_into_the_same_batches(group_size):
+    source = features_source()
+    single, data = module(source), module(source, group_size=group_size)
+    expected, found = served(single, single.train_dataloader()), served(data, data.train_dataloader())
+    assert len(data.train_dataloader()) == -(-9 // min(group_size, 9))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.features, theirs.features)
+        assert torch.equal(ours.labels, theirs.labels)
+        assert ours.weight == 1
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_uses_its_own_batch_size_in_a_fixed_order(split):
+    data = module(batch_size=1, eval_batch_size=6, group_size=50)
+    loader = getattr(data, f"{split}_dataloader")()
+    assert [len(batch.labels) for batch in served(data, loader)] == [6, 6, 3]
+    assert positions(loader).tolist() == list(range(15))
+    labels = torch.cat([batch.labels for batch in served(data, loader)])
+    assert torch.equal(labels, data.source.labels[data.datasets[split].indices])
+
+
+def test_what_is_tested_and_predicted_can_be_chosen():
+    data = module(eval_batch_size=1000)
+    data.tested_split = "train"
+    for loader in (data.test_dataloader(), data.predict_dataloader()):
+        (batch,) = served(data, loader)
+        assert torch.equal(batch.labels, data.source.labels[data.datasets["train"].indices])
+
+
+def test_splits_without_samples_have_no_loader():
+    data = module(val_fraction=0.0, test_fraction=0.0)
+    assert data.val_dataloader() == []
+    assert data.test_dataloader() == []
+
+
+def test_processes_share_every_batch():
+    data = in_training(module())
+    data.trainer.world_size, found = 2, []
+    for rank in (0, 1):
+        data.trainer.global_rank = rank
+        found.append(torch.cat([group[2] for group in data.train_dataloader()]).tolist())
+    assert sorted(found[0] + found[1]) == list(range(70))
+
+
+# Normalization
+
+
+def test_features_are_normalized_as_by_numpy():
+    source = features_source(500)
+    data = module(source, batch_size="full")
+    train = source.features[data.datasets["train"].indices].numpy().astype(np.float64)
+    mean, std = train.mean(axis=0), train.std(axis=0)
+    np.testing.assert_allclose(data.mean.numpy()[0], mean, rtol=1e-6)
+    np.testing.assert_allclose(data.std.numpy()[0], std, rtol=1e-6)
+    (batch,) = served(data, data.train_dataloader())
+    assert batch.features.dtype == torch.float32
+    order = positions(data.train_dataloader())
+    np.testing.assert_allclose(batch.features.numpy(), ((train - mean) / std)[order], atol=2e-5)
+
+
+def test_images_are_scaled_and_normalized_as_by_numpy():
+    source = image_source(200)
+    data = module(source, batch_size="full")
+    train = source.features[data.datasets["train"].indices].numpy().astype(np.float64) / 255
+    mean, std = train.mean(axis=(0, 2, 3)), train.std(axis=(0, 2, 3))
+    np.testing.assert_allclose(data.mean.numpy()[0, :, 0, 0], mean, rtol=1e-6)
+    np.testing.assert_allclose(data.std.numpy()[0, :, 0, 0], std, rtol=1e-6)
+    (batch,) = served(data, data.train_dataloader())
+    assert batch.features.dtype == torch.float32
+    order = positions(data.train_dataloader())
+    expected = (train - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(batch.features.numpy(), expected[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [features_source, image_source])
+def test_statistics_are_of_the_training_split_only(make):
+    source = make()
+    before = module(source)
+    for split in ("val", "test"):
+        source.features[before.datasets[split].indices] = 77
+    after = module(source)
+    assert torch.equal(before.mean, after.mean)
+    assert torch.equal(before.std, after.std)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_is_normalized_with_the_statistics_of_training(split):
+    data = module(eval_batch_size=1000)
+    (batch,) = served(data, getattr(data, f"{split}_dataloader")())
+    raw = data.source.features[data.datasets[split].indices]
+    torch.testing.assert_close(batch.features, (raw - data.mean) / data.std)
+
+
+def test_without_normalization_images_are_scaled_and_features_kept():
+    source = features_source()
+    data = module(source, normalize=False, batch_size="full")
+    (batch,) = served(data, data.train_dataloader())
+    assert torch.equal(
+        batch.features, source.features[data.datasets["train"].indices][positions(data.train_dataloader())]
+    )
+    source = image_source()
+    data = module(source, normalize=False, eval_batch_size=1000)
+    (batch,) = served(data, data.val_dataloader())
+    torch.testing.assert_close(batch.features, source.features[data.datasets["val"].indices] / 255)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1.7e9])
+def test_a_feature_that_never_varies_has_the_standard_deviation_one(value):
+    features = torch.stack([torch.full((999,), value), torch.rand(999)], dim=1)
+    mean, std = normalization(InMemoryDataset(features, torch.zeros(999)))
+    assert std[0, 0] == 1
+    assert mean[0, 0].item() == pytest.approx(value)
+    assert std[0, 1] < 0.5
+
+
+def test_a_feature_that_varies_little_is_normalized_all_the_same():
+    features = torch.rand(999, 1) * 1e-9
+    mean, std = normalization(InMemoryDataset(features, torch.zeros(999)))
+    assert ((features - mean) / std).std().item() == pytest.approx(1, rel=1e-2)
+
+
+def test_a_channel_that_never_varies_has_the_standard_deviation_one():
+    levels = torch.arange(256, dtype=torch.uint8)
+    images = levels[None, :, None, None].expand(7, 256, 3, 3)
+    mean, std = normalization(InMemoryDataset(images, torch.zeros(7)))
+    assert (std == 1).all()
+    torch.testing.assert_close(mean.flatten(), levels / 255)
+
+
+# Augmentation
+
+
+def test_training_samples_are_augmented():
+    source = image_source()
+    data = in_training(module(source, augmentation=Augmentation(flip=1), normalize=False, batch_size="full"))
+    (batch,) = served(data, data.train_dataloader())
+    raw = source.features[data.datasets["train"].indices][positions(data.train_dataloader())]
+    torch.testing.assert_close(batch.features, raw.flip(3) / 255)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_is_never_augmented(split):
+    plain = module(image_source(), eval_batch_size=7)
+    data = in_training(module(plain.source, eval_batch_size=7, augmentation=Augmentation(flip=1)), training=False)
+    ours, theirs = (served(each, getattr(each, f"{split}_dataloader")()) for each in (data, plain))
+    for one, two in zip(ours, theirs, strict=True):
+        assert torch.equal(one.features, two.features)
+
+
+def augmented(epoch=0, *, order_seed=0, **options):
+    """Each training sample as it looks in an epoch, (n, …), in the order of the split."""
+    torch.manual_seed(0)
+    data = module(
+        image_source(), augmentation=Augmentation(flip=0.5, crop=2, rotate=20), order_seed=order_seed, **options
+    )
+    in_training(data, epoch)
+    loader = data.train_dataloader()
+    loader.batch_sampler.sampler.set_epoch(epoch)
+    features = torch.cat([batch.features for batch in served(data, loader)])
+    return features[positions(loader).argsort()]
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 1}, {"batch_size": "full"}, {"group_size": 4}, {"batch_size": 5, "group_size": 2}]
+)
+def test_a_sample_looks_the_same_whatever_batch_it_is_in(options):
+    assert torch.equal(augmented(3, **options), augmented(3))
+
+
+def test_samples_look_different_in_every_epoch_and_under_every_seed():
+    looks = [augmented(0), augmented(1), augmented(0, order_seed=1)]
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        same = (looks[one] == looks[two]).flatten(1).all(dim=1)
+        assert same.float().mean() < 0.2
+
+
+def test_augmentation_and_order_have_streams_of_their_own():
+    data = module()
+    for epoch in range(3):
+        numbers = data._epoch_uniforms(epoch)
+        assert numbers.shape == (70, NUM_UNIFORMS)
+        assert not torch.equal(numbers, torch.rand(numbers.shape, generator=epoch_generator(0, epoch)))
+
+
+def test_augmentation_leaves_the_global_random_state_alone():
+    data = in_training(module(image_source(), augmentation=Augmentation(flip=0.5, rotate=20)))
+    state = torch.get_rng_state()
+    served(data, data.train_dataloader())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_augmentation_of_features_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.augmentation needs images"):
+        module(augmentation=Augmentation(flip=0.5))
+    module(augmentation=Augmentation())
+
+
+# State
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return all(type(key) is str and plain(item) for key, item in value.items())
+    return all(map(plain, value)) if type(value) is list else type(value) in (str, int, float)
+
+
+def test_state_is_plain_data_that_prediction_needs():
+    data = module(image_source())
+    state = data.state_dict()
+    assert plain(state)
+    assert state["class_names"] == ["a", "b", "c"]
+    assert state["feature_shape"] == [3, 6, 5]
+    assert torch.equal(torch.tensor(state["mean"]), data.mean.flatten())
+    assert torch.equal(torch.tensor(state["std"]), data.std.flatten())
+    assert module().state_dict()["feature_names"] == ["x", "y", "z"]

@@ -1,0 +1,362 @@
+"""The data sets: what their points and labels are; the official archive formats, made here; nothing is downloaded."""
+
+import gzip
+import hashlib
+import io
+import pickle
+import struct
+import tarfile
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR10, MNIST
+
+from mlplab.checks import ConfigError
+from mlplab.data.sources import CIFAR10_MD5, CIFAR10_URL, MNIST_URL, cifar10, digits, mnist, moons, passing, spirals
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Every attempt to download fails as on a machine without a network."""
+
+    def unreachable(*_, **__):
+        raise URLError("no network in tests")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+
+
+GENERATED = {
+    "passing": lambda **options: passing(**{"num_samples": 1000, "label_noise": 0.0, "seed": 0} | options),
+    "moons": lambda **options: moons(**{"num_samples": 1000, "noise": 0.0, "label_noise": 0.0, "seed": 0} | options),
+    "spirals": lambda **options: spirals(
+        **{"num_samples": 1000, "num_classes": 5, "turns": 0.75, "noise": 0.0, "label_noise": 0.0, "seed": 0} | options
+    ),
+}
+
+
+@pytest.mark.parametrize("make", GENERATED.values(), ids=GENERATED)
+def test_generated_sets_have_the_form_of_a_source(make):
+    source = make(num_samples=777)
+    assert (source.features.dtype, source.labels.dtype) == (torch.float32, torch.int64)
+    assert (source.features.shape, source.labels.shape) == ((777, 2), (777,))
+    assert source.labels.unique().tolist() == list(range(len(source.class_names)))
+    assert len(source.feature_names) == 2
+    assert not source.is_images
+    assert source.test_features is None
+
+
+@pytest.mark.parametrize("make", GENERATED.values(), ids=GENERATED)
+def test_generated_sets_are_a_function_of_their_seed_alone(make):
+    first = make(label_noise=0.2, seed=4)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    again, other = make(label_noise=0.2, seed=4), make(label_noise=0.2, seed=5)
+    assert torch.equal(first.features, again.features)
+    assert torch.equal(first.labels, again.labels)
+    assert not torch.equal(first.features, other.features) or not torch.equal(first.labels, other.labels)
+
+
+@pytest.mark.parametrize("make", GENERATED.values(), ids=GENERATED)
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_label_noise_is_the_fraction_of_labels_that_are_another(make, fraction):
+    clean, noisy = make(num_samples=5000), make(num_samples=5000, label_noise=fraction)
+    assert torch.equal(clean.features, noisy.features)
+    flipped = clean.labels != noisy.labels
+    assert flipped.float().mean().item() == pytest.approx(fraction, abs=0.025)
+    assert noisy.labels.unique().tolist() == clean.labels.unique().tolist()
+
+
+def test_wrong_labels_are_any_of_the_others_equally_often():
+    clean, noisy = GENERATED["spirals"](num_samples=5000), GENERATED["spirals"](num_samples=5000, label_noise=1.0)
+    shifts = torch.bincount((noisy.labels - clean.labels) % 5)
+    assert shifts[0] == 0
+    assert (shifts[1:] / 5000 - 0.25).abs().max() < 0.025
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_passing_means_that_the_features_add_up_to_more_than_one(seed):
+    source = GENERATED["passing"](num_samples=20_000, seed=seed)
+    assert torch.equal(source.labels, (source.features.double().sum(dim=1) > 1).long())
+    assert source.class_names == ("fail", "pass")
+
+
+def test_passing_is_decided_by_the_points_as_they_are_stored(monkeypatch):
+    # In float32 the first point is (0.5, 0.5), on the line: fail, though its float64 form is beyond it.
+    points = np.array([[0.5, 0.5 + 1e-9], [0.5, 0.5 + 1e-6], [0.5, 0.5 - 1e-6], [0.5, 0.5]])
+    generator = SimpleNamespace(
+        random=lambda shape: points if shape == (4, 2) else np.ones(4), integers=lambda *_: np.ones(4, dtype=int)
+    )
+    monkeypatch.setattr(np.random, "default_rng", lambda _: generator)
+    assert GENERATED["passing"](num_samples=4).labels.tolist() == [0, 1, 0, 0]
+
+
+def test_passing_points_are_uniform_on_the_unit_square():
+    features = GENERATED["passing"](num_samples=20_000).features
+    assert features.min() >= 0
+    assert features.max() <= 1
+    cells = torch.bincount((features * 4).long().clamp(max=3) @ torch.tensor([4, 1]))
+    assert (cells / 20_000 - 1 / 16).abs().max() < 0.01
+
+
+def test_moons_are_two_half_circles():
+    source = GENERATED["moons"]()
+    upper, lower = (source.features[source.labels == label] for label in (0, 1))
+    torch.testing.assert_close(upper.norm(dim=1), torch.ones(500))
+    torch.testing.assert_close((lower - torch.tensor([1.0, 0.5])).norm(dim=1), torch.ones(500))
+    assert upper[:, 1].min() > -1e-6
+    assert lower[:, 1].max() < 0.5 + 1e-6
+    assert source.class_names == ("upper moon", "lower moon")
+
+
+@pytest.mark.parametrize("name", ["moons", "spirals"])
+def test_noise_is_the_standard_deviation_added_to_the_points(name):
+    spread = GENERATED[name](num_samples=5000, noise=0.1)
+    if name == "moons":
+        centre = torch.where(spread.labels[:, None] == 0, torch.zeros(2), torch.tensor([1.0, 0.5]))
+        away = (spread.features - centre).norm(dim=1) - 1
+    else:
+        away = (spread.features - GENERATED[name](num_samples=5000).features)[:, 0]
+    assert away.std().item() == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_spirals_have_one_arm_for_each_class(num_classes):
+    source = GENERATED["spirals"](num_samples=7 * 60, num_classes=num_classes, turns=1.25)
+    assert torch.bincount(source.labels).tolist() == [420 // num_classes] * num_classes
+    assert len(source.class_names) == num_classes
+    radius = source.features.norm(dim=1)
+    assert radius.max() <= 1
+    assert radius.square().mean().item() == pytest.approx(0.5, abs=0.05)  # even density over the disc
+    angle = torch.atan2(source.features[:, 1], source.features[:, 0])
+    turned = (angle / (2 * torch.pi) - 1.25 * radius - source.labels / num_classes) % 1
+    assert torch.minimum(turned, 1 - turned).max() < 1e-3
+
+
+def test_digits_are_scikit_learns_scaled_to_bytes():
+    source = digits()
+    assert source.features.shape == (1797, 1, 8, 8)
+    assert (source.features.dtype, source.labels.dtype) == (torch.uint8, torch.int64)
+    assert (source.features.min(), source.features.max()) == (0, 255)
+    reference = load_digits()
+    levels = source.features[:, 0].double() * 16 / 255
+    assert torch.equal(levels.round(), torch.from_numpy(reference.images))
+    assert source.labels.tolist() == reference.target.tolist()
+    assert source.class_names == tuple("0123456789")
+    assert source.is_images
+
+
+# CIFAR-10, in the official format
+
+NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+def cifar10_files():
+    """Six batches of three images, and the names, as the official archive has them: pickled dicts of rows."""
+    generator, files = np.random.default_rng(0), {}
+    for batch in BATCHES:
+        rows = generator.integers(0, 256, (3, 3072), dtype=np.uint8)
+        entry = {"batch_label": batch, "labels": generator.integers(0, 10, 3).tolist(), "data": rows}
+        files[batch] = pickle.dumps(entry)
+    files["batches.meta"] = pickle.dumps({"label_names": NAMES, "num_vis": 3072})
+    return files
+
+
+def write_archive(root, files):
+    root.mkdir(exist_ok=True)
+    with tarfile.open(root / CIFAR10.filename, "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{CIFAR10.base_folder}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return (root / CIFAR10.filename).read_bytes()
+
+
+def write_folder(root, files):
+    (root / CIFAR10.base_folder).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (root / CIFAR10.base_folder / name).write_bytes(content)
+
+
+def expect(monkeypatch, files, archive=b""):
+    """Make the tiny files the official ones, by their MD5."""
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, md5(files[name])] for name in BATCHES[:5]])
+    monkeypatch.setattr(CIFAR10, "test_list", [[name, md5(files[name])] for name in BATCHES[5:]])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(files["batches.meta"])})
+
+
+class Bomb:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_the_official_md5_is_the_one_that_is_named():
+    assert CIFAR10.tgz_md5 == CIFAR10_MD5
+    assert CIFAR10.url == CIFAR10_URL
+    assert MNIST_URL in MNIST.mirrors
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_cifar10_is_read_from_the_official_format(tmp_path, monkeypatch, unpacked):
+    files = cifar10_files()
+    if unpacked:
+        expect(monkeypatch, files)
+        write_folder(tmp_path, files)
+    else:
+        expect(monkeypatch, files, write_archive(tmp_path, files))
+    source = cifar10(root=str(tmp_path))
+
+    entries = [pickle.loads(files[name]) for name in BATCHES]
+    rows = np.concatenate([entry["data"] for entry in entries])  # red plane, green plane, blue plane; row by row
+    labels = [label for entry in entries for label in entry["labels"]]
+    images = torch.cat([source.features, source.test_features])
+    assert (images.shape, images.dtype) == ((18, 3, 32, 32), torch.uint8)
+    assert (len(source.features), len(source.test_features)) == (15, 3)
+    for channel, row, column in ((0, 0, 0), (1, 0, 31), (2, 31, 0), (0, 5, 7)):
+        assert images[:, channel, row, column].tolist() == rows[:, 1024 * channel + 32 * row + column].tolist()
+    assert torch.equal(images.flatten(1), torch.from_numpy(rows))
+    assert source.features.is_contiguous()
+    assert torch.cat([source.labels, source.test_labels]).tolist() == labels
+    assert source.labels.dtype == torch.int64
+    assert source.class_names == tuple(NAMES)
+
+
+def assert_says_where_to_get_cifar10(error, root):
+    (line,) = error.value.faults
+    for part in (CIFAR10_URL, CIFAR10_MD5, str(root / "cifar-10-python.tar.gz"), "data=cifar10"):
+        assert part in line
+    assert "\n" not in line
+
+
+def test_missing_cifar10_says_what_to_get_and_where_to_put_it(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        cifar10(root=str(tmp_path / "new"))
+    assert_says_where_to_get_cifar10(error, tmp_path / "new")
+    assert "no network in tests" in str(error.value)
+
+
+def test_a_wrong_archive_is_refused_before_it_is_unpickled(tmp_path, monkeypatch):
+    files, bomb = cifar10_files(), tmp_path / "exploded"
+    archive = write_archive(tmp_path / "right", files)
+    expect(monkeypatch, files, archive)
+    root = tmp_path / "wrong"
+    write_archive(root, dict.fromkeys(files, pickle.dumps(Bomb(bomb))))
+    with pytest.raises(ConfigError) as error:
+        cifar10(root=str(root))
+    assert_says_where_to_get_cifar10(error, root)
+    assert not bomb.exists()
+
+
+@pytest.mark.parametrize("replaced", [*BATCHES, "batches.meta"])
+def test_a_wrong_file_is_refused_before_it_is_unpickled(tmp_path, monkeypatch, replaced):
+    files, bomb = cifar10_files(), tmp_path / "exploded"
+    expect(monkeypatch, files)
+    write_folder(tmp_path, files | {replaced: pickle.dumps(Bomb(bomb))})
+    with pytest.raises(ConfigError) as error:
+        cifar10(root=str(tmp_path))
+    assert_says_where_to_get_cifar10(error, tmp_path)
+    assert not bomb.exists()
+
+
+def test_the_bomb_would_go_off(tmp_path):
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert (tmp_path / "exploded").exists()
+
+
+def test_a_right_archive_mends_a_wrong_file(tmp_path, monkeypatch):
+    files = cifar10_files()
+    expect(monkeypatch, files, write_archive(tmp_path, files))
+    write_folder(tmp_path, files | {"data_batch_3": b"torn"})
+    assert len(cifar10(root=str(tmp_path)).labels) == 15
+
+
+# MNIST, in the official format
+
+MNIST_FILES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
+
+
+def idx(array):
+    """The idx format: two zero bytes, the type (8: unsigned byte), the number of dimensions, sizes, values."""
+    return struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def mnist_arrays():
+    generator = np.random.default_rng(0)
+    shapes = [(7, 28, 28), (7,), (4, 28, 28), (4,)]
+    return [generator.integers(0, 10 if len(shape) == 1 else 256, shape, dtype=np.uint8) for shape in shapes]
+
+
+def write_mnist(root, monkeypatch, arrays, *, damaged=()):
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    resources = []
+    for name, array in zip(MNIST_FILES, arrays, strict=True):
+        content = gzip.compress(idx(array))
+        resources.append((f"{name}.gz", md5(content)))
+        (raw / f"{name}.gz").write_bytes(content[:-9] if name in damaged else content)
+    monkeypatch.setattr(MNIST, "resources", resources)
+    return raw
+
+
+def test_mnist_is_read_from_the_official_format(tmp_path, monkeypatch):
+    arrays = mnist_arrays()
+    write_mnist(tmp_path, monkeypatch, arrays)
+    for _ in range(2):  # from the archives, then from what was unpacked
+        source = mnist(root=str(tmp_path))
+        assert (source.features.shape, source.test_features.shape) == ((7, 1, 28, 28), (4, 1, 28, 28))
+        assert source.features.dtype == torch.uint8
+        found = (source.features[:, 0], source.labels, source.test_features[:, 0], source.test_labels)
+        for tensor, array in zip(found, arrays, strict=True):
+            assert torch.equal(tensor, torch.from_numpy(array).to(tensor.dtype))
+        assert source.labels.dtype == torch.int64
+        assert source.class_names == tuple("0123456789")
+
+
+def assert_says_where_to_get_mnist(error, root):
+    (line,) = error.value.faults
+    for part in (MNIST_URL, str(root / "MNIST" / "raw"), "data=mnist"):
+        assert part in line
+    assert "\n" not in line
+
+
+def test_missing_mnist_says_what_to_get_and_where_to_put_it(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        mnist(root=str(tmp_path))
+    assert_says_where_to_get_mnist(error, tmp_path)
+
+
+@pytest.mark.parametrize("name", MNIST_FILES)
+def test_a_torn_mnist_archive_is_refused(tmp_path, monkeypatch, name):
+    write_mnist(tmp_path, monkeypatch, mnist_arrays(), damaged=[name])
+    with pytest.raises(ConfigError) as error:
+        mnist(root=str(tmp_path))
+    assert_says_where_to_get_mnist(error, tmp_path)
+
+
+@pytest.mark.parametrize("name", MNIST_FILES)
+@pytest.mark.parametrize("kept", [0, 3, 9, -1])
+def test_a_torn_unpacked_mnist_file_is_refused(tmp_path, monkeypatch, name, kept):
+    raw = write_mnist(tmp_path, monkeypatch, mnist_arrays())
+    mnist(root=str(tmp_path))
+    (raw / name).write_bytes((raw / name).read_bytes()[:kept])
+    for archive in raw.glob("*.gz"):
+        archive.unlink()
+    with pytest.raises(ConfigError) as error:
+        mnist(root=str(tmp_path))
+    assert_says_where_to_get_mnist(error, tmp_path)

@@ -1,0 +1,133 @@
+"""The splits: a partition, stratified, nested, and a function of the split seed alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from mlplab.checks import ConfigError
+from mlplab.data.splits import split, stratified_order
+
+BALANCED = torch.arange(1000) % 10
+DEFAULTS = {"val_fraction": 0.15, "test_fraction": 0.15, "train_size": None, "seed": 0}
+
+
+def random_labels(seed):
+    """A label vector of any length, number of classes and imbalance."""
+    generator = np.random.default_rng(seed)
+    num_classes = int(generator.integers(2, 12))
+    shares = generator.dirichlet(np.full(num_classes, generator.choice([0.3, 1.0, 100.0])))
+    return torch.from_numpy(generator.choice(num_classes, int(generator.integers(20, 400)), p=shares))
+
+
+def deviations(labels, indices):
+    """By how many samples each class differs from its proportional share."""
+    counts = torch.bincount(labels, minlength=12).double()
+    return torch.bincount(labels[indices], minlength=12) - counts * len(indices) / len(labels)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_labels_are_divided_into_disjoint_and_complete_splits(seed):
+    labels = random_labels(seed)
+    splits = split(labels, val_fraction=0.2, test_fraction=0.1, train_size=None, seed=seed)
+    assert torch.cat(splits).sort().values.tolist() == list(range(len(labels)))
+    assert len(splits.validation) == round(0.2 * len(labels))
+    assert len(splits.test) == round(0.1 * len(labels))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_balanced_classes_are_stratified_to_within_one_sample(seed, num_classes):
+    labels = (torch.arange(40 * num_classes) % num_classes)[torch.randperm(40 * num_classes)]
+    for indices in split(labels, val_fraction=0.13, test_fraction=0.22, train_size=17 * num_classes + 1, seed=seed):
+        assert deviations(labels, indices).abs().max() <= 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_classes_are_stratified_to_within_a_few_samples(seed):
+    # A prefix of the order takes from each class what lies below one threshold, rounded up or down; the total is
+    # fixed, so that a class of share p makes up for the roundings of the others: 1 − p + p × (classes − 1) at most.
+    labels = random_labels(seed)
+    shares = torch.bincount(labels, minlength=12) / len(labels)
+    bound = 1 - shares + shares * ((shares > 0).sum() - 1)
+    splits = split(labels, val_fraction=0.2, test_fraction=0.1, train_size=None, seed=seed)
+    assert (deviations(labels, splits.test).abs() <= bound + 1e-9).all()
+    assert (deviations(labels, splits.train).abs() <= bound + 1e-9).all()
+    assert (deviations(labels, splits.validation).abs() <= 2 * bound + 1e-9).all()
+
+
+@pytest.mark.parametrize("size", [10, 50, 100, 333])
+def test_a_subset_of_the_training_samples_is_stratified(size):
+    train = split(BALANCED, **DEFAULTS | {"train_size": size}).train
+    assert len(train) == size
+    assert deviations(BALANCED, train).abs().max() <= 1
+
+
+@pytest.mark.parametrize("labels", [BALANCED, random_labels(3), random_labels(8)], ids=["balanced", "a", "b"])
+def test_larger_training_subsets_contain_smaller_ones(labels):
+    full = split(labels, **DEFAULTS).train
+    inner: set[int] = set()
+    for size in (1, 2, 7, 10, len(full) // 2, len(full) - 1, len(full)):
+        outer = set(split(labels, **DEFAULTS | {"train_size": size}).train.tolist())
+        assert len(outer) == size
+        assert inner < outer
+        inner = outer
+    assert inner == set(full.tolist())
+
+
+def test_validation_and_test_do_not_depend_on_train_size():
+    whole, part = split(BALANCED, **DEFAULTS), split(BALANCED, **DEFAULTS | {"train_size": 20})
+    assert torch.equal(whole.validation, part.validation)
+    assert torch.equal(whole.test, part.test)
+
+
+def test_the_test_split_does_not_depend_on_val_fraction():
+    assert torch.equal(split(BALANCED, **DEFAULTS).test, split(BALANCED, **DEFAULTS | {"val_fraction": 0.4}).test)
+
+
+def test_splits_are_a_function_of_their_seed_alone():
+    first = split(BALANCED, **DEFAULTS)
+    torch.manual_seed(123)
+    np.random.seed(123)
+    again, other = split(BALANCED, **DEFAULTS), split(BALANCED, **DEFAULTS | {"seed": 1})
+    for one, two, three in zip(first, again, other, strict=True):
+        assert torch.equal(one, two)
+        assert not torch.equal(one, three)
+
+
+def test_splitting_leaves_the_global_random_state_alone():
+    state = torch.get_rng_state()
+    split(BALANCED, **DEFAULTS | {"train_size": 20})
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_samples_of_a_class_are_drawn_at_random():
+    test = split(torch.arange(1000) % 2, **DEFAULTS | {"test_fraction": 0.5}).test
+    assert 200 < (test < 500).sum() < 300
+
+
+def test_every_prefix_of_the_order_is_stratified():
+    order = stratified_order(BALANCED, seed=0)
+    assert order.sort().values.tolist() == list(range(1000))
+    for size in range(10, 1000, 10):
+        assert torch.bincount(BALANCED[order[:size]]).tolist() == [size // 10] * 10
+
+
+def test_fractions_of_nought_give_empty_splits():
+    splits = split(BALANCED, **DEFAULTS | {"val_fraction": 0.0, "test_fraction": 0.0})
+    assert [len(indices) for indices in splits] == [1000, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"val_fraction": 0.0001}, "data.val_fraction=0.0001 of 1000 samples is less than one sample"),
+        ({"test_fraction": 0.0001}, "data.test_fraction=0.0001 of 1000 samples is less than one sample"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave none of the 1000 samples for training"),
+        ({"val_fraction": 0.9, "test_fraction": 0.9}, "leave none of the 1000 samples for training"),
+        ({"train_size": 701}, "data.train_size must be at most 700, the samples left for training, got 701"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused(options, named):
+    with pytest.raises(ConfigError) as error:
+        split(BALANCED, **DEFAULTS | options)
+    assert named in str(error.value)

@@ -1,0 +1,239 @@
+"""Every file of conf/ composes, says what it is for, and builds."""
+
+import functools
+import os
+import re
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mlplab import build
+from mlplab.cli import CONF
+from mlplab.data.module import DataModule
+from mlplab.rules import config_faults
+
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+PRIMARY = [path.stem for path in FILES if len(path.parts) == 1]
+CHOICES = [(path.parts[0], path.stem) for path in FILES if len(path.parts) == 2 and path.parts[0] != "hydra"]
+INCLUDED = [("data", "base")]  # what others include, not a choice of its own
+SMALL = {
+    "passing": ["data.num_samples=60"],
+    "moons": ["data.num_samples=60"],
+    "spirals": ["data.num_samples=60"],
+    "digits": ["data.train_size=40"],
+}
+
+
+def choices(group):
+    return [name for folder, name in CHOICES if folder == group and (folder, name) not in INCLUDED]
+
+
+@functools.cache  # tests only read what they get
+def composed(*overrides, primary="train", **options):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(primary, list(overrides), **options)
+
+
+def train_config(*overrides):
+    return composed("folder=somewhere", *overrides)
+
+
+@pytest.fixture
+def many_cores(monkeypatch):
+    """So that trainer.devices=2 is no fault on a machine of one core."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_file_begins_with_what_it_is_for(path):
+    lines = (CONF / path).read_text(encoding="utf-8").splitlines()
+    header = [line for line in lines[:3] if line.startswith("# ") and "@package" not in line]
+    assert header
+    assert len(header[0]) > 15
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_command_in_a_header_composes(path):
+    """`python train.py model=mlp`, as the comments say it; placeholders such as <folder> stand for any text."""
+    for line in (CONF / path).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            continue
+        line = re.sub(r"<[^>]*>", "x", line)
+        for program, arguments in re.findall(r"python (?:scripts/)?(\w+)\.py((?: -m| [^\s=]+=\S+)*)", line):
+            words = [word for word in arguments.split() if word != "-m"]
+            words = [re.sub(r"^([^=]+=)([^,\[\]]+),.*", r"\1\2", word) for word in words]  # the first of a sweep
+            composed(*words, primary=program)
+
+
+@pytest.mark.parametrize("primary", PRIMARY)
+def test_primary_configs_compose(primary):
+    config = composed(primary=primary)
+    assert not [fault for fault in config_faults(config) if "must be given" not in fault]
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=lambda part: part)
+@pytest.mark.usefixtures("many_cores")
+def test_every_choice_of_a_group_composes_and_resolves(group, name):
+    config = train_config(f"{group}={name}")
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert set(resolved) == set(train_config())
+    faults = config_faults(config)
+    assert faults == (["data.root must be given: write data.root=…"] if name == "image_folder" else [])
+
+
+@pytest.mark.parametrize("name", choices("regularization"))
+def test_data_can_be_inspected_with_every_regularization(name):
+    config = composed(f"regularization={name}", "data=spirals", primary="inspect_data")
+    assert config_faults(config) == []
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_the_brightness_of_every_data_set_can_be_asked_for(name):
+    assert composed(f"data={name}", primary="mean_brightness").data._target_
+
+
+def test_every_file_for_hydra_is_used():
+    used = set()
+    for primary in PRIMARY:
+        chosen = composed(primary=primary, return_hydra_config=True).hydra.runtime.choices
+        used |= {f"{group}/{name}" for group, name in chosen.items() if group.startswith("hydra")}
+        used.add(f"hydra/{chosen['hydra']}" if "hydra" in chosen else "")
+    ours = {str(path.with_suffix("")) for path in FILES if path.parts[0] == "hydra"}
+    assert ours <= used
+
+
+def listed_choices():
+    """Group → the names that train.yaml's comment beside it lists."""
+    listed = {}
+    for line in (CONF / "train.yaml").read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"  - (\w+): \w+ +# (.*)", line):
+            listed[found[1]] = re.split(r"[ ,]+", found[2])
+    return listed
+
+
+def test_train_yaml_lists_every_choice_and_nothing_else():
+    listed = listed_choices()
+    listed.pop("experiment")  # gives an example only
+    groups = {group for group, _ in CHOICES} - {"experiment", "study", "search"}
+    assert set(listed) == groups
+    for group, names in listed.items():
+        assert sorted(names) == sorted(choices(group))
+
+
+def test_the_example_of_an_experiment_exists():
+    (example,) = re.findall(r"experiment=(\w+)", (CONF / "train.yaml").read_text(encoding="utf-8"))
+    assert example in choices("experiment")
+
+
+# Building
+
+
+@pytest.mark.parametrize("data", SMALL)
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_is_built_for_every_small_data_set(model, data):
+    config = train_config(f"model={model}", f"data={data}", *SMALL[data])
+    module = build.data_module(config)
+    classifier = build.classifier(config, module)
+    (batch, *_), *_ = (module.on_after_batch_transfer(group, 0) for group in module.train_dataloader())
+    logits = classifier(batch.features)
+    assert logits.shape == (len(batch.labels), module.num_outputs)
+    assert classifier.loss(logits, batch.labels).isfinite()
+    expected = "PerceptronLoss" if model == "perceptron" else "CrossEntropy"
+    assert type(classifier.loss).__name__ == expected
+
+
+@pytest.fixture(scope="module")
+def passing() -> DataModule:
+    return build.data_module(train_config(*SMALL["passing"]))
+
+
+@pytest.mark.parametrize("optimizer", choices("optimizer"))
+def test_every_optimizer_updates_all_weights(optimizer, passing):
+    classifier = build.classifier(
+        train_config(f"optimizer={optimizer}", "optimizer.lr=0.25", "optimizer.weight_decay=0.125"), passing
+    )
+    made = classifier.configure_optimizers()
+    assert made.param_groups[0]["lr"] == made.param_groups[0]["initial_lr"] == 0.25
+    assert made.param_groups[0]["weight_decay"] == 0.125
+    before = [parameter.detach().clone() for parameter in classifier.network.parameters()]
+    sum(parameter.sum() for parameter in classifier.network.parameters()).backward()
+    made.step()
+    for old, new in zip(before, classifier.network.parameters(), strict=True):
+        assert not torch.equal(old, new)
+
+
+def test_optimizers_are_what_their_names_say(passing):
+    made = {
+        name: build.classifier(train_config(f"optimizer={name}"), passing).configure_optimizers()
+        for name in choices("optimizer")
+    }
+    assert type(made["sgd"]) is type(made["momentum"]) is type(made["nesterov"]) is torch.optim.SGD
+    momentum = {name: made[name].defaults["momentum"] for name in ("sgd", "momentum", "nesterov")}
+    assert momentum == {"sgd": 0, "momentum": 0.9, "nesterov": 0.9}
+    assert [name for name in made if made[name].defaults.get("nesterov")] == ["nesterov"]
+    for name in ("adam", "adamw", "rmsprop", "adagrad"):
+        assert type(made[name]).__name__.lower() == name
+
+
+@pytest.mark.parametrize("scheduler", choices("scheduler"))
+def test_every_scheduler_gives_factors(scheduler, passing):
+    schedule = build.classifier(train_config(f"scheduler={scheduler}"), passing).schedule
+    factors = [schedule(update, 100) for update in range(100)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) == 1
+    assert (len(set(factors)) == 1) == (scheduler in ("constant", "plateau"))
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_plateau_watches_what_is_monitored(mode, passing):
+    schedule = build.classifier(train_config("scheduler=plateau", f"monitor_mode={mode}"), passing).schedule
+    assert schedule.mode == mode
+
+
+@pytest.mark.parametrize(
+    ("batching", "size", "updates"), [("full_batch", 42, 1), ("mini_batch", 32, 2), ("stochastic", 1, 42)]
+)
+def test_batching_decides_the_updates_per_epoch(batching, size, updates):
+    module = build.data_module(train_config(f"batching={batching}", *SMALL["passing"]))
+    assert (module.batch_size, module.updates_per_epoch) == (size, updates)
+
+
+def test_the_batch_size_on_the_command_line_wins_over_batching():
+    for overrides in (["batching=full_batch", "data.batch_size=7"], ["data.batch_size=7", "batching=full_batch"]):
+        assert build.data_module(train_config(*overrides, *SMALL["passing"])).batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("choice", "overrides", "key", "value"),
+    [
+        ("dropout", [], "model.dropout", 0.5),
+        ("dropout", ["model.dropout=0.2"], "model.dropout", 0.2),
+        ("weight_decay", [], "optimizer.weight_decay", 0.01),
+        ("weight_decay", ["optimizer=adamw"], "optimizer.weight_decay", 0.01),
+        ("early_stopping", [], "callbacks.early_stopping.monitor", "val/loss"),
+        ("label_smoothing", [], "loss.label_smoothing", 0.1),
+        ("augmentation", ["data=digits"], "data.augmentation.flip", 0.5),
+        ("more_data", [], "data.num_samples", 10000),
+        ("combined", [], "model.dropout", 0.2),
+        ("combined", [], "optimizer.weight_decay", 0.01),
+        ("combined", [], "callbacks.early_stopping.patience", 10),
+        ("combined", [], "loss.label_smoothing", 0.1),
+    ],
+)
+def test_regularization_sets_its_key(choice, overrides, key, value):
+    assert OmegaConf.select(train_config(f"regularization={choice}", *overrides), key) == value
+
+
+def test_without_regularization_nothing_is_regularized():
+    config = train_config()
+    assert config.model.dropout == config.optimizer.weight_decay == config.loss.label_smoothing == 0
+    assert "early_stopping" not in config.callbacks
+    assert set(config.data.augmentation.values()) == {0}
+
+
+def test_every_data_set_has_the_common_keys():
+    base = train_config("data=base").data
+    for name in choices("data"):
+        assert set(base) <= set(train_config(f"data={name}").data)

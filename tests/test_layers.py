@@ -1,0 +1,146 @@
+"""The architecture's rule: a file imports only from lower layers, and the files of one layer ignore each other."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "mlplab"
+
+LAYERS = {
+    "checks": 0,
+    "data.types": 0,
+    "record": 1,
+    "rules": 1,
+    "checkpoints": 1,
+    "networks": 1,
+    "losses": 1,
+    "schedules": 1,
+    "update": 1,
+    "data.sources": 1,
+    "data.image_folder": 1,
+    "data.splits": 1,
+    "data.augment": 1,
+    "data.pictures": 1,
+    "callbacks.gradient_noise": 1,
+    "callbacks.guards": 1,
+    "callbacks.monitors": 1,
+    "callbacks.progress": 1,
+    "callbacks.tensorboard": 1,
+    "callbacks.figures": 2,  # sends its figures where callbacks.tensorboard finds a board
+    "classifier": 2,  # performs updates as update does
+    "data.inputs": 2,  # decodes as data.image_folder does
+    "data.loader": 2,
+    "result": 2,
+    "data.module": 3,
+    "data.statistics": 3,
+    "build": 4,
+    "training": 5,
+    "evaluation": 5,
+    "prediction": 5,
+    "inspection": 5,
+    "cli": 5,
+    "": 6,  # mlplab itself, which offers load_run
+    "data": 0,
+    "callbacks": 0,
+}
+"""Module of mlplab → layer (DESIGN: "The house"). A new file is entered here, as low as its imports allow."""
+
+FILES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    for path in sorted(SOURCE.rglob("*.py"))
+}
+
+
+def imports(path: Path, *, top_level: bool = False) -> Iterator[tuple[str, str]]:
+    """(module, name) of each import, also those within functions; without those for type checkers only."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting += node.orelse
+        elif top_level and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import; write mlplab.… in full"
+            yield from ((str(node.module), alias.name) for alias in node.names)
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def modules_of_ours(path: Path) -> set[str]:
+    """The modules of mlplab that a file imports, as in LAYERS."""
+    found = set()
+    for module, name in imports(path):
+        if module.partition(".")[0] == "mlplab":
+            inner = module.removeprefix("mlplab").lstrip(".")
+            submodule = f"{inner}.{name}".lstrip(".")
+            found.add(submodule if submodule in FILES else inner)
+    return found
+
+
+@pytest.mark.parametrize("module", FILES, ids=lambda module: module or "mlplab")
+def test_a_file_imports_only_from_lower_layers(module):
+    assert module in LAYERS, f"enter {module} into LAYERS"
+    wrong = {name for name in modules_of_ours(FILES[module]) if LAYERS[name] >= LAYERS[module]}
+    assert not wrong, f"{module} (layer {LAYERS[module]}) imports {wrong}"
+
+
+def test_every_entry_of_the_table_is_a_file():
+    assert set(LAYERS) == set(FILES)
+
+
+def test_the_reader_of_imports_sees_what_it_must(tmp_path):
+    (tmp_path / "file.py").write_text(
+        "import os, mlplab.record\n"
+        "from typing import TYPE_CHECKING\n"
+        "from mlplab import build, load_run\n"
+        "from mlplab.data import splits\n"
+        "if TYPE_CHECKING:\n"
+        "    from mlplab.cli import command\n"
+        "def function():\n"
+        "    from mlplab.data.module import DataModule\n"
+        "class Thing:\n"
+        "    if os.name == 'nt':\n"
+        "        import mlplab.training\n"
+    )
+    assert modules_of_ours(tmp_path / "file.py") == {"record", "build", "", "data.splits", "data.module", "training"}
+
+
+def test_only_build_knows_hydras_instantiate():
+    knowing = {name for name, path in FILES.items() if ("hydra.utils", "instantiate") in set(imports(path))}
+    assert knowing == {"build"}
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in FILES if name.startswith(("data", "callbacks")) or name in ("networks", "losses")]
+)
+def test_networks_data_and_callbacks_take_plain_values(module):
+    packages = {name.partition(".")[0] for name, _ in imports(FILES[module])}
+    assert not packages & {"hydra", "omegaconf"}
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "train.py", ROOT / "eval.py", *sorted((ROOT / "scripts").glob("*.py"))], ids=lambda path: path.name
+)
+def test_entry_points_are_thin(path):
+    assert set(imports(path, top_level=True)) == {("omegaconf", "DictConfig"), ("mlplab.cli", "command")}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 20
+
+
+def test_what_answers_at_once_does_not_import_torch():
+    program = (
+        "import sys\n"
+        "for name in ('mlplab', 'mlplab.checks', 'mlplab.rules', 'mlplab.build', 'mlplab.cli'):\n"
+        "    __import__(name)\n"
+        "    heavy = {'torch', 'torchvision', 'lightning', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "    assert not heavy, f'{name} imports {heavy}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
