@@ -1,5 +1,7 @@
 """What all tests share: a fixed random state, and one thread, so that they do not fight over the cores."""
 
+import copy
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,12 +90,23 @@ class Launched(NamedTuple):
 
 
 def tiny_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
-    if any(override.startswith("data=") for override in overrides):
-        tiny = [override for override in TINY if not override.startswith("data.")]
-    else:
-        tiny = list(TINY)
+    """As Hydra composes it; plain values are set afterwards, so that a composition is used more than once."""
+    chosen, plain = [], []
+    for override in overrides:
+        key = override.partition("=")[0]
+        is_plain = key[0] not in "+~" and not (CONF / key).is_dir()
+        (plain if is_plain else chosen).append(override)
+    other_data = any(override.startswith("data=") for override in chosen)
+    tiny = [override for override in TINY if not (other_data and override.startswith("data."))]
+    config = copy.deepcopy(composition((*tiny, *chosen)))
+    config.merge_with_dotlist([*plain, f"folder={folder}"])
+    return config
+
+
+@functools.cache
+def composition(overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", [*tiny, *overrides, f"folder={folder}"])
+        return compose("train", list(overrides))
 
 
 def run_job(folder: Path, overrides: Sequence[str]) -> Launched:

@@ -6,6 +6,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -40,7 +41,7 @@ def data_module(config: DictConfig) -> "DataModule":
     augmentation = common.pop("augmentation", None)
     accepts(options, "data")
     module = DataModule(
-        lambda: instantiate(options),
+        lambda: make(options, "data"),
         **common,
         order_seed=config.get("seed") or 0,
         augmentation=Augmentation(**augmentation) if augmentation else None,
@@ -66,6 +67,8 @@ def group_size(config: DictConfig, module: "DataModule") -> int:
     if wanted == "auto":
         # Enough to make the pass cheap in comparison, few enough that the group's floats stay in the processor's cache.
         wanted = max(1, min(256, GROUP_FLOATS // (module.batch_size * module.num_features)))
+    elif wanted > module.updates_per_epoch:
+        log.info("steps_per_execution=%d: clipped to %d, an epoch's updates", wanted, module.updates_per_epoch)
     size = min(wanted, module.updates_per_epoch)
     interval = val_check_updates(config, module)
     while interval < module.updates_per_epoch and interval % size:
@@ -85,10 +88,10 @@ def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
     from mlplab.classifier import Classifier
 
     accepts(config.model, "model", given=("num_features", "num_outputs"))
-    return Classifier(
-        instantiate(config.model, num_features=data.num_features, num_outputs=data.num_outputs, _convert_="all"),
-        loss=instantiate(config.loss, _convert_="all"),
-        make_optimizer=instantiate(config.optimizer, _convert_="all"),
+    model = Classifier(
+        make(config.model, "model", num_features=data.num_features, num_outputs=data.num_outputs),
+        loss=make(config.loss, "loss"),
+        make_optimizer=make(config.optimizer, "optimizer"),
         schedule=schedule(config),
         total_updates=total_updates(config, data),
         num_classes=data.num_classes,
@@ -96,6 +99,11 @@ def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
         monitor=config.monitor,
         compile_batch_size=data.batch_size if pays_to_compile(config, data) else None,
     )
+    try:
+        model.configure_optimizers()  # Lightning calls it again, but a wrong option should end here
+    except (InstantiationException, TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer: {str(error.__cause__ or error).strip().splitlines()[0]}") from error
+    return model
 
 
 def pays_to_compile(config: DictConfig, data: "DataModule") -> bool:
@@ -126,7 +134,7 @@ def schedule(config: DictConfig) -> Any:
     takes longer than the update of a small network.
     """
     if not config.scheduler.get("_partial_"):
-        return instantiate(config.scheduler, _convert_="all")
+        return make(config.scheduler, "scheduler")
     options = OmegaConf.to_container(config.scheduler, resolve=True)
     assert isinstance(options, dict)
     accepts(options, "scheduler", given=("update", "total"))
@@ -142,28 +150,21 @@ def total_updates(config: DictConfig, data: "DataModule") -> int:
 
 def trainer(config: DictConfig, data: "DataModule") -> "Trainer":
     """Lightning's Trainer with the callbacks and loggers of the config."""
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
     # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
     options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0}
     interval = val_check_updates(config, data)
     if interval < data.updates_per_epoch:
         options["val_check_interval"] = interval // data.group_size
-    try:
-        return instantiate(
-            config.trainer,
-            **options,
-            default_root_dir=config.folder,
-            callbacks=callbacks(config),
-            logger=loggers(config) or False,
-            use_distributed_sampler=False,  # the loader shares batches out itself
-            log_every_n_steps=1,
-        )
-    except Exception as error:  # Hydra wraps what the constructor raises
-        cause = error.__cause__ or error
-        if isinstance(cause, MisconfigurationException | ValueError | TypeError | RuntimeError):
-            raise ConfigError(f"trainer: {str(cause).splitlines()[0]}") from error
-        raise
+    return make(
+        config.trainer,
+        "trainer",
+        **options,
+        default_root_dir=config.folder,
+        callbacks=callbacks(config),
+        logger=loggers(config) or False,
+        use_distributed_sampler=False,  # the loader shares batches out itself
+        log_every_n_steps=1,
+    )
 
 
 def evaluation_trainer(config: DictConfig, *, accelerator: str) -> "Trainer":
@@ -184,7 +185,7 @@ def evaluation_trainer(config: DictConfig, *, accelerator: str) -> "Trainer":
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"accelerator={accelerator}: {str(error).splitlines()[0]}") from error
 
 
@@ -202,13 +203,24 @@ def callbacks(config: DictConfig) -> list["Callback"]:
     """The callbacks in the order of the config, and the guard against monitors that nobody logs."""
     from mlplab.callbacks.guards import RequireMonitors
 
-    chosen = [instantiate(options, _convert_="all") for options in config.callbacks.values() if options]
+    chosen = [make(options, f"callbacks.{name}") for name, options in config.callbacks.items() if options]
     return [RequireMonitors(), *chosen]
 
 
 def loggers(config: DictConfig) -> list["Logger"]:
     """The loggers of the config, none if there are none."""
-    return [instantiate(options, _convert_="all") for options in config.logger.values() if options]
+    return [make(options, f"logger.{name}") for name, options in config.logger.items() if options]
+
+
+def make(options: Any, key: str, **more: Any) -> Any:
+    """Hydra's instantiate; what the target refuses becomes a ConfigError that names the key."""
+    try:
+        return instantiate(options, **more, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ConfigError):
+            raise cause from error
+        raise ConfigError(f"{key}: {str(cause).strip().splitlines()[0]}") from error
 
 
 def accepts(options: Any, key: str, *, given: tuple[str, ...] = ()) -> None:

@@ -4,6 +4,7 @@ A user's mistake ends in one line per fault and exit code 2, a run that fails in
 HYDRA_FULL_ERROR=1 shows it. Nothing here imports torch, so `--help` and config errors answer at once.
 """
 
+import errno
 import functools
 import hashlib
 import itertools
@@ -13,7 +14,6 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -27,11 +27,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mlplab import CONF
 from mlplab.checks import ConfigError, RunFailed, did_you_mean
 from mlplab.rules import config_faults
 
-CONF = Path(__file__).parents[2] / "conf"
 FULL_ERROR = "HYDRA_FULL_ERROR"
+NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 MAX_JOBS_CHECKED = 1000
 """Of a larger sweep the first so many jobs are checked before it starts; every job checks itself once more."""
 
@@ -81,8 +82,8 @@ def leave(error: Exception) -> NoReturn:
         lines, code = list(error.faults), 2
     elif isinstance(error, HydraException | OmegaConfBaseException):
         lines, code = [first_line(error)], 2
-    elif isinstance(error, PermissionError | FileExistsError | NotADirectoryError):
-        lines, code = [f"cannot write to {error.filename}: {error.strerror}; choose another folder"], 2
+    elif isinstance(error, OSError) and error.filename and error.errno in NOT_TO_BE_USED:
+        lines, code = [f"{error.filename}: {error.strerror}; check the path and its permissions"], 2
     else:
         lines, code = [f"{type(error).__name__}: {error} ({FULL_ERROR}=1 shows where)"], 1
     for line in lines:

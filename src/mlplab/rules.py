@@ -81,6 +81,14 @@ RULES: dict[str, Rule] = {
     "split": one_of("train", "val", "test"),
     "checkpoint": one_of("best", "last"),
     "accelerator": text(),
+    "run": text(),
+    "input": text(),
+    "output": text(),
+    "overwrite": SWITCH,
+    "images": one_of("train", "test", "all"),
+    "figure": NULL | text(),
+    "repetitions": integer(1),
+    "only": NULL | each(text()),
     "batch_size": integer(1),
 }
 """What each key of the config must be, where the config has it."""
@@ -130,7 +138,8 @@ def _cross_faults(config: DictConfig) -> Iterator[str]:
 KNOWN_KEYS = {
     "data", "model", "batching", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
     "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder",
-    "run", "split", "checkpoint", "input", "output", "overwrite", "batch_size", "images", "figure", "accelerator",
+    "run", "split", "checkpoint", "accelerator", "input", "output", "overwrite", "batch_size", "images", "figure",
+    "repetitions", "only",
 }  # fmt: skip
 
 

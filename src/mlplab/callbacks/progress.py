@@ -1,11 +1,13 @@
-"""The progress bar of a terminal, and plain lines where there is none."""
+"""What the terminal shows of a run: the network, then a progress bar, or plain lines where there is no terminal."""
 
 import logging
 import sys
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from rich.console import Console
+from rich.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -29,3 +31,32 @@ class ProgressBar(RichProgressBar):
                      if name in trainer.callback_metrics}  # fmt: skip
             values = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items())
             log.info("epoch %d/%s  update %d  %s", epoch, epochs if epochs > 0 else "∞", trainer.global_step, values)
+
+
+class NetworkSummary(Callback):
+    """Print the network's layers with their parameters, at most `max_layers` of them, before training."""
+
+    def __init__(self, *, max_layers: int = 12) -> None:
+        self.max_layers = max_layers
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        network = pl_module.network
+        layers = [
+            (name, module, sum(parameter.numel() for parameter in module.parameters(recurse=False)))
+            for name, module in network.named_modules()
+        ]
+        layers = [layer for layer in layers if layer[2]]
+        table = Table(show_edge=False, pad_edge=False)
+        table.add_column(type(network).__name__)
+        table.add_column("layer")
+        table.add_column("parameters", justify="right")
+        for name, module, count in layers[: self.max_layers]:
+            table.add_row(name, str(module), f"{count:,}")
+        if len(layers) > self.max_layers:
+            table.add_row("…", f"{len(layers) - self.max_layers} more", "")
+        table.add_row("", "together", f"{sum(count for *_, count in layers):,}")
+        console = Console()
+        console.print(table)
+        console.print()

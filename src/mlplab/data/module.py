@@ -176,9 +176,11 @@ def preprocess(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
     `mean` and `std` hold one value per channel or feature, shaped to broadcast over the batch.
     """
-    scale = 255.0 if features.dtype == torch.uint8 else 1.0
     mean, std = mean.to(features.device), std.to(features.device)
-    return (features - mean * scale).div_(std * scale)
+    if features.dtype != torch.uint8:
+        return (features.float() - mean) / std
+    floats = features.float()
+    return torch.addcmul(-mean / std, floats, 1 / (255 * std), out=floats)  # one pass, in place
 
 
 def normalization(dataset: InMemoryDataset) -> tuple[Tensor, Tensor]:

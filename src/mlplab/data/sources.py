@@ -58,6 +58,17 @@ def digits() -> Source:
     return Source(images, torch.from_numpy(data.target).long(), tuple(str(digit) for digit in range(10)))
 
 
+def noise_images(*, num_samples: int, size: int, channels: int, num_classes: int, seed: int) -> Source:
+    """Random pixels with random labels: nothing to learn, all to memorise. For benchmarks and for overfitting."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (num_samples, channels, size, size)
+    return Source(
+        features=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+        labels=torch.arange(num_samples) % num_classes,
+        class_names=tuple(f"class {label}" for label in range(num_classes)),
+    )
+
+
 def cifar10(*, root: str) -> Source:
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32, downloaded to `root` where missing.
 

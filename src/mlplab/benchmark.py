@@ -1,0 +1,296 @@
+"""Times mlplab side by side with what people write otherwise; tables, JSON and a plot of the ratios."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+
+from mlplab import CONF, build, result
+from mlplab.baselines import (
+    EpochClock,
+    Workload,
+    loop_over_loader,
+    loop_over_tensors,
+    plain_lightning,
+    plain_validation,
+)
+from mlplab.checks import ConfigError
+from mlplab.record import now, write_atomically
+
+log = logging.getLogger(__name__)
+
+LOOP_LOADER, LOOP_TENSORS, PLAIN = "loop, DataLoader (1)", "loop, tensors (2)", "plain Lightning (3)"
+MLPLAB, COMPILED = "mlplab (4)", "mlplab compiled (5)"
+CONTENDERS = (LOOP_LOADER, LOOP_TENSORS, PLAIN, MLPLAB, COMPILED)
+COLOURS = ("#999999", "#56B4E9", "#E69F00", "#0072B2", "#009E73")  # Okabe & Ito
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload by name: the overrides of train.py that make it, and how many updates an epoch of it has."""
+
+    name: str
+    overrides: tuple[str, ...]
+    updates: int
+    batch_size: int
+    augment: bool = False
+
+
+def cases() -> list[Case]:
+    """`passing` with 2-16-8-1 at batch 1 and 32, CIFAR-10's shape with 3072-256-128-10 and dropout at 1 to 512."""
+    passing = [
+        Case(f"passing, batch {batch_size},", ("data=passing", "model=mlp", "optimizer.lr=0.01"), updates, batch_size)
+        for batch_size, updates in ((1, 3000), (32, 2000))
+    ]
+    images = ("data=noise_images", "model=mlp_dropout", "model.hidden_sizes=[256,128]", "optimizer.lr=0.01")
+    flips = ("data.augmentation.flip=0.5", "data.augmentation.crop=2")
+    cifar = [
+        Case(
+            f"CIFAR-10 shape, batch {batch_size},{' augmented' if augment else ''}",
+            images + (flips if augment else ()), updates, batch_size, augment,
+        )
+        for augment in (False, True)
+        for batch_size, updates in ((1, 1000), (32, 300), (128, 100), (512, 40))
+    ]  # fmt: skip
+    return passing + cifar
+
+
+def benchmark(config: DictConfig) -> None:
+    """Run all cases that `config.only` names; print the table and write benchmark.json, .md and .png."""
+    build.quiet_libraries()
+    logging.getLogger("mlplab.callbacks.progress").setLevel(logging.WARNING)
+    chosen = [case for case in cases() if not config.only or any(str(part) in case.name for part in config.only)]
+    if not chosen:
+        raise ConfigError(f"only={list(config.only)} names no workload; there are: {[case.name for case in cases()]}")
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"when": now(), "hardware": result.hardware(), "git_commit": result.git_commit()}
+    report["torch"] = torch.__version__
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{scratch}/compiled"  # the first repetition compiles from nothing
+        report["updates"] = [
+            measure(case, config, Path(scratch)) for case in track(chosen, "Workloads", disable=not sys.stderr.isatty())
+        ]
+        if not config.only:
+            report["evaluation"] = measure_evaluation(config, Path(scratch))
+            report["scaling"] = measure_scaling(config, Path(scratch))
+            report["process"] = measure_process(config, Path(scratch))
+    write_atomically(folder / "benchmark.json", json.dumps(report, indent=2) + "\n")
+    write_atomically(folder / "benchmark.md", markdown(report))
+    plot(report).savefig(folder / "benchmark.png", dpi=110)
+    Console().print(markdown(report), highlight=False, soft_wrap=True)
+
+
+# Measuring
+
+
+def measure(case: Case, config: DictConfig, scratch: Path) -> dict[str, Any]:
+    """Microseconds per update of every contender: one epoch after a first that is not counted, contenders in turn."""
+    work = workload(case, config, scratch)
+    contenders: dict[str, Callable[[], list[float]]] = {
+        LOOP_LOADER: lambda: loop_over_loader(work, epochs=2),
+        LOOP_TENSORS: lambda: loop_over_tensors(work, epochs=2),
+        PLAIN: lambda: plain_lightning(work, epochs=2, folder=scratch),
+        MLPLAB: lambda: mlplab_epochs(case, config, scratch, compile="false"),
+        COMPILED: lambda: mlplab_epochs(case, config, scratch, compile="true"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    first: list[float] = []
+    for _ in range(config.repetitions):
+        for name, run in contenders.items():
+            torch.set_num_threads(os.cpu_count() or 1)
+            with contextlib.redirect_stdout(io.StringIO()):  # plain Lightning's progress bar
+                warm_up, epoch = run()
+            times[name].append(epoch / case.updates * 1e6)
+            if name == COMPILED:
+                first.append(warm_up - epoch)
+    torch.set_num_threads(os.cpu_count() or 1)
+    log.info("%s %s", case.name, {name: round(statistics.median(values)) for name, values in times.items()})
+    return {"case": case.name, "batch_size": case.batch_size, "us_per_update": times, "compile_seconds": first}
+
+
+def lab_config(case: Case, config: DictConfig, scratch: Path, *overrides: str) -> DictConfig:
+    """The config of train.py with all its default callbacks, for this case, in a scratch folder."""
+    samples = case.updates * case.batch_size
+    val_samples = max(1000, samples // 10)
+    total = samples + val_samples
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    return compose("train", [
+        *case.overrides, f"data.batch_size={case.batch_size}", f"data.num_samples={total}", "data.test_fraction=0",
+        f"data.val_fraction={val_samples / total}", "trainer.max_epochs=2", "~callbacks.network_summary",
+        f"trainer.accelerator={config.accelerator}", f"folder={folder}", "compile=false", *overrides,
+    ])  # fmt: skip
+
+
+def workload(case: Case, config: DictConfig, scratch: Path) -> Workload:
+    """The same data, network and optimizer for the baselines."""
+    lab = lab_config(case, config, scratch)
+    device = build.evaluation_trainer(lab, accelerator=config.accelerator).strategy.root_device
+    dropout, rate = float(lab.model.dropout), float(lab.optimizer.lr)
+    return Workload(build.data_module(lab), tuple(lab.model.hidden_sizes), dropout, rate, case.augment, device)
+
+
+def mlplab_epochs(case: Case, config: DictConfig, scratch: Path, *overrides: str, compile: str) -> list[float]:
+    """Seconds of each epoch as `train.py` runs it: callbacks, checkpoints, TensorBoard."""
+    lab = lab_config(case, config, scratch, f"compile={compile}", *overrides)
+    data = build.data_module(lab)
+    classifier = build.classifier(lab, data)
+    build.set_threads(lab, classifier)
+    trainer, clock = build.trainer(lab, data), EpochClock()
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(clock)
+    trainer.fit(classifier, datamodule=data)
+    return clock.seconds
+
+
+def measure_evaluation(config: DictConfig, scratch: Path) -> dict[str, list[float]]:
+    """Seconds to evaluate 10,000 images: mlplab's way, and plain Lightning's at the training batch size, which is 1."""
+    case = Case("evaluation", cases()[-1].overrides, updates=2, batch_size=1)
+    lab = lab_config(case, config, scratch, "data.num_samples=10002", "data.val_fraction=0.9998")
+    data = build.data_module(lab)
+    classifier = build.classifier(lab, data)
+    work = dataclasses.replace(workload(case, config, scratch), data=data)
+    times: dict[str, list[float]] = {"mlplab": [], "plain Lightning": []}
+    for _ in range(config.repetitions):
+        trainer = build.evaluation_trainer(lab, accelerator=config.accelerator)
+        start = time.perf_counter()
+        trainer.validate(classifier, datamodule=data, verbose=False)
+        times["mlplab"].append(time.perf_counter() - start)
+        times["plain Lightning"].append(plain_validation(work, folder=scratch))
+    return times
+
+
+def measure_scaling(config: DictConfig, scratch: Path) -> dict[str, list[float]]:
+    """Seconds per epoch of `passing` at batch 32 for growing numbers of samples."""
+    times: dict[str, list[float]] = {}
+    for samples in (1_000, 10_000, 100_000):
+        case = Case("", cases()[1].overrides, updates=samples // 32, batch_size=32)
+        runs = [mlplab_epochs(case, config, scratch, compile="false")[1] for _ in range(config.repetitions)]
+        times[str(samples)] = runs
+    return times
+
+
+def measure_process(config: DictConfig, scratch: Path) -> dict[str, dict[str, list[float]]]:
+    """Whole processes that make one update on CIFAR-10's shape and end: seconds, and peak memory in MB."""
+    root = CONF.parent
+    hand_written = (
+        "import torch; from torch import nn; from torch.utils.data import DataLoader, TensorDataset;"
+        "data = TensorDataset(torch.rand(2000, 3072), torch.randint(0, 10, (2000,)));"
+        "net = nn.Sequential(nn.Linear(3072, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10));"
+        "opt = torch.optim.SGD(net.parameters(), lr=0.01); x, y = next(iter(DataLoader(data, 32, shuffle=True)));"
+        "nn.functional.cross_entropy(net(x), y).backward(); opt.step()"
+    )
+    commands = {
+        "hand-written loop": ["-c", hand_written],
+        "train.py": [
+            str(root / "train.py"), "data=noise_images", "model=mlp_dropout", "model.hidden_sizes=[256,128]",
+            "trainer.max_steps=1", "test=false", f"trainer.accelerator={config.accelerator}",
+        ],
+    }  # fmt: skip
+    figures: dict[str, dict[str, list[float]]] = {name: {"seconds": [], "megabytes": []} for name in commands}
+    for _ in range(config.repetitions):
+        for name, arguments in commands.items():
+            folder = [f"hydra.run.dir={tempfile.mkdtemp(dir=scratch)}"] if name == "train.py" else []
+            start = time.perf_counter()
+            process = subprocess.Popen([sys.executable, *arguments, *folder], stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)  # fmt: skip
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise RuntimeError(f"{name} failed with status {status}")
+            figures[name]["seconds"].append(time.perf_counter() - start)
+            figures[name]["megabytes"].append(usage.ru_maxrss / 1024)
+    return figures
+
+
+# Showing
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+
+
+def ratio(slow: list[float], fast: list[float], digits: int = 2) -> str:
+    """How many times as long `slow` took, repetition by repetition: median and range."""
+    return spread([a / b for a, b in zip(slow, fast, strict=True)], digits)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """All figures as tables."""
+    lines = [
+        f"{report['hardware']}, torch {report['torch']}, {report['when'][:10]}. Median (least–greatest).", "",
+        "Microseconds per update, validation once an epoch included:", "",
+        "| workload | " + " | ".join(CONTENDERS) + " | compiling: first, again, s |", "|---|" + "---|" * (len(CONTENDERS) + 1),
+    ]  # fmt: skip
+    for row in report["updates"]:
+        cells = [spread(row["us_per_update"][name]) for name in CONTENDERS]
+        first, *again = row["compile_seconds"] + row["compile_seconds"][:1]
+        lines.append(
+            f"| {row['case'].rstrip(',')} | {' | '.join(cells)} | {first:.1f}, {statistics.median(again):.1f} |"
+        )
+    lines += ["", "How many times as fast mlplab is (ratio of the same repetition):", ""]
+    lines += [
+        "| workload | (4) to (1) | (4) to (2) | (4) to (3) | (5) to (2) | (5) to (3) |",
+        "|---|---|---|---|---|---|",
+    ]
+    pairs = (
+        (LOOP_LOADER, MLPLAB),
+        (LOOP_TENSORS, MLPLAB),
+        (PLAIN, MLPLAB),
+        (LOOP_TENSORS, COMPILED),
+        (PLAIN, COMPILED),
+    )
+    for row in report["updates"]:
+        cells = [ratio(row["us_per_update"][slow], row["us_per_update"][fast]) for slow, fast in pairs]
+        lines.append(f"| {row['case'].rstrip(',')} | {' | '.join(cells)} |")
+    if "evaluation" in report:
+        times = report["evaluation"]
+        lines += ["", "Evaluating 10,000 images after training at batch 1: "
+                  f"mlplab {spread(times['mlplab'], 2)} s, plain Lightning {spread(times['plain Lightning'], 2)} s, "
+                  f"ratio {ratio(times['plain Lightning'], times['mlplab'], 0)}."]  # fmt: skip
+        scaling = [f"{int(samples):,} samples {spread(times, 2)} s" for samples, times in report["scaling"].items()]
+        lines += ["", f"One epoch of passing at batch 32: {'; '.join(scaling)}."]
+        process = [
+            f"{name} {spread(figures['seconds'], 1)} s and {spread(figures['megabytes'])} MB"
+            for name, figures in report["process"].items()
+        ]
+        lines += ["", f"A whole process with one update: {'; '.join(process)}."]
+    return "\n".join(lines) + "\n"
+
+
+def plot(report: dict[str, Any]) -> Figure:
+    """Updates per second of every contender, a group of bars for each workload, with the spread."""
+    rows = report["updates"]
+    figure = Figure(figsize=(max(6.0, 1.6 * len(rows)), 4.5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(CONTENDERS)
+    for index, (name, colour) in enumerate(zip(CONTENDERS, COLOURS, strict=True)):
+        rates = [[1e6 / value for value in row["us_per_update"][name]] for row in rows]
+        middle = [statistics.median(values) for values in rates]
+        below = [m - min(values) for m, values in zip(middle, rates, strict=True)]
+        above = [max(values) - m for m, values in zip(middle, rates, strict=True)]
+        places = [place + (index - (len(CONTENDERS) - 1) / 2) * width for place in range(len(rows))]
+        axes.bar(places, middle, width, yerr=[below, above], color=colour, label=name, error_kw={"linewidth": 0.8})
+    axes.set_xticks(range(len(rows)), [row["case"].rstrip(",").replace(", ", ",\n") for row in rows], fontsize=8)
+    axes.set(yscale="log", ylabel="updates per second", title=f"Training speed ({report['hardware']})")
+    axes.legend(frameon=False, fontsize=8, ncols=3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

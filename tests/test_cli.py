@@ -1,0 +1,404 @@
+"""The frame around every command: what a person sees who mistypes, and how quickly."""
+
+import copy
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mlplab.checks import ConfigError, RunFailed
+from mlplab.cli import CONF, available_choices, check_command_line, command, job_folder
+from mlplab.rules import config_faults
+
+TRAIN = CONF.parent / "train.py"
+MAX_LINES = 5
+
+
+@pytest.fixture
+def enter(monkeypatch, capsys, tmp_path):
+    """Run a function as the program `train.py` with these arguments: exit code, lines on stderr."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, function=lambda config: None, name="train"):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        with monkeypatch.context() as patch:
+            patch.delenv("HYDRA_FULL_ERROR", raising=False)
+            try:
+                command(name)(function)()
+                code = 0
+            except SystemExit as leaving:
+                code = leaving.code
+        return code, capsys.readouterr().err.splitlines()
+
+    yield run
+    root.handlers[:], root.level = handlers, level  # Hydra sets up logging
+
+
+def program(*arguments, folder, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
+    return subprocess.run(
+        [sys.executable, str(TRAIN), *map(str, arguments)],
+        cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+BAD = {  # arguments → what the error must name
+    "data.batch_size=0": ["data.batch_size", "0", "integer ≥ 1"],
+    "data.val_fraction=0.6 data.test_fraction=0.4": ["data.val_fraction + data.test_fraction", "0.6 + 0.4"],
+    "trainer=cpu trainer.devices=99999": ["trainer.devices", "99999"],
+    "regularization=dropout model=softmax_regression": ["model.dropout=0.5", "hidden layers"],
+    "data=image_folder": ["data.root must be given"],
+    "data=digits regularization=more_data": ["data.num_samples", "data.train_size"],
+    "model=perceptron regularization=label_smoothing": ["loss.label_smoothing"],
+    "trainer.max_epochs=-1 scheduler=cosine": ["scheduler cosine", "trainer.max_epochs"],
+    "modle=mlp": ["modle", "did you mean 'model'?"],
+    "model=mpl": ["model=mpl", "did you mean 'mlp'?", "mlp_residual"],
+    "model=3": ["model=3", "there are:"],
+    "model=": ["model=", "there are:"],
+    "data.btach_size=3": ["data.btach_size", "did you mean 'batch_size'?"],
+    "optimiser.lr=0.1": ["optimiser.lr", "did you mean 'optimizer'?"],
+    "callbacks.early_stopping.patience=3": ["callbacks.early_stopping"],
+    "experiment=cifar10": ["experiment=cifar10", "did you mean 'cifar10_mlp'?"],
+    "+experiment=cifar10_mlp": ["+experiment=cifar10_mlp", "without the +"],
+    "+colour=red": ["colour", "no such key"],
+    "~colour": ["colour"],
+    "~model": ["model"],
+    "~optimizer.lr": ["optimizer.lr"],
+    "trainer.max_epochs": ["trainer.max_epochs"],
+    "model.hidden_sizes=[1,": ["[1,"],
+    "a b": ["a b"],
+    "--epochs=3": ["--epochs=3", "key=value"],
+    "--hlep": ["--hlep", "did you mean '--help'?"],
+}
+
+
+@pytest.mark.parametrize(("arguments", "parts"), BAD.items(), ids=BAD)
+def test_a_mistake_is_named_in_a_few_lines_without_a_traceback(arguments, parts, enter, tmp_path):
+    called = []
+    arguments = [arguments] if arguments == "a b" else arguments.split(" ")
+    code, lines = enter(*arguments, function=called.append)
+    assert code == 2
+    assert 1 <= len(lines) <= MAX_LINES
+    assert all(line.startswith("error: ") for line in lines)
+    for part in parts:
+        assert any(part in line for line in lines), (part, lines)
+    assert not called
+    assert not list(tmp_path.iterdir())  # nothing was written
+
+
+VALUES = [
+    ("data.batch_size", -1), ("data.batch_size", "abc"), ("data.batch_size", 1e9), ("data.batch_size", True),
+    ("data.batch_size", None), ("data.eval_batch_size", 0), ("data.train_size", 0), ("data.num_workers", -1),
+    ("data.val_fraction", 1.0), ("data.test_fraction", -0.1), ("data.label_noise", 2), ("data.num_samples", 3.5),
+    ("data.augmentation.flip", 1.5), ("model.dropout", 1.5), ("model.dropout", 1), ("model.dropout", [0.5]),
+    ("model.dropout", [0.5, 2]), ("model.dropout", "some"), ("model.hidden_sizes", [0]), ("model.hidden_sizes", 16),
+    ("model.hidden_sizes", [16, 1.5]), ("optimizer.lr", math.nan), ("optimizer.lr", math.inf), ("optimizer.lr", -1),
+    ("optimizer.lr", 0), ("optimizer.lr", "fast"), ("optimizer.lr", None), ("optimizer.weight_decay", -1),
+    ("loss.label_smoothing", 1.0), ("scheduler.warmup", 1.0), ("trainer.max_epochs", 1.5), ("trainer.max_epochs", -2),
+    ("trainer.max_steps", 0.5), ("trainer.devices", 0), ("trainer.gradient_clip_val", -1),
+    ("trainer.limit_train_batches", 1.5), ("trainer.limit_train_batches", -1), ("trainer.accumulate_grad_batches", 4),
+    ("trainer.val_check_interval", -1), ("trainer.val_check_interval", 0), ("trainer.limit_test_batches", 0),
+    ("steps_per_execution", 0), ("steps_per_execution", -3), ("steps_per_execution", "abc"),
+    ("steps_per_execution", 2.0), ("threads", 0), ("compile", "maybe"), ("seed", -1), ("seed", 1.5), ("seed", 2**32),
+    ("test", "perhaps"), ("test", 1), ("monitor", None), ("monitor_mode", "most"),
+    ("callbacks.gradient_noise.num_batches", 1), ("callbacks.gradient_noise.max_share", 0),
+    ("callbacks.update_monitor.every_n_updates", 0), ("model._target_", "os.system"),
+    ("callbacks.figures._target_", "builtins.eval"), ("trainer.profiler", {"_target_": "subprocess.run"}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base_config():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["folder=unused"])
+    OmegaConf.set_struct(config, False)
+    assert config_faults(config) == []
+    return config
+
+
+@pytest.mark.parametrize(("key", "value"), VALUES)
+def test_a_bad_value_is_one_fault_that_names_key_and_value(key, value, base_config):
+    config = copy.deepcopy(base_config)
+    OmegaConf.update(config, key, value)
+    (fault,) = config_faults(config)
+    assert key in fault
+    shown = value["_target_"] if isinstance(value, dict) else value
+    assert repr(shown) in fault or str(shown) in fault or key == "trainer.accumulate_grad_batches"
+    assert "\n" not in fault
+
+
+def test_faults_of_one_config_are_all_found(base_config):
+    config = copy.deepcopy(base_config)
+    keys = ["seed", "data.batch_size", "model.dropout", "optimizer.lr", "trainer.max_epochs", "steps_per_execution"]
+    for key in keys:
+        OmegaConf.update(config, key, "nonsense")
+    assert sorted(fault.split()[0] for fault in config_faults(config)) == sorted(keys)
+
+
+def test_all_faults_are_reported_together(enter):
+    code, lines = enter(
+        "data.btach_size=3", "model=mpl", "optimizer.lr=fast", "seed=-1", "trainer.max_epochs=1.5"
+    )  # fmt: skip
+    assert code == 2
+    assert sorted(line.split()[1].rstrip(":") for line in lines) == [
+        "data.btach_size", "model=mpl", "optimizer.lr", "seed", "trainer.max_epochs"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["data.batch_size=1", "model=mlp_dropout", "seed=null"],
+        ["model.hidden_sizes=[512,256]", "model.dropout=[0.1,0.2]", "model=mlp_dropout"],
+        ["regularization=combined", "batching=full_batch"],
+        ["regularization=early_stopping", "callbacks.early_stopping.patience=3"],
+        ["trainer.max_epochs=-1", "trainer.max_steps=100", "scheduler=one_cycle"],
+        ["~callbacks.figures", "+trainer.max_time=00:01:00:00"],
+        ["-m", "model=mlp,mlp_dropout", "data.batch_size=1,32"],
+        ["-m", "seed=range(3)", "optimizer.lr=choice(0.1,0.2)"],
+        ["-m", "model.hidden_sizes=[16,8],[64,32]"],
+    ],
+    ids=" ".join,
+)
+def test_good_command_lines_pass(arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    check_command_line("train")
+
+
+def test_the_function_gets_the_composed_config(enter, tmp_path):
+    seen = []
+    code, lines = enter("optimizer.lr=0.25", f"hydra.run.dir={tmp_path / 'here'}", function=seen.append)
+    assert (code, lines) == (0, [])
+    (config,) = seen
+    assert config.optimizer.lr == 0.25
+
+
+def test_a_sweep_with_one_bad_value_is_refused_before_any_job(enter, tmp_path):
+    called = []
+    code, lines = enter("-m", "data.batch_size=1,32,0", "model=mlp,mpl", function=called.append)
+    assert code == 2
+    assert any("data.batch_size" in line and "got 0" in line for line in lines)
+    assert any("model=mpl" in line and "did you mean 'mlp'?" in line for line in lines)
+    assert len(lines) == 2  # each fault once, however many jobs have it
+    assert not called
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_values_without_multirun_are_refused(enter):
+    code, lines = enter("model=mlp,mlp_dropout")
+    assert code == 2
+    assert len(lines) == 1
+    assert "multirun" in lines[0] or "-m" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "shown"),
+    [
+        (ConfigError("one is wrong", "two is wrong"), 2, ["error: one is wrong", "error: two is wrong"]),
+        (RunFailed("diverged: the loss of update 3"), 1, ["error: diverged: the loss of update 3"]),
+        (PermissionError(13, "Permission denied", "/folder"), 2, ["error: /folder: Permission denied"]),
+        (ZeroDivisionError("division by zero"), 1, ["error: ZeroDivisionError: division by zero"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_errors_of_a_run_set_the_exit_code(error, code, shown, enter, tmp_path):
+    def fail(config):
+        raise error
+
+    got, lines = enter(f"hydra.run.dir={tmp_path / 'here'}", function=fail)
+    assert got == code
+    assert len(lines) == len(shown)
+    assert all(line.startswith(start) for line, start in zip(lines, shown, strict=True))
+
+
+def test_a_folder_that_cannot_be_made_is_named(enter, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, lines = enter(f"hydra.run.dir={tmp_path / 'file' / 'run'}")
+    assert code == 2
+    assert len(lines) == 1
+    assert str(tmp_path / "file") in lines[0]
+
+
+@pytest.mark.parametrize(("name", "missing"), [("eval", ["run"]), ("predict", ["run", "input"])])
+def test_what_must_be_given_is_asked_for(name, missing, enter):
+    code, lines = enter(name=name)
+    assert code == 2
+    assert [line.split()[1] for line in lines] == missing
+
+
+def test_eval_names_a_run_folder_that_is_not_there(enter, tmp_path):
+    from mlplab.evaluation import evaluate
+
+    code, lines = enter("run=nowhere", name="eval", function=evaluate)
+    assert code == 2
+    assert lines == ["error: no run folder nowhere; runs are in outputs/train and outputs/sweeps"]
+    code, lines = enter("run=x", "split=tset", "checkpoint=first", name="eval", function=evaluate)
+    assert [line.split()[1] for line in lines] == ["split", "checkpoint"]
+
+
+def test_choices_are_the_files_of_a_group():
+    assert available_choices("batching") == ["full_batch", "mini_batch", "stochastic"]
+    assert available_choices("data.batch_size") == []
+    assert available_choices("") == []
+
+
+# Folder names
+
+
+def test_a_folder_is_named_by_its_overrides():
+    assert job_folder(["model=mlp_dropout", "data.batch_size=1"]) == "data.batch_size=1,model=mlp_dropout"
+    assert job_folder([]) == "default"
+    assert job_folder(["hydra.sweep.dir=/x", "hydra/launcher=joblib", "seed=0"]) == "seed=0"
+
+
+def test_the_order_of_overrides_does_not_matter():
+    assert job_folder(["a=1", "b=2"]) == job_folder(["b=2", "a=1"])
+
+
+SIMILAR = [
+    ["model.hidden_sizes=[1,2]"], ["model.hidden_sizes=[1-2]"],
+    ["model.hidden_sizes=[1, 2]"], ["a=x y"], ["a=x-y"], ["a=x/y"], ["a=x\\y"], ["a=x:y"], ["a='x y'"], ["a=x", "y"],
+    ["a=" + 120 * "x"], ["a=" + 121 * "x"], ["a=" + 120 * "x", "b=1"], ["b=1", "a=ü"], ["b=1", "a=ö"],
+    ["data.root=/a/b"], ["data.root=/a-b"], ["optimizer.lr=1e-3"], ["optimizer.lr=1e3"], ["a=X"], ["a=1,b=2"], [],
+]  # fmt: skip
+
+
+def test_different_overrides_never_share_a_folder():
+    names = [job_folder(overrides) for overrides in SIMILAR]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("overrides", SIMILAR, ids=str)
+def test_folder_names_are_short_and_plain(overrides):
+    name = job_folder(overrides)
+    assert 0 < len(name) <= 100
+    assert len(name.encode()) < 255  # what file systems take
+    assert not set(name) & set("/\\:*?\"<>| \t\n[]'")
+    assert name == job_folder(list(overrides))
+
+
+def test_two_launches_have_different_ids_and_one_launch_one():
+    first, second = (OmegaConf.create({"a": "${short_id:}", "b": "${short_id:}"}) for _ in range(2))
+    assert first.a == first.b
+    assert first.a != second.a
+    assert len(first.a) == 4
+
+
+# As a program. Each of these starts Python, so there are few.
+
+SPY = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as leaving:
+    code = leaving.code
+else:
+    code = 0
+heavy = [name for name in ("torch", "lightning", "torchmetrics", "sklearn", "matplotlib") if name in sys.modules]
+print("HEAVY", heavy, "CODE", code, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["--help"], 0, "python train.py model=mlp_dropout data.batch_size=1"),
+        (["--cfg", "job"], 0, "hidden_sizes:"),
+        (["optimizer.lr=fast"], 2, None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_help_config_and_errors_do_not_wait_for_torch(arguments, code, shown, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SPY, str(TRAIN), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert f"HEAVY [] CODE {code}" in done.stderr
+    assert shown is None or shown in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_ends_the_program_and_its_traceback_can_be_asked_for(tmp_path):
+    plain = program("optimizer.lr=fast", folder=tmp_path)
+    assert plain.returncode == 2
+    assert plain.stdout == ""
+    assert plain.stderr == "error: optimizer.lr must be a finite number > 0, got 'fast'\n"
+    full = program("optimizer.lr=fast", folder=tmp_path, HYDRA_FULL_ERROR="1")
+    assert full.returncode != 0
+    assert "Traceback" in full.stderr
+    assert "optimizer.lr must be a finite number > 0" in full.stderr
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A multirun of four jobs as a program, of which two diverge."""
+    folder = tmp_path_factory.mktemp("sweep")
+    done = program(
+        "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
+        "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "hydra.sweep.dir=sweep", folder=folder,
+    )  # fmt: skip
+    return folder / "sweep", done
+
+
+def test_a_sweep_names_folders_by_overrides(sweep):
+    folder, _ = sweep
+    jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert len(jobs) == 4
+    for name in jobs:
+        assert "model=mlp_dropout" in name or "model.dropout=" in name
+    dropouts = {json.loads((folder / name / "result.json").read_text())["overrides"][1] for name in jobs}
+    assert dropouts == {"model.dropout=0.5", "model.dropout=[0.2,0.5]"}
+
+
+def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(sweep):
+    folder, done = sweep
+    status = {}
+    for path in folder.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        status[tuple(result["overrides"][1:3])] = result["status"]
+    assert status == {
+        (f"model.dropout={dropout}", f"optimizer.lr={lr}"): "finished" if lr == "0.1" else "diverged"
+        for dropout in ("0.5", "[0.2,0.5]")
+        for lr in ("0.1", "1e+30")
+    }
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "update 2 is not a finite number" in done.stderr
+
+
+def test_a_pipe_gets_no_control_codes(sweep):
+    _, done = sweep
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert "epoch 2/2" in done.stderr
+
+
+def test_a_finished_job_says_where_its_folder_is(sweep):
+    _, done = sweep
+    assert "run folder   sweep" in done.stdout
+    assert "tensorboard --logdir sweep" in done.stdout
+
+
+def test_every_run_of_a_sweep_has_the_same_hyperparameter_columns(sweep):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    folder, _ = sweep
+    columns = []
+    for board in folder.glob("*/tensorboard"):
+        metadata = EventAccumulator(str(board)).Reload().summary_metadata["_hparams_/session_start_info"]
+        entries = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info.hparams
+        columns.append({name: value.WhichOneof("kind") for name, value in entries.items()})
+    assert len(columns) == 4
+    assert all(entry == columns[0] for entry in columns)
+    assert {"model", "data", "batch_size", "lr", "dropout", "seed", "model.dropout"} <= set(columns[0])
+    assert None not in columns[0].values()
