@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test test-slow check format setup clean
+.PHONY: train test test-slow check format setup gallery benchmark clean
 
 train: $(READY)
 	@$(BIN)/python train.py
@@ -41,3 +41,18 @@ $(READY): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+# The pictures of the README, made anew.
+gallery: $(READY)
+	@rm -rf outputs/train/gallery-*
+	@$(BIN)/python train.py data=spirals model=mlp_sequential 'model.hidden_sizes=[64,64]' optimizer=adam \
+		optimizer.lr=0.01 trainer.max_epochs=60 hydra.run.dir=outputs/train/gallery-spirals
+	@$(BIN)/python train.py data=moons data.num_samples=300 data.noise=0.25 data.label_noise=0.1 model=mlp_sequential \
+		'model.hidden_sizes=[128,128]' optimizer=adam optimizer.lr=0.01 trainer.max_epochs=150 \
+		hydra.run.dir=outputs/train/gallery-overfitting
+	@mkdir -p outputs/gallery
+	@cp outputs/train/gallery-spirals/figures/decision_boundary.png outputs/gallery/spirals.png
+	@cp outputs/train/gallery-overfitting/figures/learning_curves.png outputs/gallery/overfitting.png
+
+benchmark: $(READY)
+	@$(BIN)/python scripts/benchmark.py

@@ -124,7 +124,7 @@ GOLDEN_LOSSES = {
 def test_losses_of_a_tiny_run_stay_what_they_are(batch_size, launch_full, scalars):
     run = launch_full(
         f"data.batch_size={batch_size}", "test=false", "steps_per_execution=1", "optimizer.lr=0.5",
-        "callbacks.update_monitor.every_n_updates=1",
+        "callbacks.update_monitor.every_n_updates=1", "~callbacks.figures", "~callbacks.tensorboard",
     )  # fmt: skip
     losses = [value for _, value in scalars(run.folder)["batch/loss"]]
     assert losses == pytest.approx(GOLDEN_LOSSES[batch_size], abs=1e-5)

@@ -52,24 +52,16 @@ def program(*arguments, folder, **environment):
 
 BAD = {  # arguments → what the error must name
     "data.batch_size=0": ["data.batch_size", "0", "integer ≥ 1"],
-    "data.val_fraction=0.6 data.test_fraction=0.4": ["data.val_fraction + data.test_fraction", "0.6 + 0.4"],
-    "trainer=cpu trainer.devices=99999": ["trainer.devices", "99999"],
-    "regularization=dropout model=softmax_regression": ["model.dropout=0.5", "hidden layers"],
     "data=image_folder": ["data.root must be given"],
-    "data=digits regularization=more_data": ["data.num_samples", "data.train_size"],
-    "model=perceptron regularization=label_smoothing": ["loss.label_smoothing"],
-    "trainer.max_epochs=-1 scheduler=cosine": ["scheduler cosine", "trainer.max_epochs"],
     "modle=mlp": ["modle", "did you mean 'model'?"],
     "model=mpl": ["model=mpl", "did you mean 'mlp'?", "mlp_residual"],
     "model=3": ["model=3", "there are:"],
-    "model=": ["model=", "there are:"],
     "data.btach_size=3": ["data.btach_size", "did you mean 'batch_size'?"],
     "optimiser.lr=0.1": ["optimiser.lr", "did you mean 'optimizer'?"],
     "callbacks.early_stopping.patience=3": ["callbacks.early_stopping"],
     "experiment=cifar10": ["experiment=cifar10", "did you mean 'cifar10_mlp'?"],
     "+experiment=cifar10_mlp": ["+experiment=cifar10_mlp", "without the +"],
     "+colour=red": ["colour", "no such key"],
-    "~colour": ["colour"],
     "~model": ["model"],
     "~optimizer.lr": ["optimizer.lr"],
     "trainer.max_epochs": ["trainer.max_epochs"],
@@ -135,6 +127,24 @@ def test_a_bad_value_is_one_fault_that_names_key_and_value(key, value, base_conf
     assert "\n" not in fault
 
 
+TOGETHER = [  # overrides that are fine alone, and what the one fault must name
+    (["data.val_fraction=0.6", "data.test_fraction=0.4"], ["data.val_fraction + data.test_fraction", "0.6 + 0.4"]),
+    (["data.val_fraction=0"], ["monitor=val/acc", "data.val_fraction=0"]),
+    (["trainer=cpu", "trainer.devices=99999"], ["trainer.devices", "99999", "CPU cores"]),
+    (["regularization=dropout", "model=softmax_regression"], ["model.dropout=0.5", "hidden layers"]),
+    (["regularization=dropout", "model=mlp_sequential", "model.hidden_sizes=[]"], ["model.dropout=0.5", "hidden"]),
+    (["data=digits", "regularization=more_data"], ["data.num_samples", "data.train_size"]),
+    (["model=perceptron", "regularization=label_smoothing"], ["loss.label_smoothing"]),
+    (["trainer.max_epochs=-1", "scheduler=cosine"], ["scheduler cosine", "trainer.max_epochs"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "parts"), TOGETHER, ids=lambda value: " ".join(value))
+def test_values_that_do_not_go_together_are_one_fault(overrides, parts, make_config):
+    (fault,) = config_faults(make_config(*overrides))
+    assert all(part in fault for part in parts), fault
+
+
 def test_faults_of_one_config_are_all_found(base_config):
     config = copy.deepcopy(base_config)
     keys = ["seed", "data.batch_size", "model.dropout", "optimizer.lr", "trainer.max_epochs", "steps_per_execution"]
@@ -157,15 +167,10 @@ def test_all_faults_are_reported_together(enter):
     "arguments",
     [
         [],
-        ["data.batch_size=1", "model=mlp_dropout", "seed=null"],
-        ["model.hidden_sizes=[512,256]", "model.dropout=[0.1,0.2]", "model=mlp_dropout"],
-        ["regularization=combined", "batching=full_batch"],
-        ["regularization=early_stopping", "callbacks.early_stopping.patience=3"],
-        ["trainer.max_epochs=-1", "trainer.max_steps=100", "scheduler=one_cycle"],
-        ["~callbacks.figures", "+trainer.max_time=00:01:00:00"],
-        ["-m", "model=mlp,mlp_dropout", "data.batch_size=1,32"],
-        ["-m", "seed=range(3)", "optimizer.lr=choice(0.1,0.2)"],
-        ["-m", "model.hidden_sizes=[16,8],[64,32]"],
+        ["model.dropout=[0.1,0.2]", "model=mlp_dropout", "data.batch_size=1", "seed=null"],
+        ["callbacks.early_stopping.patience=3", "regularization=early_stopping"],
+        ["~callbacks.figures", "++trainer.max_time=00:01:00:00"],
+        ["-m", "model=mlp,mlp_dropout", "model.hidden_sizes=[16,8],[64,32]", "seed=range(2)"],
     ],
     ids=" ".join,
 )
@@ -344,7 +349,8 @@ def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     done = program(
         "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
-        "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "hydra.sweep.dir=sweep", folder=folder,
+        "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard", "hydra.sweep.dir=sweep",
+        folder=folder,
     )  # fmt: skip
     return folder / "sweep", done
 

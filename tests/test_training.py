@@ -42,7 +42,7 @@ def contents(folder):
 # Counting
 
 
-@pytest.mark.parametrize("group_size", ["1", "5", "auto"])
+@pytest.mark.parametrize("group_size", ["1", "auto"])
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [  # updates, epochs, samples seen, updates per epoch, batch size

@@ -13,11 +13,12 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
-from torchvision.transforms import v2
+from torchvision import transforms
 
 from mlplab.data.module import DataModule
 
@@ -63,24 +64,25 @@ class Workload:
 
 
 class TransformedImages(Dataset):
-    """Training images, each augmented by torchvision's transforms when it is asked for, as templates do."""
+    """Training images as torchvision's data sets serve them: each a PIL image, transformed when it is asked for."""
 
     def __init__(self, data: DataModule) -> None:
         dataset = data.datasets["train"]
-        self.images, self.labels = dataset.features[dataset.indices], dataset.labels[dataset.indices]
-        size = self.images.shape[-1]
-        self.transform = v2.Compose([
-            v2.RandomHorizontalFlip(0.5),
-            v2.RandomCrop(size, padding=2),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(data.mean.flatten().tolist(), data.std.flatten().tolist()),
+        self.images = dataset.features[dataset.indices].permute(0, 2, 3, 1).numpy()
+        self.labels = dataset.labels[dataset.indices]
+        options = data.augmentation
+        self.transform = transforms.Compose([
+            transforms.RandomHorizontalFlip(options.flip),
+            transforms.RandomCrop(self.images.shape[1], padding=options.crop),
+            transforms.ToTensor(),
+            transforms.Normalize(data.mean.flatten().tolist(), data.std.flatten().tolist()),
         ])  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.transform(self.images[index]), self.labels[index]
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
 def loop_over_loader(work: Workload, *, epochs: int) -> list[float]:

@@ -1,0 +1,64 @@
+"""Without a terminal: about ten plain lines, whatever the number of epochs."""
+
+import logging
+import re
+
+import pytest
+
+from mlplab.callbacks.progress import ProgressBar
+
+ONLY_BAR = (
+    "~callbacks.figures", "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.update_monitor",
+    "logger=none", "test=false", "data.batch_size=full", "trainer.enable_model_summary=false",
+)  # fmt: skip
+
+
+@pytest.fixture
+def lines(launch_full, caplog, monkeypatch):
+    """The lines that a run logs for each number of epochs or updates."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+
+    def run(*overrides):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="mlplab"):
+            launch_full(*ONLY_BAR, *overrides)
+        return [record.getMessage() for record in caplog.records if record.name == "mlplab.callbacks.progress"]
+
+    return run
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 10, 11, 19, 50])
+def test_a_run_logs_about_ten_lines(epochs, lines):
+    logged = lines(f"trainer.max_epochs={epochs}")
+    assert min(epochs, 8) <= len(logged) <= 12
+    assert logged[0].startswith(f"epoch 1/{epochs} ")
+    assert logged[-1].startswith(f"epoch {epochs}/{epochs} ")
+
+
+def test_a_run_that_is_limited_by_updates_logs_about_ten_lines_too(lines):
+    logged = lines("trainer.max_epochs=-1", "trainer.max_steps=60")
+    assert 5 <= len(logged) <= 15
+
+
+def test_a_line_has_epoch_update_and_scores(lines):
+    (line,) = lines("trainer.max_epochs=1")
+    assert re.fullmatch(
+        r"epoch 1/1  update 1  train/loss \d\.\d{4}  val/loss \d\.\d{4}  val/acc \d\.\d{4}", line
+    )  # fmt: skip
+
+
+def test_nothing_has_control_codes_without_a_terminal(lines, capsys):
+    lines("trainer.max_epochs=3", "trainer.enable_model_summary=true", "test=true")
+    printed = capsys.readouterr()
+    assert "test (best checkpoint)" in printed.out
+    assert "\x1b" not in printed.out + printed.err
+    assert "\r" not in printed.out + printed.err
+
+
+def test_a_terminal_gets_the_bar_and_no_lines(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert ProgressBar().is_enabled
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    assert ProgressBar().is_disabled

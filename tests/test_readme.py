@@ -1,0 +1,74 @@
+"""What the README promises: its own data set and network, followed step by step; its commands; its table of groups."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from mlplab import CONF
+from mlplab.rules import config_faults
+
+ROOT = CONF.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def named_files() -> dict[str, str]:
+    """The code blocks that follow the name of a file: path → content."""
+    pattern = r"`((?:src|conf)/[\w/.]+\.(?:py|yaml))`[^`]*?:\n\n```(?:python|yaml)\n(.*?)```"
+    return dict(re.findall(pattern, README, flags=re.DOTALL))
+
+
+def commands() -> list[list[str]]:
+    """All `python train.py …` of the README as lists of arguments, those with placeholders left out."""
+    found = re.findall(r"^(?:\.venv/bin/)?python train\.py([^#\n]*)", README, flags=re.MULTILINE)
+    return [line.split() for line in found if "<" not in line and "…" not in line]
+
+
+def test_following_the_readme_adds_a_data_set_and_a_network(tmp_path):
+    files = named_files()
+    assert set(files) == {
+        "src/mlplab/data/circles.py", "conf/data/circles.yaml", "src/mlplab/maxout.py", "conf/model/maxout.yaml",
+    }  # fmt: skip
+    for folder in ("src", "conf"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "train.py", tmp_path)
+    for path, content in files.items():
+        (tmp_path / path).write_text(content, encoding="utf-8")
+
+    process = subprocess.run(
+        [sys.executable, "train.py", "data=circles", "model=maxout", "trainer.max_epochs=20", "trainer=cpu",
+         "hydra.run.dir=run"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "src")}, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert process.returncode == 0, process.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["samples"] == {"train": 350, "val": 75, "test": 75}
+    assert result["metrics"]["test/acc"] > 0.9
+    assert Path(tmp_path / "run" / "figures" / "decision_boundary.png").is_file()
+
+
+def test_every_training_command_of_the_readme_composes_without_fault():
+    lines = commands()
+    assert len(lines) >= 8
+    for arguments in lines:
+        overrides = [
+            re.sub(r"=([\w.]+),[\w.,]+$", r"=\1", argument) for argument in arguments if not argument.startswith("-")
+        ]
+        if any("--help" in argument for argument in arguments):
+            continue
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            assert config_faults(compose("train", overrides)) == [], arguments
+
+
+def test_the_table_of_groups_names_every_choice():
+    for group in ("data", "model", "batching", "regularization", "optimizer", "scheduler", "loss", "trainer",
+                  "callbacks", "logger", "experiment", "debug"):  # fmt: skip
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{group}` |"))
+        named = set(re.findall(r"`(\w+)`", row.split("|")[2]))
+        assert named == {path.stem for path in (CONF / group).glob("*.yaml")} - {"base"}, group
