@@ -16,8 +16,12 @@ from mlplab.rules import config_faults
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 PRIMARY = [path.stem for path in FILES if len(path.parts) == 1]
-CHOICES = [(path.parts[0], path.stem) for path in FILES if len(path.parts) == 2 and path.parts[0] != "hydra"]
-INCLUDED = [("data", "base")]  # what others include, not a choice of its own
+INCLUDED = "base"  # what others include, not a choice of its own
+CHOICES = [
+    (path.parts[0], path.stem)
+    for path in FILES
+    if len(path.parts) == 2 and path.parts[0] != "hydra" and path.stem != INCLUDED
+]
 SMALL = {
     "passing": ["data.num_samples=60"],
     "moons": ["data.num_samples=60"],
@@ -27,7 +31,7 @@ SMALL = {
 
 
 def choices(group):
-    return [name for folder, name in CHOICES if folder == group and (folder, name) not in INCLUDED]
+    return [name for folder, name in CHOICES if folder == group]
 
 
 @functools.cache  # tests only read what they get

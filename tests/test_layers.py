@@ -43,6 +43,8 @@ LAYERS = {
     "evaluation": 5,
     "prediction": 5,
     "inspection": 5,
+    "baselines": 4,
+    "benchmark": 5,
     "cli": 5,
     "": 6,  # mlplab itself, which offers load_run
     "data": 0,

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from mlplab import CONF
-from mlplab.rules import config_faults
+from mlplab.rules import CONF, config_faults
 
 ROOT = CONF.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,13 +1,9 @@
 """MLP Lab: what batching and regularization do to the training of multi-layer perceptrons."""
 
-from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["CONF", "load_run"]
-
-CONF = Path(__file__).parents[2] / "conf"
-"""The folder of all configs, at the top of the checkout."""
+__all__ = ["load_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from mlplab import CONF, build, result
+from mlplab import build, result
 from mlplab.baselines import (
     EpochClock,
     Workload,
@@ -34,6 +34,7 @@ from mlplab.baselines import (
 )
 from mlplab.checks import ConfigError
 from mlplab.record import now, write_atomically
+from mlplab.rules import CONF
 
 log = logging.getLogger(__name__)
 

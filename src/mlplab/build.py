@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.checks import ConfigError
+from mlplab.checks import ConfigError, first_line
 from mlplab.rules import select
 
 if TYPE_CHECKING:
@@ -70,10 +70,20 @@ def group_size(config: DictConfig, module: "DataModule") -> int:
     elif wanted > module.updates_per_epoch:
         log.info("steps_per_execution=%d: clipped to %d, an epoch's updates", wanted, module.updates_per_epoch)
     size = min(wanted, module.updates_per_epoch)
-    interval = val_check_updates(config, module)
-    while interval < module.updates_per_epoch and interval % size:
-        size -= 1  # validation comes between passes
+    while not falls_between_passes(config, module, size):
+        size -= 1
     return size
+
+
+def falls_between_passes(config: DictConfig, module: "DataModule", size: int) -> bool:
+    """Whether validations and checkpoints due after so many updates fall between passes of `size` updates."""
+    epoch, validation = module.updates_per_epoch, val_check_updates(config, module)
+    if validation < epoch and validation % size:
+        return False
+    if epoch % validation and -(-epoch // size) % (validation // size) == 0:
+        return False  # the smaller last pass of an epoch would be taken for a whole one
+    counts = [select(config, f"callbacks.{name}.every_n_train_steps") for name in select(config, "callbacks") or {}]
+    return not any(count % size or epoch % size for count in counts if count)  # counted across epochs
 
 
 def val_check_updates(config: DictConfig, module: "DataModule") -> int:
@@ -104,6 +114,17 @@ def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
     except (InstantiationException, TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {str(error.__cause__ or error).strip().splitlines()[0]}") from error
     return model
+
+
+def check_batch_norm(model: "Classifier", data: "DataModule") -> None:
+    """Raise ConfigError where a batch of one sample would meet batch normalization, which needs two or more."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    if data.smallest_batch == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise ConfigError(
+            f"data.batch_size={data.batch_size} leaves a batch of one sample, which batch normalization cannot "
+            "normalize; choose another data.batch_size or data.train_size, or model.normalization=layer"
+        )
 
 
 def pays_to_compile(config: DictConfig, data: "DataModule") -> bool:
@@ -186,7 +207,7 @@ def evaluation_trainer(config: DictConfig, *, accelerator: str) -> "Trainer":
             use_distributed_sampler=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise ConfigError(f"accelerator={accelerator}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"accelerator={accelerator}: {first_line(error)}") from error
 
 
 def set_threads(config: DictConfig, model: "Classifier") -> None:
@@ -203,8 +224,19 @@ def callbacks(config: DictConfig) -> list["Callback"]:
     """The callbacks in the order of the config, and the guard against monitors that nobody logs."""
     from mlplab.callbacks.guards import RequireMonitors
 
-    chosen = [make(options, f"callbacks.{name}") for name, options in config.callbacks.items() if options]
+    chosen = []
+    for name, options in config.callbacks.items():
+        if options:
+            moment = monitoring_moment(options) if select(config, "data.val_fraction") else {}
+            chosen.append(make(options, f"callbacks.{name}", **moment))
     return [RequireMonitors(), *chosen]
+
+
+def monitoring_moment(options: DictConfig) -> dict[str, bool]:
+    """Options that make Lightning look at a monitored metric after every validation, not at the end of the epoch."""
+    target = str(options["_target_"]).rpartition(".")[2]
+    option = {"ModelCheckpoint": "save_on_train_epoch_end", "EarlyStopping": "check_on_train_epoch_end"}.get(target)
+    return {option: False} if option and options.get("monitor") and option not in options else {}
 
 
 def loggers(config: DictConfig) -> list["Logger"]:
@@ -220,7 +252,7 @@ def make(options: Any, key: str, **more: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
-        raise ConfigError(f"{key}: {str(cause).strip().splitlines()[0]}") from error
+        raise ConfigError(f"{key}: {first_line(cause)}") from error
 
 
 def accepts(options: Any, key: str, *, given: tuple[str, ...] = ()) -> None:
@@ -230,7 +262,7 @@ def accepts(options: Any, key: str, *, given: tuple[str, ...] = ()) -> None:
         found = get_class(target) if target.rpartition(".")[2][:1].isupper() else get_method(target)
         parameters = inspect.signature(found).parameters
     except Exception as error:
-        raise ConfigError(f"{key}._target_: no {target} ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"{key}._target_: no {target} ({first_line(error)})") from error
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     names = [name for name in parameters if name not in given]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mlplab.checks import ConfigError
+from mlplab.checks import ConfigError, first_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -14,7 +14,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ConfigError(f"{path} is damaged or not a checkpoint ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"{path} is damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(checkpoint, dict):
         raise ConfigError(f"{path} is not a checkpoint")
     return checkpoint
@@ -25,7 +25,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     try:
         model.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} does not fit the network of its run folder's config.yaml: was either replaced? "
             f"({str(error).splitlines()[-1].strip()})"

@@ -102,3 +102,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A closing question such as "; did you mean 'dropout'?", or an empty string if nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to one line; its type where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".:")

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from mlplab.data.types import Batch
@@ -69,6 +69,8 @@ class Classifier(pl.LightningModule):
         if not self._scales_loss:
             self._count_updates(len(batches))
         self.train_metrics.update(batches, losses, logits)
+        if done + len(batches) == self.trainer.max_steps:
+            self.trainer.should_stop = True  # ends with a validation, wherever in an epoch this is
         return {"losses": torch.stack(losses)}
 
     def on_train_start(self) -> None:
@@ -133,6 +135,7 @@ class Classifier(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
+        self._train_reported = False
 
     def on_validation_epoch_end(self) -> None:
         val = self.val_metrics.compute("val/")
@@ -140,15 +143,16 @@ class Classifier(pl.LightningModule):
         if self.trainer.sanity_checking:
             self._report(val, to_loggers=False)  # for the guard that looks for monitors nobody logs
             return
-        train = self.train_metrics.compute("train/") if self.train_metrics.updated else {}
-        gap = {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in Metrics.NAMES if train}
+        train = self.train_metrics.compute("train/")
+        gap = {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in Metrics.NAMES}
         values = train | val | gap
         self._report(values)
+        self._train_reported = True
         if hasattr(self.schedule, "observe") and self.monitor in values:
             self.schedule.observe(values[self.monitor].item())
 
     def on_train_epoch_end(self) -> None:
-        if not self.trainer.fit_loop.epoch_loop.val_loop._has_run:
+        if not self._train_reported:
             self._report(self.train_metrics.compute("train/"))
 
     def on_test_epoch_end(self) -> None:
@@ -180,16 +184,12 @@ class Metrics(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.loss = MeanMetric(nan_strategy="disable")
+        self.loss_sum, self.samples = (SumMetric(nan_strategy="disable") for _ in range(2))
         self.acc = (
             BinaryAccuracy(validate_args=False)
             if num_classes == 2
             else MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         )
-
-    @property
-    def updated(self) -> bool:
-        return self.loss.update_called
 
     def update(self, batches: list[Batch], losses: list[Tensor], logits: list[Tensor]) -> None:
         """Take note of a group of batches: their mean losses () and logits (batch, outputs)."""
@@ -198,15 +198,17 @@ class Metrics(nn.Module):
             return
         sizes = torch.tensor([float(len(batches[index].labels)) for index in counted])
         group_losses = torch.stack([losses[index] for index in counted]).float()
-        self.loss.update(group_losses, sizes.to(group_losses.device, non_blocking=True))
+        self.loss_sum.update(group_losses @ sizes.to(group_losses.device, non_blocking=True))
+        self.samples.update(sizes.sum())
         group_logits = torch.cat([logits[index] for index in counted]).float()
         scores = group_logits[:, 0].sigmoid() if group_logits.shape[1] == 1 else group_logits
         self.acc.update(scores, torch.cat([batches[index].labels for index in counted]))
 
     def compute(self, prefix: str) -> dict[str, Tensor]:
         """Values so far, over all processes."""
-        return {f"{prefix}loss": self.loss.compute(), f"{prefix}acc": self.acc.compute()}
+        mean_loss = self.loss_sum.compute() / self.samples.compute()
+        return {f"{prefix}loss": mean_loss, f"{prefix}acc": self.acc.compute()}
 
     def reset(self) -> None:
-        self.loss.reset()
-        self.acc.reset()
+        for metric in (self.loss_sum, self.samples, self.acc):
+            metric.reset()

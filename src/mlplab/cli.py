@@ -27,9 +27,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab import CONF
-from mlplab.checks import ConfigError, RunFailed, did_you_mean
-from mlplab.rules import config_faults
+from mlplab.checks import ConfigError, RunFailed, did_you_mean, first_line
+from mlplab.rules import CONF, config_faults
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -102,7 +101,7 @@ def check_command_line(config_name: str) -> None:
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composable, faults = compose_one_by_one(config_name, arguments.overrides)
+        composable, faults = compose_one_by_one(config_name, arguments.overrides, sweep=arguments.multirun)
         if not arguments.cfg:
             faults += value_faults(config_name, composable)
     if faults:
@@ -115,20 +114,28 @@ def refuse_option(message: str) -> NoReturn:
     raise ConfigError(f"{message}{did_you_mean(word, options)}; values are set as key=value, see --help")
 
 
-def compose_one_by_one(config_name: str, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
-    """The overrides that can be composed with those before them, and one line for each value that cannot."""
+def compose_one_by_one(
+    config_name: str, overrides: Sequence[str], *, sweep: bool
+) -> tuple[list[Override], list[str]]:  # fmt: skip
+    """The overrides that can be composed with those before them, and one line for each value that cannot.
+
+    Choices of groups come first, as in Hydra: `optimizer.momentum=0.5 optimizer=momentum` is right in either order.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise ConfigError(f"{first_line(error)}; lists are written [1,2], texts with spaces 'in quotes'") from error
     faults: list[str] = []
     kept: list[Override] = []
-    for override in parsed:
+    for override in sorted(parsed, key=lambda override: not available_choices(override.key_or_group)):
+        if override.is_sweep_override() and not sweep:
+            faults.append(f"{override.input_line}: several values need a multirun; add -m, or quote a list as [1,2]")
+            continue
         faults_before = len(faults)
         for line in values(override):
             try:
                 compose(config_name, [*(next(values(earlier)) for earlier in kept), line])
-            except (HydraException, OmegaConfBaseException) as error:
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
                 faults.append(explain(config_name, override, line, error))
         if len(faults) == faults_before:
             kept.append(override)
@@ -179,10 +186,6 @@ def explain(config_name: str, override: Override, line: str, error: Exception) -
 def available_choices(group: str) -> list[str]:
     folder = CONF / group
     return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".:")
 
 
 # Folder names

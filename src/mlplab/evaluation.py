@@ -10,7 +10,7 @@ from mlplab import build
 from mlplab.checkpoints import load_weights
 from mlplab.checks import ConfigError
 from mlplab.record import Record
-from mlplab.rules import config_faults
+from mlplab.rules import config_faults, section_faults
 
 if TYPE_CHECKING:
     from mlplab.classifier import Classifier
@@ -33,7 +33,9 @@ def load_run(folder: str | Path, *, checkpoint: str = "best") -> Run:
     """
     record = Record.read(Path(folder))
     config = record.config()
-    if faults := config_faults(config):
+    if "metrics" not in record.values:
+        raise ConfigError(f"{record.folder}/result.json is not the record of a run: it has no metrics")
+    if faults := section_faults(config) or config_faults(config):
         raise ConfigError(*(f"{record.folder}/config.yaml: {fault}" for fault in faults))
     data = build.data_module(config)
     model = build.classifier(config, data)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mlplab.checks import ConfigError
+from mlplab.checks import ConfigError, first_line
 
 CONFIG = "config.yaml"
 RESULT = "result.json"
@@ -56,7 +56,7 @@ class Record:
         try:
             config = OmegaConf.load(self.folder / CONFIG)
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-            raise ConfigError(f"{self.folder / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
         if not isinstance(config, DictConfig):
             raise ConfigError(f"{self.folder / CONFIG} does not hold a config")
         return config

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -73,8 +73,10 @@ def best_checkpoint(trainer: pl.Trainer) -> str | None:
 def stop_reason(trainer: pl.Trainer) -> str:
     """Why training ended, in words."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
             return f"early stopping after epoch {callback.stopped_epoch + 1}: no better {callback.monitor}"
+        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
+            return "trainer.max_time reached"
     if trainer.max_steps >= 0 and trainer.global_step >= trainer.max_steps:
         return f"trainer.max_steps={trainer.max_steps} reached"
     return f"trainer.max_epochs={trainer.max_epochs} reached"

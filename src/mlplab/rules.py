@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mlplab.checks import NULL, SWITCH, Rule, each, integer, number, one_of, text
+
+CONF = Path(__file__).parents[2] / "conf"
+"""The folder of all configs, at the top of the checkout."""
 
 TRUSTED = ("torch", "torchvision", "torchmetrics", "lightning", "mlplab")
 """Packages that a `_target_` may come from. Add the package of your own networks and data sets here."""
@@ -14,8 +18,8 @@ TRUSTED = ("torch", "torchvision", "torchmetrics", "lightning", "mlplab")
 AUTO = one_of("auto")
 FRACTION = number(least=0, below=1)
 SHARE_OR_COUNT = Rule(
-    "a fraction from 0.0 to 1.0 or an integer ≥ 0",
-    lambda value: integer(0).holds(value) or (isinstance(value, float) and 0 <= value <= 1),
+    "a fraction above 0.0 up to 1.0 or an integer ≥ 1",
+    lambda value: integer(1).holds(value) or (isinstance(value, float) and 0 < value <= 1),
 )
 
 RULES: dict[str, Rule] = {
@@ -100,6 +104,8 @@ FIXED_SIZE = ("digits", "cifar10", "mnist", "image_folder")
 def config_faults(config: DictConfig) -> list[str]:
     """One line for each fault that can be seen from the config alone."""
     missing = list(_missing(config))
+    if "folder" in config and (absent_sections := section_faults(config)):
+        return absent_sections
     absent = object()
     faults = [f"{key} must be given: write {key}=…" for key in missing]
     for key, rule in RULES.items():
@@ -107,6 +113,14 @@ def config_faults(config: DictConfig) -> list[str]:
         if value is not absent and key not in missing and (fault := rule.fault(key, value)):
             faults.append(fault)
     return faults + list(_cross_faults(config))
+
+
+def section_faults(config: DictConfig) -> list[str]:
+    """One line for each part that the config of a run must have and lacks."""
+    needed = [f"{section}._target_" for section in ("data", "model", "loss", "optimizer", "scheduler", "trainer")]
+    needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
+    absent = object()
+    return [f"{key} must be given" for key in needed if select(config, key, absent) is absent]
 
 
 def _missing(config: DictConfig, path: str = "") -> Iterator[str]:

@@ -26,14 +26,15 @@ def train(config: DictConfig) -> dict[str, float]:
     Gives the final metrics. Raises ConfigError before anything is written, RunFailed when training goes wrong.
     """
     build.quiet_libraries()
-    if faults := config_faults(config):
-        raise ConfigError(*faults)
-    draw_seed(config)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
     folder, environment = Path(config.folder), dict(os.environ)
     try:
+        if faults := config_faults(config):
+            raise ConfigError(*faults)
+        draw_seed(config)
+        pl.seed_everything(config.seed, workers=True, verbose=False)
         data = build.data_module(config)
         classifier = build.classifier(config, data)
+        build.check_batch_norm(classifier, data)
         build.set_threads(config, classifier)
         trainer = build.trainer(config, data)
         record = Record(folder, result.facts(config, data, classifier))

@@ -27,7 +27,7 @@ def situation(make_config):
             f"data.train_size={NUM_SAMPLES}", f"data.batch_size={batch_size}", "model=mlp_dropout", *overrides
         )
         data = build.data_module(config)
-        return SimpleNamespace(datamodule=data, current_epoch=0), build.classifier(config, data)
+        return SimpleNamespace(datamodule=data, global_step=0), build.classifier(config, data)
 
     return make
 
@@ -51,7 +51,7 @@ def test_it_is_unbiased(batch_size, situation):
     noise = GradientNoise(num_batches=4)
     measured = []
     for epoch in range(400):
-        trainer.current_epoch = epoch  # another epoch draws other batches
+        trainer.global_step = epoch  # another epoch draws other batches
         measured.append(noise.measure(trainer, model))
     exact = variance_of_all_batches(model, trainer.datamodule, batch_size)
     values = torch.tensor(measured, dtype=torch.float64)

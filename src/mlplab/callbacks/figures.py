@@ -1,5 +1,6 @@
 """Figures of a run, as PNG in `figures/` and as images in TensorBoard."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from mlplab.callbacks.tensorboard import boards
 
@@ -21,13 +23,19 @@ class Figures(Callback):
         self.history: dict[str, list[float]] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
-        values = {"epoch": trainer.current_epoch + 1.0, "updates": float(trainer.global_step)}
-        values |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not trainer.sanity_checking:
+            self._note(trainer, trainer.callback_metrics)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self.history.get("updates", [])[-1:] != [trainer.global_step]:  # an epoch without validation
+            self._note(trainer, pl_module.train_metrics.compute("train/"))
+
+    def _note(self, trainer: pl.Trainer, metrics: dict[str, Tensor]) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        values = {name: float(value) for name, value in metrics.items()}
+        values |= {"updates": trainer.global_step, "epoch": trainer.global_step / data.updates_per_epoch}
         for name in ("epoch", "updates", "train/loss", "val/loss", "train/acc", "val/acc"):
-            if name in values:
-                self.history.setdefault(name, []).append(values[name])
+            self.history.setdefault(name, []).append(values.get(name, float("nan")))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or not self.history:
@@ -57,11 +65,12 @@ def learning_curves(history: dict[str, list[float]]) -> Figure:
     for axes, name, title in zip(figure.subplots(1, 2), ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
         for split, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
             values = history.get(f"{split}/{name}", [])
-            if len(values) == len(epochs):
+            if len(values) == len(epochs) and not all(map(math.isnan, values)):
                 axes.plot(epochs, values, color=colour, label=label, marker="." if len(epochs) < 10 else None)
         axes.set(title=title, xlabel="epoch", ylabel=title.lower())
-        if history.get("val/acc"):
-            best = max(range(len(epochs)), key=lambda index: history["val/acc"][index])
+        accuracies = {index: value for index, value in enumerate(history.get("val/acc", [])) if not math.isnan(value)}
+        if accuracies:
+            best = max(accuracies, key=accuracies.__getitem__)
             axes.axvline(epochs[best], color="grey", linestyle=":", label="best validation accuracy")
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
@@ -92,14 +101,14 @@ def decision_boundary(pl_module: Any, data: Any, *, resolution: int = 200) -> Fi
     place: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto"}
     if data.num_classes == 2:
         colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": 0, "vmax": 1}
-        image = axes.imshow(probabilities[..., 1].T, alpha=0.7, **place, **colours)
+        image = axes.imshow(probabilities[..., 1].T.numpy(), alpha=0.7, **place, **colours)
         figure.colorbar(image, label=f"probability of “{data.source.class_names[1]}”")
     else:
         colours = {"cmap": "tab10", "vmin": 0, "vmax": 9}
-        axes.imshow(probabilities.argmax(dim=2).T, alpha=0.35, interpolation="nearest", **place, **colours)
+        axes.imshow(probabilities.argmax(dim=2).T.numpy(), alpha=0.35, interpolation="nearest", **place, **colours)
     for split, marker, label in (("train", "o", "training"), ("val", "^", "validation")):
         indices = data.datasets[split].indices
-        points, labels = features[indices], data.source.labels[indices]
+        points, labels = features[indices].numpy(), data.source.labels[indices].numpy()
         axes.scatter(
             points[:, 0],
             points[:, 1],

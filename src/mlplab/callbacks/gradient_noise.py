@@ -1,6 +1,5 @@
 """How much the gradient differs from one batch to the next: the noise of stochastic gradient descent."""
 
-import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,18 +11,19 @@ from mlplab.checks import integer, number
 
 
 class GradientNoise(Callback):
-    """Log `grad/noise`: the variance of the batch gradient, summed over all weights, at the end of an epoch.
+    """Log `grad/noise`: the variance of the batch gradient, summed over all weights, after a validation.
 
     It is estimated without bias from `num_batches` random batches of the training batch size, at the weights of that
     moment, without dropout and augmentation; for batches drawn from N samples it falls as 1/B · (N − B)/(N − 1), to 0
-    for the full batch. It is measured as often as `max_share` of the training's gradients allows, and at least after
-    the first epoch. It draws from a generator of its own: training is the same with and without it.
+    for the full batch. It is measured as often as `max_share` of the training's gradients allows, and after the
+    first validation in any case. It draws from a generator of its own: training is the same with and without it.
     """
 
     def __init__(self, *, num_batches: int = 8, max_share: float = 0.05, seed: int = 0) -> None:
         integer(2).require("callbacks.gradient_noise.num_batches", num_batches)
         number(above=0, most=1).require("callbacks.gradient_noise.max_share", max_share)
         self.num_batches, self.max_share, self.seed = num_batches, max_share, seed
+        self._measured_at: int | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking and self._is_due(trainer):
@@ -32,9 +32,16 @@ class GradientNoise(Callback):
                 logger.log_metrics({"grad/noise": noise}, step=trainer.global_step)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        every_n_epochs = math.ceil(self.num_batches / (self.max_share * data.updates_per_epoch))
-        return trainer.current_epoch % every_n_epochs == 0
+        due = self._measured_at is None or trainer.global_step - self._measured_at >= self.num_batches / self.max_share
+        if due:
+            self._measured_at = trainer.global_step
+        return due
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"measured_at": self._measured_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._measured_at = state_dict["measured_at"]
 
     def measure(self, trainer: pl.Trainer, pl_module: Any) -> float:
         """The noise at the current weights, ≥ 0."""
@@ -42,7 +49,7 @@ class GradientNoise(Callback):
         dataset = data.datasets["train"]
         if data.batch_size >= len(dataset):
             return 0.0
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + trainer.global_step)
         parameters = [parameter for parameter in pl_module.network.parameters() if parameter.requires_grad]
         was_training = pl_module.training
         pl_module.eval()

@@ -56,15 +56,24 @@ class RequireMonitors(Callback):
 
     ALSO_LOGGED = ("train/loss", "train/acc", "gap/loss", "gap/acc")
 
+    def __init__(self) -> None:
+        self._checked = False
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
+        self._check(trainer, {*trainer.callback_metrics, *self.ALSO_LOGGED})
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Where there is no validation; the module logs its training metrics right after this hook.
+        self._check(trainer, {*trainer.callback_metrics, "train/loss", "train/acc"})
+
+    def _check(self, trainer: pl.Trainer, known: set[str]) -> None:
+        if self._checked:
             return
-        known = sorted({*trainer.callback_metrics, *self.ALSO_LOGGED})
+        self._checked = True
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping | ModelCheckpoint):
-                monitor = callback.monitor
-                if monitor is not None and monitor not in known:
-                    raise ConfigError(
-                        f"{type(callback).__name__} monitors {monitor!r}, which is never logged"
-                        f"{did_you_mean(monitor, known)}; there are: {', '.join(known)}"
-                    )
+            monitor = callback.monitor if isinstance(callback, EarlyStopping | ModelCheckpoint) else None
+            if monitor is not None and monitor not in known:
+                raise ConfigError(
+                    f"{type(callback).__name__} monitors {monitor!r}, which is never logged"
+                    f"{did_you_mean(monitor, known)}; there are: {', '.join(sorted(known))}"
+                )

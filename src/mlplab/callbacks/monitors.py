@@ -17,6 +17,7 @@ class UpdateMonitor(Callback):
 
     def __init__(self, *, every_n_updates: int = 50) -> None:
         self.every_n_updates = every_n_updates
+        self._unwritten: list[tuple[int, dict[str, Tensor]]] = []
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -32,8 +33,22 @@ class UpdateMonitor(Callback):
             "grad/norm": l2_norm([parameter.grad for parameter in parameters if parameter.grad is not None]),
             "weights/l2_norm": l2_norm([parameter.detach() for parameter in parameters]),
         }
-        for logger in trainer.loggers:
-            logger.log_metrics({name: value.item() for name, value in values.items()}, step=updates)
+        self._unwritten.append((updates, values))
+        if pl_module.device.type == "cpu":
+            self._write(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        """To the loggers. Reading a value holds up a GPU, where this waits until the epoch's updates are done."""
+        for updates, values in self._unwritten:
+            for logger in trainer.loggers:
+                logger.log_metrics({name: value.item() for name, value in values.items()}, step=updates)
+        self._unwritten.clear()
 
 
 def l2_norm(tensors: list[Tensor]) -> Tensor:

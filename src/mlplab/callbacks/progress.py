@@ -17,7 +17,7 @@ class ProgressBar(RichProgressBar):
 
     def __init__(self, *, lines_without_terminal: int = 10, **kwargs: Any) -> None:
         super().__init__(leave=False, **kwargs)
-        self.lines = lines_without_terminal
+        self.lines, self._lines_done = lines_without_terminal, -1
         if not sys.stderr.isatty() and not sys.stdout.isatty():
             self.disable()
 
@@ -25,12 +25,18 @@ class ProgressBar(RichProgressBar):
         super().on_validation_end(trainer, pl_module)
         if self.is_enabled or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or -1
-        if epoch == 1 or epoch == epochs or epoch % max(1, epochs // self.lines) == 0:
+        per_epoch = trainer.datamodule.updates_per_epoch  # type: ignore[attr-defined]
+        planned = [trainer.max_steps, (trainer.max_epochs or -1) * per_epoch]
+        total = min((limit for limit in planned if limit > 0), default=None)
+        updates, epoch = trainer.global_step, trainer.current_epoch + 1
+        share = updates * self.lines // total if total else updates.bit_length()  # without an end: at 1, 2, 4, 8, …
+        if updates == total or share > self._lines_done:
+            self._lines_done = share
+            epochs = -(-total // per_epoch) if total else "∞"
             shown = {name: trainer.callback_metrics[name] for name in ("train/loss", "val/loss", "val/acc")
                      if name in trainer.callback_metrics}  # fmt: skip
             values = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items())
-            log.info("epoch %d/%s  update %d  %s", epoch, epochs if epochs > 0 else "∞", trainer.global_step, values)
+            log.info("epoch %d/%s  update %d  %s", epoch, epochs, updates, values)
 
 
 class NetworkSummary(Callback):

@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from mlplab.checks import first_line
+
 FINAL_METRICS = ("best/val/acc", "test/acc", "test/loss", "val/acc", "val/loss", "train/acc", "train/loss")
 """The metric columns of the HParams tab, the same in every run."""
 
@@ -43,7 +45,7 @@ class TensorBoardExtras(Callback):
                     warnings.simplefilter("ignore")  # tracing warns of shapes that are read in Python
                     board.experiment.add_graph(network, sample)
             except Exception as error:  # a network that cannot be traced still trains
-                log.info("no graph in TensorBoard: %s", str(error).splitlines()[0])
+                log.info("no graph in TensorBoard: %s", first_line(error))
             network.train(was_training)
 
 

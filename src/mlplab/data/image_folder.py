@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms.v2.functional import resize
 
-from mlplab.checks import ConfigError
+from mlplab.checks import ConfigError, first_line
 from mlplab.data.types import Source
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
@@ -75,7 +75,7 @@ def decode(paths: Sequence[Path], *, size: Sequence[int] | None = None, channels
         try:
             image = decode_image(read_file(str(path)), mode=READ_MODES[channels])
         except (RuntimeError, OSError) as error:
-            faults.append(f"{path}: cannot be decoded ({_first_line(error)}); replace or remove it")
+            faults.append(f"{path}: cannot be decoded ({first_line(error)}); replace or remove it")
             return None
         if image.dtype == torch.uint16:
             image = (image.to(torch.int32) >> 8).to(torch.uint8)
@@ -102,10 +102,6 @@ def decode(paths: Sequence[Path], *, size: Sequence[int] | None = None, channels
     if images is None:
         raise ConfigError("no image to decode")
     return images
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -162,7 +158,7 @@ def _cached(folder: Path, files: Files, options: dict) -> dict[str, Tensor] | No
             return content["tensors"]
         log.info("%s: the images have changed, decoding them again", path)
     except Exception as error:  # a damaged cache costs time, never the run
-        log.warning("%s: unreadable cache (%s), decoding the images again", path, _first_line(error))
+        log.warning("%s: unreadable cache (%s), decoding the images again", path, first_line(error))
     return None
 
 

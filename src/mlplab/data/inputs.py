@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mlplab.checks import ConfigError
+from mlplab.checks import ConfigError, first_line
 from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, READ_MODES, decode
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def read_npy(path: Path, feature_shape: Sequence[int]) -> np.ndarray:
         if "pickle" in str(error):
             message = "holds Python objects (a pickle), which could run code; save plain numbers with numpy.save"
         else:
-            message = f"cannot be read as .npy ({str(error).splitlines()[0]})"
+            message = f"cannot be read as .npy ({first_line(error)})"
         raise ConfigError(f"input={path} {message}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
         raise ConfigError(f"input={path} must hold one array of real numbers, got {getattr(array, 'dtype', 'several')}")
@@ -176,7 +176,7 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
                     rows.append(np.array(cells, dtype=np.float64).astype(np.float32)[order])
                 is_first = False
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
     if faults:
         raise ConfigError(*faults[:MAX_NAMED], *(["… and more such cells"] if len(faults) > MAX_NAMED else []))
     if not rows:

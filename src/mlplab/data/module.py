@@ -80,6 +80,11 @@ class DataModule(pl.LightningDataModule):
         self._uniforms: tuple[int, Tensor] | None = None  # (epoch, (samples, NUM_UNIFORMS))
 
     @property
+    def smallest_batch(self) -> int:
+        """Samples in the last batch of an epoch, which may be smaller than the others."""
+        return min(len(self.datasets["train"]) - (self.updates_per_epoch - 1) * self.batch_size, self.batch_size)
+
+    @property
     def num_classes(self) -> int:
         return len(self.source.class_names)
 
