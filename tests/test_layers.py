@@ -21,6 +21,7 @@ LAYERS = {
     "losses": 1,
     "schedules": 1,
     "update": 1,
+    "compiled": 2,
     "data.sources": 1,
     "data.image_folder": 1,
     "data.splits": 1,
@@ -32,7 +33,7 @@ LAYERS = {
     "callbacks.progress": 1,
     "callbacks.tensorboard": 1,
     "callbacks.figures": 2,  # sends its figures where callbacks.tensorboard finds a board
-    "classifier": 2,  # performs updates as update does
+    "classifier": 3,  # performs updates as update and compiled do
     "data.inputs": 2,  # decodes as data.image_folder does
     "data.loader": 2,
     "result": 2,

@@ -129,7 +129,7 @@ def check_batch_norm(model: "Classifier", data: "DataModule") -> None:
 
 def pays_to_compile(config: DictConfig, data: "DataModule") -> bool:
     """Whether updates are compiled, as `compile` says; auto compares what it saves with what it costs."""
-    from mlplab.update import has_compiler
+    from mlplab.compiled import has_compiler
 
     wanted, updates = select(config, "compile", False), total_updates(config, data)
     if wanted is False or (wanted == "auto" and updates < UPDATES_WORTH_COMPILING):

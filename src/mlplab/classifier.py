@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 from torchmetrics import SumMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
+from mlplab.compiled import compiled_updates
 from mlplab.data.types import Batch
-from mlplab.update import compiled_updates, eager_updates
+from mlplab.update import eager_updates
 
 Schedule = Callable[[int, int], float]
 """Factor on the base learning rate, from the number of updates done and the planned total."""
