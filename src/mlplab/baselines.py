@@ -198,6 +198,7 @@ def plain_trainer(work: Workload, *, folder: Path, callbacks: list[Callback], ep
         accelerator=work.device.type,
         devices=1,
         max_epochs=epochs,
+        log_every_n_steps=10,
         callbacks=callbacks,
         logger=TensorBoardLogger(folder, name="plain"),
         enable_model_summary=False,

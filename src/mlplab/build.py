@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 UPDATES_WORTH_COMPILING = 250_000
 """compile=auto compiles from so many updates on: compiling takes about 25 s, and saves about 0.1 ms of an update."""
 
-GROUP_FLOATS = 2**21
-"""steps_per_execution=auto groups updates until their features are so many numbers (8 MB), at most 256 updates."""
+GROUP_FLOATS = 2**22
+"""steps_per_execution=auto groups updates until their features are so many numbers (16 MB), at most 256 updates."""
 
 
 def data_module(config: DictConfig) -> "DataModule":

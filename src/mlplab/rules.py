@@ -91,6 +91,7 @@ RULES: dict[str, Rule] = {
     "overwrite": SWITCH,
     "images": one_of("train", "test", "all"),
     "figure": NULL | text(),
+    "folders": each(text(), empty=False),
     "repetitions": integer(1),
     "only": NULL | each(text()),
     "batch_size": integer(1),
@@ -153,7 +154,7 @@ KNOWN_KEYS = {
     "data", "model", "batching", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
     "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder",
     "run", "split", "checkpoint", "accelerator", "input", "output", "overwrite", "batch_size", "images", "figure",
-    "repetitions", "only",
+    "repetitions", "only", "folders",
 }  # fmt: skip
 
 
