@@ -37,6 +37,8 @@ LAYERS = {
     "data.inputs": 2,  # decodes as data.image_folder does
     "data.loader": 2,
     "result": 2,
+    "passes": 2,
+    "speed_tables": 0,
     "report": 2,
     "data.module": 3,
     "data.statistics": 3,
