@@ -130,7 +130,7 @@ def trainer(config: DictConfig, data: "DataModule") -> "Trainer":
     import torch.utils.deterministic
 
     # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
     options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0}
     interval = passes.val_check_updates(config, data)
