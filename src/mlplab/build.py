@@ -85,11 +85,15 @@ def check_batch_norm(model: "Classifier", data: "DataModule") -> None:
 
 def pays_to_compile(config: DictConfig, data: "DataModule") -> bool:
     """Whether updates are compiled, as `compile` says; auto compares what it saves with what it costs."""
+    import torch
+
     from mlplab.compiled import has_compiler
 
     wanted, updates = select(config, "compile", False), total_updates(config, data)
     if wanted is False or (wanted == "auto" and updates < UPDATES_WORTH_COMPILING):
         return False
+    if wanted == "auto" and torch.cuda.is_available() and select(config, "trainer.accelerator") != "cpu":
+        return False  # what compiling saves has been measured on CPUs only; compile=true does it
     if select(config, "trainer.strategy", "auto") != "auto" or select(config, "trainer.precision") == "16-mixed":
         if wanted is True:
             log.warning("compile=true is for one device without a loss scale; updates are not compiled")

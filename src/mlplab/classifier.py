@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import SumMetric
@@ -144,8 +145,9 @@ class Classifier(pl.LightningModule):
         if self.trainer.sanity_checking:
             self._report(val, to_loggers=False)  # for the guard that looks for monitors nobody logs
             return
-        train = self.train_metrics.compute("train/")
-        gap = {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in Metrics.NAMES}
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        train = self.train_metrics.compute("train/") if fitting else {}
+        gap = {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in Metrics.NAMES if fitting}
         values = train | val | gap
         self._report(values)
         self._train_reported = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.adagrad import adagrad
@@ -76,6 +77,9 @@ def compiled_updates(
         labels = chunk[0].labels if len(chunk) == 1 else torch.cat([batch.labels for batch in chunk])
         try:
             losses, logits, gradients = graph(features, labels, rates)
+            if device.type == "cuda":  # the next replay of a CUDA graph overwrites what this one gave
+                losses, logits = [loss.clone() for loss in losses], [part.clone() for part in logits]
+                gradients = [gradient.clone() for gradient in gradients]
         except torch._dynamo.exc.TorchDynamoException as error:  # raised while compiling, before anything is computed
             log.warning("the update cannot be compiled (%s); computing it eagerly", first_line(error))
             graph = None
@@ -119,17 +123,19 @@ def update_graph(
             all_logits.append(logits.detach())
         return losses, all_logits, gradients
 
-    import torch._dynamo
     import torch._inductor.config
 
     torch._dynamo.reset()  # graphs of earlier runs in this process count towards a limit
     torch._inductor.config.fallback_random = True  # dropout draws what eager code draws
+    # On a GPU with CUDA graphs, for which weights and state must stay where they are in memory.
+    mode = "reduce-overhead" if parameters[0].device.type == "cuda" else None
+    options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": mode}
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # torch ≥ 2.15
         torch._dynamo.config.trace_autograd_ops = True
-        return torch.compile(several, fullgraph=True, dynamic=False)
+        return torch.compile(several, **options)
     # Gradients cannot be part of a graph: three graphs then, the backward one made along with the forward one.
-    forward = torch.compile(forward, fullgraph=True, dynamic=False)
-    apply = torch.compile(apply, fullgraph=True, dynamic=False)
+    forward = torch.compile(forward, **options)
+    apply = torch.compile(apply, **options)
     return several
 
 
@@ -153,6 +159,7 @@ def functional_step(
         for state, parameter in zip(states, parameters, strict=True):
             if state.get(name) is None:
                 state[name] = torch.zeros(()) if scalar else torch.zeros_like(parameter)
+            torch._dynamo.mark_static_address(state[name], guard=False)
         return [state[name] for state in states]
 
     weights: list[Tensor] = list(parameters)
