@@ -203,7 +203,7 @@ def measure_process(config: DictConfig, scratch: Path) -> dict[str, dict[str, li
         "train.py", "data=noise_images", "model=mlp_dropout", "model.hidden_sizes=[256,128]", "trainer.max_steps=1",
         "test=false", f"trainer.accelerator={config.accelerator}",
     ]  # fmt: skip
-    # A child's peak as the system reports it begins with that of the process that started it; so they say it themselves.
+    # What the system reports of a child begins with the memory of its parent; so the children report it themselves.
     peak = "import re; print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     as_script = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     commands = {"hand-written loop": [f"{hand_written}; {peak}"], "train.py": [f"{as_script}; {peak}", *train]}
@@ -212,9 +212,8 @@ def measure_process(config: DictConfig, scratch: Path) -> dict[str, dict[str, li
         for name, arguments in commands.items():
             folder = [f"hydra.run.dir={tempfile.mkdtemp(dir=scratch)}"] if name == "train.py" else []
             start = time.perf_counter()
-            process = subprocess.run(
-                [sys.executable, "-c", *arguments, *folder], cwd=CONF.parent, capture_output=True, text=True, check=True
-            )
+            command = [sys.executable, "-c", *arguments, *folder]
+            process = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, check=True)
             figures[name]["seconds"].append(time.perf_counter() - start)
             figures[name]["megabytes"].append(float(process.stdout.split()[-1]) / 1024)
     return figures
