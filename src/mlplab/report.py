@@ -27,15 +27,20 @@ def report(folders: Sequence[str]) -> None:
     if not records:
         raise ConfigError(f"no run in {', '.join(folders) or 'nothing'}: a run folder holds a {RESULT}")
     finished = [record.values for record in records if record.values.get("status") == "finished"]
-    console = Console()
+    console = Console(width=max(Console().width, 120))  # a narrow table would break its numbers
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("overrides")
     for heading in ("n", *(f"{name}, %" for name in SHOWN), "updates", "fit, s"):
         table.add_column(heading, justify="right")
-    for name, runs in groups(finished).items():
+    grouped = groups(finished)
+    common = set.intersection(*(set(name.split(" ")) for name in grouped)) if len(grouped) > 1 else set()
+    for name, runs in grouped.items():
         scores = [spread(run["metrics"][score] * 100 for run in runs if score in run["metrics"]) for score in SHOWN]
         updates, seconds = spread((run["updates"] for run in runs), 0), spread((run["fit_seconds"] for run in runs), 1)
-        table.add_row(escape(name), str(len(runs)), *scores, updates, seconds)
+        different = [override for override in name.split(" ") if override not in common]
+        table.add_row(escape(" ".join(different) or name), str(len(runs)), *scores, updates, seconds)
+    if common:
+        console.print("all with", *sorted(common), markup=False, highlight=False, soft_wrap=True)
     console.print(table)
     for record in records:
         if record.values.get("status") != "finished":
