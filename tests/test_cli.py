@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlplab.checks import ConfigError, RunFailed
-from mlplab.cli import CONF, available_choices, check_command_line, command, job_folder
+from mlplab.cli import CONF, available_choices, check_command_line, command, job_folder, quoted_path
 from mlplab.rules import config_faults
 
 TRAIN = CONF.parent / "train.py"
@@ -263,6 +263,19 @@ def test_a_folder_is_named_by_its_overrides():
     assert job_folder(["model=mlp_dropout", "data.batch_size=1"]) == "data.batch_size=1,model=mlp_dropout"
     assert job_folder([]) == "default"
     assert job_folder(["hydra.sweep.dir=/x", "hydra/launcher=joblib", "seed=0"]) == "seed=0"
+
+
+def test_paths_are_quoted_where_hydra_would_misread_them(tmp_path, monkeypatch):
+    assert quoted_path("run=outputs/sweeps/a/data.batch_size=1,model=mlp") == (
+        "run='outputs/sweeps/a/data.batch_size=1,model=mlp'"
+    )
+    assert quoted_path("run=outputs/train/a_b-1") == "run=outputs/train/a_b-1"
+    assert quoted_path("run='a=b'") == "run='a=b'"
+    assert quoted_path("model=mlp,mlp_dropout") == "model=mlp,mlp_dropout"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my data").mkdir()
+    assert quoted_path("data.root=my data") == "data.root='my data'"
+    assert quoted_path("data.root=not there") == "data.root=not there"
 
 
 def test_the_order_of_overrides_does_not_matter():

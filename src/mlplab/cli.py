@@ -14,6 +14,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -32,6 +33,8 @@ from mlplab.rules import CONF, config_faults
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+PATHS = ("run", "input", "output", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+"""Keys whose values are paths."""
 MAX_JOBS_CHECKED = 1000
 """Of a larger sweep the first so many jobs are checked before it starts; every job checks itself once more."""
 
@@ -56,6 +59,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
         def entry_point() -> None:
             os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
+            sys.argv[1:] = map(quoted_path, sys.argv[1:])
             try:
                 check_command_line(config_name)
                 hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
@@ -91,6 +95,15 @@ def leave(error: Exception) -> NoReturn:
 
 
 # Checking before anything starts
+
+
+def quoted_path(argument: str) -> str:
+    """Quote a path for Hydra's grammar, so that it can be pasted as it is: run folders of a sweep hold `=` and `,`."""
+    key, _, value = argument.partition("=")
+    if key not in PATHS or value[:1] in ("", "'", '"') or "${" in value:
+        return argument
+    needs_quotes = "=" in value or (Path(value).exists() and not re.fullmatch(r"[\w./:+-]+", value))
+    return f"{key}='{value}'" if needs_quotes and "'" not in value else argument
 
 
 def check_command_line(config_name: str) -> None:
