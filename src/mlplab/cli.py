@@ -145,11 +145,12 @@ def compose_one_by_one(
             faults.append(f"{override.input_line}: several values need a multirun; add -m, or quote a list as [1,2]")
             continue
         faults_before = len(faults)
+        earlier = [next(values(one)) for one in kept]
         for line in values(override):
             try:
-                compose(config_name, [*(next(values(earlier)) for earlier in kept), line])
+                compose(config_name, [*earlier, line])
             except (HydraException, OmegaConfBaseException, ValueError) as error:
-                faults.append(explain(config_name, override, line, error))
+                faults.append(explain(compose(config_name, earlier), override, line, error))
         if len(faults) == faults_before:
             kept.append(override)
     return kept, faults
@@ -172,8 +173,8 @@ def values(override: Override) -> Iterator[str]:
         yield f"{override.get_key_element()}={value}"
 
 
-def explain(config_name: str, override: Override, line: str, error: Exception) -> str:
-    """What is wrong with one override, written as `line`, and the nearest thing that exists."""
+def explain(config: DictConfig, override: Override, line: str, error: Exception) -> str:
+    """What is wrong with one override of `config`, written as `line`, and the nearest thing that exists."""
     key = override.key_or_group
     if choices := available_choices(key):
         if override.is_add():
@@ -181,7 +182,6 @@ def explain(config_name: str, override: Override, line: str, error: Exception) -
         value = line.partition("=")[2]
         if value not in choices:
             return f"{line}: no such choice{did_you_mean(value, choices)}; there are: {', '.join(choices)}"
-    config = compose(config_name)
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
     if isinstance(node, DictConfig) and leaf not in node:

@@ -140,7 +140,11 @@ def show(record: Record) -> None:
     table.add_column("split")
     table.add_column("loss", justify="right")
     table.add_column("accuracy", justify="right")
-    for split, label in (("train", "training"), ("val", "validation"), ("test", "test (best checkpoint)")):
+    for split, label in (
+        ("train", "training (last epoch)"),
+        ("val", "validation (last epoch)"),
+        ("test", "test (best checkpoint)"),
+    ):
         if f"{split}/acc" in metrics:
             table.add_row(label, f"{metrics[f'{split}/loss']:.4f}", f"{metrics[f'{split}/acc']:.2%}")
     console.print()
