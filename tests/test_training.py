@@ -146,8 +146,10 @@ def test_no_seed_draws_one_that_repeats_the_run(launch, same_weights):
     assert same_weights(drawn.weights, launch(f"seed={seed}", folder="again").weights)
 
 
-def test_the_training_seed_leaves_the_splits_alone(launch):
-    runs = [launch(f"seed={seed}", folder=str(seed)) for seed in (0, 1)]
+@pytest.mark.parametrize("folds", [(), ("data.num_folds=4", "data.fold=2", "data.val_fraction=0")], ids=["", "folds"])
+def test_the_training_seed_leaves_the_splits_alone(folds, launch):
+    runs = [launch(f"seed={seed}", *folds, folder=str(seed)) for seed in (0, 1)]
+    assert all("best/val/acc" in run.metrics for run in runs)
     for split in ("train", "val", "test"):
         ours, theirs = (run.trainer.datamodule.datasets[split].indices for run in runs)
         assert torch.equal(ours, theirs)

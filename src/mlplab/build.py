@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab import passes
 from mlplab.checks import ConfigError, first_line
-from mlplab.rules import select
+from mlplab.rules import has_validation, select
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
@@ -193,7 +193,7 @@ def callbacks(config: DictConfig) -> list["Callback"]:
     chosen = []
     for name, options in config.callbacks.items():
         if options:
-            moment = monitoring_moment(options) if select(config, "data.val_fraction") else {}
+            moment = monitoring_moment(options) if has_validation(config) else {}
             chosen.append(make(options, f"callbacks.{name}", **moment))
     return [RequireMonitors(), *chosen]
 

@@ -52,7 +52,10 @@ def mean_brightness(config: DictConfig) -> Brightness:
     one_of("train", "test", "all").require("images", config.images)
     path = figure_path(config.figure)
     # Nobody is set aside, so that the training split is all there is beside an official test set.
-    whole = {"val_fraction": 0.0, "test_fraction": 0.0, "train_size": None, "batch_size": "full", "normalize": False}
+    whole = {
+        "val_fraction": 0.0, "test_fraction": 0.0, "train_size": None, "num_folds": None, "fold": None,
+        "batch_size": "full", "normalize": False,
+    }  # fmt: skip
     config = OmegaConf.merge(config, {"data": whole})  # type: ignore[assignment]
     data = build.data_module(config)
     if not data.source.is_images:

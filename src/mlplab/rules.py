@@ -36,6 +36,8 @@ RULES: dict[str, Rule] = {
     "data.test_fraction": FRACTION,
     "data.train_size": NULL | integer(1),
     "data.split_seed": integer(0),
+    "data.num_folds": NULL | integer(2),
+    "data.fold": NULL | integer(0),
     "data.normalize": SWITCH,
     "data.num_workers": integer(0),
     "data.num_samples": integer(4),
@@ -174,6 +176,9 @@ def _target_faults(config: Any, path: str = "") -> Iterator[str]:
 
 def _split_faults(config: DictConfig) -> Iterator[str]:
     val, test = select(config, "data.val_fraction"), select(config, "data.test_fraction")
+    yield from _fold_faults(select(config, "data.num_folds"), select(config, "data.fold"))
+    if has_folds(config):
+        return  # data.val_fraction is not used
     if FRACTION.holds(val) and FRACTION.holds(test) and val + test >= 1:
         yield f"data.val_fraction + data.test_fraction must be below 1, got {val:g} + {test:g}; lower one of them"
     if val == 0:
@@ -186,6 +191,25 @@ def _split_faults(config: DictConfig) -> Iterator[str]:
         for key, monitor in monitors.items():
             if isinstance(monitor, str) and monitor.startswith(("val/", "gap/")):
                 yield f"{key}={monitor} needs validation data, but data.val_fraction=0; raise it or monitor train/loss"
+
+
+def _fold_faults(num_folds: Any, fold: Any) -> Iterator[str]:
+    if num_folds is None and integer(0).holds(fold):
+        yield f"data.fold={fold} needs the number of folds: set data.num_folds=5 too"
+    elif integer(2).holds(num_folds) and fold is None:
+        yield f'data.num_folds={num_folds} needs data.fold=0, or all folds: -m "data.fold=range({num_folds})"'
+    elif integer(2).holds(num_folds) and integer(0).holds(fold) and fold >= num_folds:
+        yield f"data.fold must be below data.num_folds={num_folds}, since folds count from 0, got {fold}"
+
+
+def has_folds(config: DictConfig) -> bool:
+    """Whether the run is one of a cross-validation."""
+    return select(config, "data.num_folds") is not None
+
+
+def has_validation(config: DictConfig) -> bool:
+    """Whether some samples are set apart for validation."""
+    return has_folds(config) or bool(select(config, "data.val_fraction"))
 
 
 def _model_faults(config: DictConfig) -> Iterator[str]:

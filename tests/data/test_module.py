@@ -77,6 +77,14 @@ def test_an_official_test_set_is_the_test_split_as_a_whole():
     assert data.datasets["test"].labels is source.test_labels
 
 
+def test_folds_leave_an_official_test_set_apart():
+    source = image_source(num_test=12)
+    folds = [module(source, num_folds=4, fold=fold).datasets for fold in range(4)]
+    for datasets in folds:
+        assert {name: len(split) for name, split in datasets.items()} == {"train": 45, "val": 15, "test": 12}
+    assert torch.cat([datasets["val"].indices for datasets in folds]).sort().values.tolist() == list(range(60))
+
+
 def test_order_seed_moves_nobody_between_splits():
     one, two = module(order_seed=0), module(order_seed=1)
     for split in ("train", "val", "test"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import StratifiedKFold
 
 from mlplab.checks import ConfigError
 from mlplab.data.splits import split, stratified_order
@@ -131,3 +132,75 @@ def test_splits_that_cannot_be_are_refused(options, named):
     with pytest.raises(ConfigError) as error:
         split(BALANCED, **DEFAULTS | options)
     assert named in str(error.value)
+
+
+# Cross-validation
+
+
+def cross_validation(labels, num_folds, **options):
+    return [split(labels, **DEFAULTS | options, num_folds=num_folds, fold=fold) for fold in range(num_folds)]
+
+
+@pytest.mark.parametrize("num_folds", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_each_sample_outside_the_test_set_validates_exactly_once(seed, num_folds):
+    labels = torch.cat([torch.arange(12).repeat(8), random_labels(seed)])  # at least 8 of each class
+    folds = cross_validation(labels, num_folds, seed=seed)
+    test = folds[0].test
+    assert torch.cat([fold.validation for fold in folds] + [test]).sort().values.tolist() == list(range(len(labels)))
+    for fold in folds:
+        assert torch.equal(fold.test, test)
+        assert torch.cat(fold).sort().values.tolist() == list(range(len(labels)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_hold_as_many_of_each_class_as_those_of_scikit_learn(seed):
+    labels = torch.cat([torch.arange(12).repeat(5), random_labels(seed)])
+    ours = [fold.validation for fold in cross_validation(labels, 5, test_fraction=0.0)]
+    theirs = [validation for _, validation in StratifiedKFold(5).split(labels, labels)]
+    for fold, reference in zip(ours, theirs, strict=True):
+        assert abs(len(fold) - len(reference)) <= 1
+        assert deviations(labels, fold).abs().max() < 1
+        assert (torch.bincount(labels[fold]) - torch.bincount(labels[reference])).abs().max() <= 1
+
+
+def test_the_test_set_is_the_one_of_a_run_without_folds():
+    assert torch.equal(cross_validation(BALANCED, 5)[0].test, split(BALANCED, **DEFAULTS).test)
+
+
+def test_val_fraction_is_not_used_beside_folds():
+    for one, two in zip(cross_validation(BALANCED, 5), cross_validation(BALANCED, 5, val_fraction=0.9), strict=True):
+        assert all(map(torch.equal, one, two))
+
+
+def test_folds_are_a_function_of_their_seed_alone():
+    first = cross_validation(BALANCED, 5)[2]
+    torch.manual_seed(123)
+    assert torch.equal(first.validation, cross_validation(BALANCED, 5)[2].validation)
+    other = cross_validation(BALANCED, 5, test_fraction=0.0, seed=1)[2]
+    assert not torch.equal(cross_validation(BALANCED, 5, test_fraction=0.0)[2].validation, other.validation)
+
+
+def test_training_subsets_of_a_fold_are_nested_and_stratified():
+    whole = cross_validation(BALANCED, 5)[1]
+    inner: set[int] = set()
+    for size in (10, 100, len(whole.train)):
+        part = cross_validation(BALANCED, 5, train_size=size)[1]
+        assert torch.equal(part.validation, whole.validation)
+        assert deviations(BALANCED, part.train).abs().max() <= 1
+        assert inner < set(part.train.tolist())
+        inner = set(part.train.tolist())
+    assert inner == set(whole.train.tolist())
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "named"),
+    [
+        (torch.tensor([0] * 20 + [1] * 4), {"test_fraction": 0.0}, "num_folds=5 needs .* the rarest has 4"),
+        (torch.tensor([0] * 20 + [1] * 5), {"test_fraction": 0.4}, "num_folds=5 needs .* the rarest has 3"),
+        (BALANCED, {"train_size": 681}, "data.train_size must be at most 680"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(labels, options, named):
+    with pytest.raises(ConfigError, match=named):
+        cross_validation(labels, 5, **options)

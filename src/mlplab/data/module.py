@@ -30,6 +30,7 @@ class DataModule(pl.LightningDataModule):
     `batch_size` counts the samples of one update over all processes ("full": the whole training set); evaluation uses
     `eval_batch_size`. `val_fraction` and `test_fraction` are of all samples; where an official test set exists, it is
     the test split and `test_fraction` is ignored. `train_size` keeps a nested subset of the training samples.
+    With `num_folds`, validation is fold number `fold` of all but the test set, and `val_fraction` is not used.
     `split_seed` decides who is in which split, `order_seed` the order and augmentation of each epoch.
     `group_size` updates share one pass through the framework; `max_batches` limits the updates of an epoch.
     Raises ConfigError for fractions, sizes and augmentation that do not fit the data.
@@ -38,8 +39,9 @@ class DataModule(pl.LightningDataModule):
     def __init__(
         self, source: Callable[[], Source], *, batch_size: int | str = 32, eval_batch_size: int = 1000,
         val_fraction: float = 0.15, test_fraction: float = 0.15, train_size: int | None = None, split_seed: int = 0,
-        normalize: bool = True, augmentation: Augmentation | None = None, num_workers: int = 0, order_seed: int = 0,
-        group_size: int = 1, max_batches: int | None = None,
+        num_folds: int | None = None, fold: int | None = None, normalize: bool = True,
+        augmentation: Augmentation | None = None, num_workers: int = 0, order_seed: int = 0, group_size: int = 1,
+        max_batches: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.source = data = source()
@@ -57,6 +59,8 @@ class DataModule(pl.LightningDataModule):
             test_fraction=0.0 if has_test_set else test_fraction,
             train_size=train_size,
             seed=split_seed,
+            num_folds=num_folds,
+            fold=fold,
         )
         self.datasets = {
             "train": InMemoryDataset(data.features, data.labels, train),
