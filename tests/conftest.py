@@ -38,7 +38,7 @@ def make_config(tmp_path: Path) -> Callable[..., DictConfig]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Callable[..., "Launched"]:
-    """Run a tiny job (80 points, 2 epochs, CPU), nothing but checkpoints: launch("model=mlp_dropout", folder="a")."""
+    """Run a tiny job (80 points, 2 epochs, CPU), checkpoints and history only: launch("seed=1", folder="a")."""
 
     def run(*overrides: str, folder: str = "run") -> Launched:
         return run_job(tmp_path / folder, (*BARE, *overrides))

@@ -32,7 +32,8 @@ LAYERS = {
     "callbacks.monitors": 1,
     "callbacks.progress": 1,
     "callbacks.tensorboard": 1,
-    "callbacks.figures": 2,  # sends its figures where callbacks.tensorboard finds a board
+    "callbacks.history": 2,  # notes what callbacks.gradient_noise measured
+    "callbacks.figures": 3,  # draws what callbacks.history noted
     "classifier": 3,  # performs updates as update and compiled do
     "data.inputs": 2,  # decodes as data.image_folder does
     "data.loader": 2,

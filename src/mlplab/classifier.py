@@ -118,6 +118,9 @@ class Classifier(pl.LightningModule):
 
     # Evaluation
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients of the latest update, which Lightning would clear: callbacks report their norm."""
+
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
         self._evaluate(self.val_metrics, batches)
 

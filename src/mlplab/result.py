@@ -46,13 +46,8 @@ def facts(config: DictConfig, data: Any, network: torch.nn.Module) -> dict[str, 
 def progress(trainer: pl.Trainer, data: Any) -> dict[str, int]:
     """How far training has come."""
     updates = trainer.global_step
-    epochs, rest = divmod(updates, data.updates_per_epoch)
-    samples_per_epoch = min(len(data.datasets["train"]), data.updates_per_epoch * data.batch_size)
-    return {
-        "updates": updates,
-        "epochs": epochs,
-        "samples_seen": epochs * samples_per_epoch + rest * data.batch_size,
-    }
+    epochs = updates // data.updates_per_epoch
+    return {"updates": updates, "epochs": epochs, "samples_seen": data.samples_seen(updates)}
 
 
 def metrics_of(trainer: pl.Trainer) -> dict[str, float]:

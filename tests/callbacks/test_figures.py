@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlplab.callbacks.figures import Figures, decision_boundary, learning_curves
+from mlplab.callbacks.figures import decision_boundary, learning_curves
 
 ONLY_FIGURES = (
     "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar", "~callbacks.update_monitor",
@@ -13,12 +13,13 @@ ONLY_FIGURES = (
 )  # fmt: skip
 HISTORY = {
     "epoch": [1.0, 2.0, 3.0],
-    "updates": [4.0, 8.0, 12.0],
+    "updates": [4, 8, 12],
     "train/loss": [0.9, 0.5, 0.3],
     "val/loss": [1.0, 0.7, 0.8],
     "train/acc": [0.5, 0.7, 0.9],
     "val/acc": [0.4, 0.8, 0.6],
 }
+ROWS = [dict(zip(HISTORY, values, strict=True)) for values in zip(*HISTORY.values(), strict=True)]
 
 
 def lines(axes):
@@ -30,7 +31,7 @@ def pixels(path):
 
 
 def test_learning_curves_plot_the_history():
-    loss, accuracy = learning_curves(HISTORY).axes
+    loss, accuracy = learning_curves(ROWS).axes
     assert lines(loss)["training"] == (HISTORY["epoch"], HISTORY["train/loss"])
     assert lines(loss)["validation"] == (HISTORY["epoch"], HISTORY["val/loss"])
     assert lines(accuracy)["training"] == (HISTORY["epoch"], HISTORY["train/acc"])
@@ -40,33 +41,8 @@ def test_learning_curves_plot_the_history():
 
 
 def test_learning_curves_mark_the_epoch_of_the_best_validation_accuracy():
-    for axes in learning_curves(HISTORY).axes:
+    for axes in learning_curves(ROWS).axes:
         assert lines(axes)["best validation accuracy"][0] == [2.0, 2.0]
-
-
-def test_the_history_of_a_run_is_what_was_logged(launch_full, scalars):
-    run = launch_full(*ONLY_FIGURES, "trainer.max_epochs=3")
-    (figures,) = (callback for callback in run.trainer.callbacks if isinstance(callback, Figures))
-    logged = scalars(run.folder)
-    assert figures.history["epoch"] == [1.0, 2.0, 3.0]
-    assert figures.history["updates"] == [2.0, 4.0, 6.0]
-    for name in ("train/loss", "val/loss", "train/acc", "val/acc"):
-        assert figures.history[name] == pytest.approx([value for _, value in logged[name]], rel=1e-6), name
-
-
-def test_several_validations_within_an_epoch_lie_side_by_side(launch_full):
-    run = launch_full(*ONLY_FIGURES, "data.batch_size=14", "++trainer.val_check_interval=2")
-    (figures,) = (callback for callback in run.trainer.callbacks if isinstance(callback, Figures))
-    epochs, values = lines(learning_curves(figures.history).axes[0])["validation"]
-    assert epochs == [0.5, 1.0, 1.5, 2.0]
-    assert len(values) == 4
-
-
-def test_the_history_survives_a_checkpoint():
-    figures, other = Figures(), Figures()
-    figures.history = HISTORY
-    other.load_state_dict(figures.state_dict())
-    assert other.history == HISTORY
 
 
 @pytest.mark.parametrize("name", ["learning_curves", "decision_boundary"])

@@ -1,6 +1,6 @@
 """Figures of a run, as PNG in `figures/` and as images in TensorBoard."""
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
-from torch import Tensor
 
+from mlplab.callbacks.history import History, Row
 from mlplab.callbacks.tensorboard import boards
 
 TRAIN_COLOUR, VAL_COLOUR = "#0072B2", "#D55E00"  # Okabe & Ito: told apart by colour-blind readers too
@@ -20,28 +20,15 @@ class Figures(Callback):
 
     def __init__(self, *, dpi: int = 110) -> None:
         self.dpi = dpi
-        self.history: dict[str, list[float]] = {}
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._note(trainer, trainer.callback_metrics)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if self.history.get("updates", [])[-1:] != [trainer.global_step]:  # an epoch without validation
-            self._note(trainer, pl_module.train_metrics.compute("train/"))
-
-    def _note(self, trainer: pl.Trainer, metrics: dict[str, Tensor]) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        values = {name: float(value) for name, value in metrics.items()}
-        values |= {"updates": trainer.global_step, "epoch": trainer.global_step / data.updates_per_epoch}
-        for name in ("epoch", "updates", "train/loss", "val/loss", "train/acc", "val/acc"):
-            self.history.setdefault(name, []).append(values.get(name, float("nan")))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero or not self.history:
+        if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        figures = {"learning_curves": learning_curves(self.history)}
+        figures = {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, History) and callback.rows:
+                figures["learning_curves"] = learning_curves(callback.rows)
         if data.feature_shape == (2,):
             figures["decision_boundary"] = decision_boundary(pl_module, data)
         folder = Path(trainer.default_root_dir) / "figures"
@@ -51,27 +38,21 @@ class Figures(Callback):
             for board in boards(trainer.loggers):
                 board.experiment.add_figure(name, figure, global_step=trainer.global_step)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = state_dict["history"]
-
-
-def learning_curves(history: dict[str, list[float]]) -> Figure:
+def learning_curves(rows: Sequence[Row]) -> Figure:
     """Loss and accuracy of training and validation over the epochs, with the epoch of the best validation accuracy."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    epochs = history["epoch"]
     for axes, name, title in zip(figure.subplots(1, 2), ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
         for split, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
-            values = history.get(f"{split}/{name}", [])
-            if len(values) == len(epochs) and not all(map(math.isnan, values)):
-                axes.plot(epochs, values, color=colour, label=label, marker="." if len(epochs) < 10 else None)
+            known = [row for row in rows if row[f"{split}/{name}"] is not None]
+            if known:
+                epochs, values = ([row[column] for row in known] for column in ("epoch", f"{split}/{name}"))
+                axes.plot(epochs, values, color=colour, label=label, marker="." if len(rows) < 10 else None)
         axes.set(title=title, xlabel="epoch", ylabel=title.lower())
-        accuracies = {index: value for index, value in enumerate(history.get("val/acc", [])) if not math.isnan(value)}
-        if accuracies:
-            best = max(accuracies, key=accuracies.__getitem__)
-            axes.axvline(epochs[best], color="grey", linestyle=":", label="best validation accuracy")
+        validated = [row for row in rows if row["val/acc"] is not None]
+        if validated:
+            best = max(validated, key=lambda row: row["val/acc"] or 0.0)
+            axes.axvline(best["epoch"], color="grey", linestyle=":", label="best validation accuracy")
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -23,25 +23,24 @@ class GradientNoise(Callback):
         integer(2).require("callbacks.gradient_noise.num_batches", num_batches)
         number(above=0, most=1).require("callbacks.gradient_noise.max_share", max_share)
         self.num_batches, self.max_share, self.seed = num_batches, max_share, seed
-        self._measured_at: int | None = None
+        self.latest: tuple[int | None, float | None] = None, None  # after so many updates, the noise
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking and self._is_due(trainer):
             noise = self.measure(trainer, pl_module)
+            self.latest = trainer.global_step, noise
             for logger in trainer.loggers:
                 logger.log_metrics({"grad/noise": noise}, step=trainer.global_step)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
-        due = self._measured_at is None or trainer.global_step - self._measured_at >= self.num_batches / self.max_share
-        if due:
-            self._measured_at = trainer.global_step
-        return due
+        measured_at, _ = self.latest
+        return measured_at is None or trainer.global_step - measured_at >= self.num_batches / self.max_share
 
     def state_dict(self) -> dict[str, Any]:
-        return {"measured_at": self._measured_at}
+        return {"latest": list(self.latest)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._measured_at = state_dict["measured_at"]
+        self.latest = tuple(state_dict["latest"])
 
     def measure(self, trainer: pl.Trainer, pl_module: Any) -> float:
         """The noise at the current weights, ≥ 0."""

@@ -88,6 +88,12 @@ class DataModule(pl.LightningDataModule):
         """Samples in the last batch of an epoch, which may be smaller than the others."""
         return min(len(self.datasets["train"]) - (self.updates_per_epoch - 1) * self.batch_size, self.batch_size)
 
+    def samples_seen(self, updates: int) -> int:
+        """How many samples so many updates have used, a sample counted once per epoch."""
+        epochs, rest = divmod(updates, self.updates_per_epoch)
+        per_epoch = min(len(self.datasets["train"]), self.updates_per_epoch * self.batch_size)
+        return epochs * per_epoch + rest * self.batch_size
+
     @property
     def num_classes(self) -> int:
         return len(self.source.class_names)

@@ -1,0 +1,86 @@
+"""history.csv against the logs of the same run, and after a resume."""
+
+import csv
+
+import pytest
+import torch
+
+from mlplab import build
+from mlplab.callbacks.history import COLUMNS, History
+
+ONLY_HISTORY = ("data.batch_size=14", "trainer.max_epochs=3", "++trainer.val_check_interval=2")  # 56 samples: 4 updates
+
+
+def table(folder):
+    """The file: one dict of numbers per row, None for an empty cell."""
+    with (folder / "history.csv").open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [{name: float(cell) if cell else None for name, cell in row.items()} for row in reader]
+    assert tuple(reader.fieldnames) == COLUMNS
+    return rows
+
+
+def column(rows, name):
+    return [row[name] for row in rows]
+
+
+def test_a_row_holds_what_was_logged_at_that_validation(finished, scalars):
+    rows, logged = table(finished.folder), scalars(finished.folder)
+    assert column(rows, "epoch") == [1, 2, 3, 4]
+    assert column(rows, "updates") == [4, 8, 12, 16]
+    assert column(rows, "samples_seen") == [56, 112, 168, 224]
+    for name in COLUMNS[4:-1]:
+        at = dict(logged[name])  # the update monitor logs every update here
+        assert column(rows, name) == pytest.approx([at[step] for step in (4, 8, 12, 16)], rel=1e-6), name
+    assert rows[0]["grad/noise"] == pytest.approx(logged["grad/noise"][0][1], rel=1e-6)
+    assert column(rows, "grad/noise")[1:] == [None] * 3  # measured as often as its share of the time allows
+
+
+def test_seconds_grow_up_to_the_time_of_the_run(finished):
+    seconds = column(table(finished.folder), "seconds")
+    assert 0 < seconds[0] < seconds[1] < seconds[2] < seconds[3] < finished.result["fit_seconds"]
+
+
+def test_validations_within_an_epoch_have_rows_of_their_own(launch):
+    rows = table(launch(*ONLY_HISTORY).folder)
+    assert column(rows, "epoch") == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert column(rows, "samples_seen") == [28, 56, 84, 112, 140, 168]
+
+
+def test_an_epoch_without_validation_has_the_values_of_training(launch):
+    rows = table(launch("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2").folder)
+    assert column(rows, "updates") == [2, 4, 6]
+    assert [value is None for value in column(rows, "val/loss")] == [True, False, True]
+    assert None not in column(rows, "train/loss")
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_has_each_row_once(launch):
+    """A run killed after update 12 whose last checkpoint is of update 8 leaves two rows that come again."""
+    whole = launch(*ONLY_HISTORY, folder="whole")
+    killed = launch(*ONLY_HISTORY, "trainer.max_epochs=2", folder="killed")
+    with (killed.folder / "history.csv").open("a") as file:
+        file.writelines((whole.folder / "history.csv").read_text().splitlines(keepends=True)[-2:])
+    killed.config.trainer.max_epochs = 3
+    data = build.data_module(killed.config)
+    trainer, classifier = build.trainer(killed.config, data), build.classifier(killed.config, data)
+    trainer.fit(classifier, data, ckpt_path=str(killed.folder / "checkpoints" / "last.ckpt"), weights_only=True)
+    expected, rows = table(whole.folder), table(killed.folder)
+    assert column(rows, "seconds") == sorted(column(rows, "seconds"))
+    for name in set(COLUMNS) - {"seconds"}:
+        assert column(rows, name) == column(expected, name), name
+
+
+def test_training_time_goes_on_after_a_resume():
+    first, second = History(), History()
+    first._earlier_seconds = 100.0
+    second.load_state_dict(first.state_dict())
+    assert 100 < second.seconds < 110
+
+
+def test_the_rows_of_a_checkpoint_are_those_of_the_file(launch):
+    run = launch()
+    states = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    again = History()
+    again.load_state_dict(states["History"])
+    (history,) = (callback for callback in run.trainer.callbacks if isinstance(callback, History))
+    assert again.rows == history.rows == table(run.folder)
