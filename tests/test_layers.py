@@ -30,6 +30,9 @@ LAYERS = {
     "callbacks.gradient_noise": 1,
     "callbacks.guards": 1,
     "callbacks.monitors": 1,
+    "callbacks.run_logs": 1,
+    "callbacks.last_checkpoint": 2,  # raises as callbacks.guards does
+    "signals": 0,
     "callbacks.progress": 1,
     "callbacks.tensorboard": 1,
     "callbacks.history": 2,  # notes what callbacks.gradient_noise measured
@@ -37,7 +40,8 @@ LAYERS = {
     "classifier": 3,  # performs updates as update and compiled do
     "data.inputs": 2,  # decodes as data.image_folder does
     "data.loader": 2,
-    "result": 2,
+    "resuming": 2,
+    "result": 3,
     "passes": 2,
     "speed_tables": 0,
     "report": 2,

@@ -135,10 +135,14 @@ def trainer(config: DictConfig, data: "DataModule") -> "Trainer":
     """Lightning's Trainer with the callbacks and loggers of the config."""
     import torch.utils.deterministic
 
+    from mlplab.checkpoints import SafeCheckpointIO
+
     # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
     options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0}
+    if select(config, "trainer.strategy") != "fsdp":  # which saves in parts, in its own way
+        options["plugins"] = [SafeCheckpointIO()]
     interval = passes.val_check_updates(config, data)
     if interval < data.updates_per_epoch:
         options["val_check_interval"] = interval // data.group_size
@@ -247,4 +251,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # torchmetrics has synchronised the values
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it continues where it was
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

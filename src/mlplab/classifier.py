@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import SumMetric
+from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from mlplab.compiled import compiled_updates
@@ -42,6 +42,7 @@ class Classifier(pl.LightningModule):
         self.make_optimizer, self.schedule, self.total_updates = make_optimizer, schedule, total_updates
         self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
         self.compile_batch_size = compile_batch_size
+        self._train_reported = False
         self.train_metrics, self.val_metrics, self.test_metrics = (Metrics(num_classes) for _ in range(3))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -172,7 +173,7 @@ class Classifier(pl.LightningModule):
         for logger in self.loggers if to_loggers else ():
             logger.log_metrics({name: value.item() for name, value in values.items()}, step=self.trainer.global_step)
 
-    # Checkpoints hold the state of the schedule, where it has one; all else is Lightning's.
+    # Checkpoints hold the state of the schedule, where it has one, and the metrics of an epoch that is not yet over.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if hasattr(self.schedule, "state_dict"):
@@ -181,6 +182,15 @@ class Classifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if hasattr(self.schedule, "load_state_dict"):
             self.schedule.load_state_dict(checkpoint["schedule"])
+
+    def accumulated(self) -> dict[str, Any]:
+        """What this process has accumulated of the current epoch's training metrics."""
+        return {"train_metrics": self.train_metrics.state(), "train_reported": self._train_reported}
+
+    def continue_accumulating(self, state: dict[str, Any]) -> None:
+        """Go on from `accumulated()`, in the midst of an epoch."""
+        self.train_metrics.restore(state["train_metrics"])
+        self._train_reported = state["train_reported"]
 
 
 class Metrics(nn.Module):
@@ -218,3 +228,21 @@ class Metrics(nn.Module):
     def reset(self) -> None:
         for metric in (self.loss_sum, self.samples, self.acc):
             metric.reset()
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What has been accumulated, as plain data."""
+        return {
+            name: {key: value.clone() for key, value in metric.metric_state.items()} | {"updates": metric.update_count}
+            for name, metric in self.named_children()
+            if isinstance(metric, Metric)
+        }
+
+    def restore(self, state: dict[str, dict[str, Any]]) -> None:
+        """Continue from `state()`."""
+        for name, values in state.items():
+            metric: Any = getattr(self, name)
+            for key, value in values.items():
+                if key == "updates":
+                    metric._update_count = value  # else compute() warns that nothing was accumulated
+                else:
+                    setattr(metric, key, value.to(metric.device))

@@ -29,11 +29,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.checks import ConfigError, RunFailed, did_you_mean, first_line
+from mlplab.record import Record
+from mlplab.resuming import continued_config, requeued_run, run_and_checkpoint
 from mlplab.rules import CONF, config_faults
+from mlplab.signals import Stopped
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
-PATHS = ("run", "input", "output", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("run", "resume", "input", "output", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
 """Keys whose values are paths."""
 MAX_JOBS_CHECKED = 1000
 """Of a larger sweep the first so many jobs are checked before it starts; every job checks itself once more."""
@@ -52,6 +55,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def task(config: DictConfig) -> Any:
             try:
                 return function(config)
+            except Stopped as stop:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # ends the other jobs too
+                leave(stop)
             except Exception as error:
                 if show_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise  # the other jobs of a multirun go on; Hydra names the one that failed
@@ -61,8 +68,12 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
             sys.argv[1:] = map(quoted_path, sys.argv[1:])
             try:
+                if config_name == "train":
+                    continue_in_its_folder()
                 check_command_line(config_name)
                 hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
+            except Stopped as stop:
+                leave(stop)
             except Exception as error:
                 if show_traceback:
                     raise
@@ -75,11 +86,15 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     return decorate
 
 
-def leave(error: Exception) -> NoReturn:
+def leave(error: BaseException) -> NoReturn:
     """Print what went wrong, one line each, and end with the exit code for it."""
     for handler in logging.getLogger().handlers:
         handler.flush()
-    if isinstance(error, RunFailed):
+    if isinstance(error, Stopped):
+        lines, code = [str(error)], error.exit_code
+        if error.folder is not None:
+            lines.append(f"to continue: python train.py resume={error.folder}")
+    elif isinstance(error, RunFailed):
         lines, code = str(error).splitlines(), 1
     elif isinstance(error, ConfigError):
         lines, code = list(error.faults), 2
@@ -95,6 +110,19 @@ def leave(error: Exception) -> NoReturn:
 
 
 # Checking before anything starts
+
+
+def continue_in_its_folder() -> None:
+    """With `resume=`, or as a job that SLURM starts again, let Hydra work in the run's own folder."""
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    task = [override for override in overrides if not override.startswith(("hydra.", "hydra/"))]
+    if run := requeued_run(Path("outputs/train"), task):
+        sys.argv.append(f"resume='{run}'")
+    asked = [argument.partition("=")[2].strip("'\"") for argument in sys.argv if argument.startswith("resume=")]
+    if asked and asked[-1] not in ("", "null"):
+        folder, _ = run_and_checkpoint(asked[-1])
+        Record.read(folder)  # before Hydra makes a folder of that name
+        sys.argv.append(f"hydra.run.dir='{folder}'")
 
 
 def quoted_path(argument: str) -> str:
@@ -117,6 +145,12 @@ def check_command_line(config_name: str) -> None:
         composable, faults = compose_one_by_one(config_name, arguments.overrides, sweep=arguments.multirun)
         if not arguments.cfg:
             faults += value_faults(config_name, composable)
+        asked = [one.input_line or "" for one in composable if one.key_or_group == "resume"]
+        if asked and not faults:
+            if arguments.multirun:
+                raise ConfigError("resume continues one run; to continue a multirun, repeat its command with sweep=…")
+            folder, _ = run_and_checkpoint(str(compose(config_name, asked).resume))
+            continued_config(folder, arguments.overrides, functools.partial(compose, config_name))
     if faults:
         raise ConfigError(*faults)
 

@@ -1,12 +1,15 @@
-"""One run folder on disk: config.yaml and result.json, written atomically, read back."""
+"""One run folder on disk: config.yaml and result.json, written atomically with digests, read back, locked while in use."""
 
+import errno
+import hashlib
+import importlib
 import json
 import math
 import os
 import secrets
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +20,9 @@ from mlplab.checks import ConfigError, first_line
 CONFIG = "config.yaml"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+
+_held: set[Path] = set()  # folders that this process has locked
 
 
 class Record:
@@ -24,17 +30,47 @@ class Record:
 
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
         self.folder, self.values = folder, values
+        self._lock: IO[bytes] | None = None
 
     def create(self, config: DictConfig) -> None:
         """Begin the run on disk. Raises ConfigError if the folder holds a run already, or cannot be written."""
-        if (self.folder / RESULT).exists():
-            raise ConfigError(f"{self.folder} holds a run already; choose another hydra.run.dir or remove that folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
-            self.update()
+            self.lock()
+            if (self.folder / RESULT).exists():
+                raise ConfigError(
+                    f"{self.folder} holds a run already; continue it with resume={self.folder}, "
+                    "or choose another hydra.run.dir"
+                )
+            self.write_config(config)
         except OSError as error:
             raise ConfigError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write the config, and its digest into the record."""
+        content = OmegaConf.to_yaml(config, resolve=True)
+        write_atomically(self.folder / CONFIG, content)
+        self.update(config_digest=hashlib.sha256(content.encode()).hexdigest())
+
+    def lock(self) -> None:
+        """Keep other processes from writing to this run; ends with the process, however that ends.
+
+        Raises ConfigError if another process has it.
+        """
+        if self._lock is None:
+            file = (self.folder / LOCK).open("ab")
+            if not lock(file):
+                file.close()
+                raise ConfigError(f"{self.folder} is being written by another process; wait for it, or stop it first")
+            self._lock = file
+            _held.add(self.folder.resolve())
+
+    def release(self) -> None:
+        """Let other processes continue this run."""
+        if self._lock is not None:
+            _held.discard(self.folder.resolve())
+            self._lock.close()
+            self._lock = None
 
     @classmethod
     def read(cls, folder: Path) -> "Record":
@@ -49,12 +85,19 @@ class Record:
             raise ConfigError(f"{folder / RESULT} cannot be read: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{folder / RESULT} cannot be read: it does not hold a record")
+        if values.pop("digest", None) not in (None, digest_of(values)):
+            raise ConfigError(f"{folder / RESULT} is damaged or was edited: its digest does not match its content")
         return cls(folder, values)
 
     def config(self) -> DictConfig:
         """The resolved config of the run. Raises ConfigError when it is missing or damaged."""
         try:
-            config = OmegaConf.load(self.folder / CONFIG)
+            content = (self.folder / CONFIG).read_bytes()
+            if self.values.get("config_digest") not in (None, hashlib.sha256(content).hexdigest()):
+                raise ConfigError(
+                    f"{self.folder / CONFIG} is damaged or was edited: it is not the config of this run any more"
+                )
+            config = OmegaConf.create(content.decode())
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
         if not isinstance(config, DictConfig):
@@ -64,7 +107,9 @@ class Record:
     def update(self, **values: Any) -> None:
         """Set values and write the file anew; readers see the old content or the new, never a part."""
         self.values |= values
-        write_atomically(self.folder / RESULT, json.dumps(json_ready(self.values), indent=2, ensure_ascii=False) + "\n")
+        content = json.loads(json.dumps(json_ready(self.values)))
+        content["digest"] = digest_of(content)
+        write_atomically(self.folder / RESULT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def count_test(self) -> None:
         """Note that the test set was looked at."""
@@ -77,6 +122,38 @@ class Record:
             there = sorted(file.stem for file in path.parent.glob("*.ckpt"))
             raise ConfigError(f"no checkpoint {path}; there are: {', '.join(there) or 'none'}")
         return path
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock an open file for this process; whether no other process has it. Child processes do not inherit the lock."""
+    try:
+        if os.name == "nt":
+            msvcrt: Any = importlib.import_module("msvcrt")
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl: Any = importlib.import_module("fcntl")
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a living process writes to the run folder; a status "running" without one means that it was killed."""
+    if folder.resolve() in _held:
+        return True  # closing another handle of the file would end this process's lock
+    try:
+        with (folder / LOCK).open("r+b") as file:
+            return not lock(file)
+    except OSError:
+        return False
+
+
+def digest_of(values: dict[str, Any]) -> str:
+    """The SHA-256 of a record's content."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -16,7 +16,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from mlplab.callbacks.last_checkpoint import LastCheckpoint
 from mlplab.record import Record, now
+from mlplab.resuming import slurm_job
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
 
@@ -36,6 +38,7 @@ def facts(config: DictConfig, data: Any, network: torch.nn.Module) -> dict[str, 
         "overrides": overrides(),
         "command": " ".join([Path(sys.argv[0]).name, *overrides()]),
         "git_commit": git_commit(),
+        "slurm_job": slurm_job(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
         "hardware": hardware(),
         "test_evaluations": [],
@@ -57,6 +60,12 @@ def metrics_of(trainer: pl.Trainer) -> dict[str, float]:
     if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
         metrics[f"best/{checkpoint.monitor}"] = float(checkpoint.best_model_score)
     return metrics
+
+
+def seconds_before(trainer: pl.Trainer) -> float:
+    """Seconds that earlier launches of a run have trained, up to where this one continues."""
+    saving = [callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint)]  # type: ignore[attr-defined]
+    return saving[0].seconds_before if saving else 0.0
 
 
 def best_checkpoint(trainer: pl.Trainer) -> str | None:

@@ -87,6 +87,11 @@ RULES: dict[str, Rule] = {
     "split": one_of("train", "val", "test"),
     "checkpoint": one_of("best", "last"),
     "accelerator": text(),
+    "checkpoint.every_n_epochs": NULL | integer(1),
+    "checkpoint.every_n_updates": NULL | integer(1),
+    "checkpoint.every_n_minutes": NULL | number(above=0),
+    "checkpoint.max_share": number(least=0, most=1),
+    "resume": NULL | text(),
     "run": text(),
     "input": text(),
     "output": text(),
@@ -113,6 +118,8 @@ def config_faults(config: DictConfig) -> list[str]:
     faults = [f"{key} must be given: write {key}=…" for key in missing]
     for key, rule in RULES.items():
         value = select(config, key, absent)
+        if isinstance(value, dict) and key == "checkpoint":
+            continue  # train.py's section of that name; elsewhere it names one
         if value is not absent and key not in missing and (fault := rule.fault(key, value)):
             faults.append(fault)
     return faults + list(_cross_faults(config))
@@ -154,7 +161,7 @@ def _cross_faults(config: DictConfig) -> Iterator[str]:
 
 KNOWN_KEYS = {
     "data", "model", "batching", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
-    "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder",
+    "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder", "resume",
     "run", "split", "checkpoint", "accelerator", "input", "output", "overwrite", "batch_size", "images", "figure",
     "repetitions", "only", "folders",
 }  # fmt: skip

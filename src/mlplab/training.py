@@ -1,105 +1,240 @@
-"""One training run, from config to a finished run folder."""
+"""One training run, from config to a finished run folder; and its continuation after an interruption."""
 
+import errno
+import functools
+import logging
 import os
 import secrets
+import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mlplab import build, result
+from mlplab import build, result, signals
 from mlplab.callbacks.guards import Diverged
+from mlplab.callbacks.run_logs import cut_logs
 from mlplab.callbacks.tensorboard import log_hyperparameters
-from mlplab.checks import ConfigError
-from mlplab.record import Record, now
+from mlplab.checkpoints import load_weights, newest_good, read_checkpoint, weights_digest
+from mlplab.checks import ConfigError, RunFailed
+from mlplab.record import CHECKPOINTS, Record, now
+from mlplab.resuming import LONGER, continued_config, rebased, run_and_checkpoint
 from mlplab.rules import config_faults
+from mlplab.signals import Stopped
+
+log = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """All objects of one run."""
+
+    config: DictConfig
+    data: Any
+    classifier: Any
+    trainer: pl.Trainer
+    record: Record
 
 
 def train(config: DictConfig) -> dict[str, float]:
     """Train, validate, and (with `test=true`) test the best checkpoint once; everything is in `config.folder` then.
 
-    Gives the final metrics. Raises ConfigError before anything is written, RunFailed when training goes wrong.
+    Gives the final metrics. Raises ConfigError before anything is written, RunFailed when training goes wrong, Stopped
+    when a signal ends it.
     """
-    build.quiet_libraries()
-    folder, environment = Path(config.folder), dict(os.environ)
-    try:
-        if faults := config_faults(config):
-            raise ConfigError(*faults)
-        draw_seed(config)
-        pl.seed_everything(config.seed, workers=True, verbose=False)
-        data = build.data_module(config)
-        classifier = build.classifier(config, data)
-        build.check_batch_norm(classifier, data)
-        build.set_threads(config, classifier)
-        trainer = build.trainer(config, data)
-        record = Record(folder, result.facts(config, data, classifier))
-        if trainer.is_global_zero:
-            record.create(config)
-    except ConfigError:
-        remove_if_empty(folder)
-        raise
-    if trainer.world_size > 1:
-        prepare_child_processes()
-    log_hyperparameters(trainer.loggers, result.hyperparameters(config, data))
+    if config.get("resume"):
+        return resume_as_asked(config.resume)
+    folder = Path(config.folder)
+    with signals.caught():
+        try:
+            if faults := config_faults(config):
+                raise ConfigError(*faults)
+            draw_seed(config)
+            job = prepare(config)
+            if job.trainer.is_global_zero:
+                job.record.create(config)
+        except (ConfigError, Stopped):
+            remove_if_empty(folder)
+            raise
+        return complete(job, None)
 
-    fit(trainer, classifier, data, record)
-    if config.test and len(data.datasets["test"]):
-        test(trainer, classifier, data, record)
-    if trainer.is_global_zero:
-        finish(trainer, record)
-    if trainer.world_size > 1:
-        end_child_processes(environment)
+
+def resume_as_asked(path: str) -> dict[str, float]:
+    """`resume=<path>` with this command line's other overrides."""
+    folder, _ = run_and_checkpoint(path)
+    config, changes = continued_config(folder, result.overrides(), functools.partial(compose, "train"))
+    return resume(Path(path), config=config, changes=list(changes))
+
+
+def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
+    """Continue a run in its folder from last.ckpt as if it had never been interrupted; gives the final metrics.
+
+    `folder` may be a checkpoint of a run folder instead. `config` is the run's own, and may be longer or computed
+    otherwise in the keys `changes` (see `mlplab.resuming`). A finished run is left as it is.
+    """
+    folder, checkpoint = run_and_checkpoint(str(folder))
+    record = Record.read(folder)
+    if config is None:
+        config = rebased(record.config(), folder)
+    longer = [f"{key}={OmegaConf.select(config, key)}" for key in changes if key in LONGER]
+    if record.values.get("status") == "finished" and not longer and checkpoint is None:
+        log.info("%s is finished; more epochs: trainer.max_epochs=…", folder)
+        return record.values["metrics"]
+    with signals.caught():
+        job = prepare(config)
+        if job.trainer.is_global_zero:
+            record.lock()
+            checkpoint = checkpoint or last_checkpoint(folder)
+            if longer:
+                log.info("made longer: %s; a schedule over the whole run is now one over the longer run", longer)
+            if changes:
+                record.write_config(config)
+            record.update(status="running", error=None, overrides=with_changes(record, config, changes))
+        else:
+            checkpoint = checkpoint or last_checkpoint(folder)
+        job = job._replace(record=record)
+        return complete(job, checkpoint)
+
+
+def prepare(config: DictConfig) -> Job:
+    """Build everything a run needs; nothing is written."""
+    build.quiet_libraries()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = build.data_module(config)
+    classifier = build.classifier(config, data)
+    build.check_batch_norm(classifier, data)
+    build.set_threads(config, classifier)
+    record = Record(Path(config.folder), result.facts(config, data, classifier))
+    return Job(config, data, classifier, build.trainer(config, data), record)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Where a run continues, None at its very beginning. Raises ConfigError that names a good one for a damaged one."""
+    path = folder / CHECKPOINTS / "last.ckpt"
+    if not path.exists():
+        return None
+    try:
+        read_checkpoint(path)
+    except ConfigError as error:
+        good = newest_good(path.parent)
+        offer = (
+            f"continue from the newest good one with resume={good}" if good else "there is no other; start a new run"
+        )
+        raise ConfigError(f"{error}; {offer}") from error
+    return path
+
+
+def complete(job: Job, checkpoint: Path | None) -> dict[str, float]:
+    """Fit from a checkpoint or the beginning, test, and close the record."""
+    config, data, classifier, trainer, record = job
+    environment = dict(os.environ)
+    try:
+        if trainer.world_size > 1:
+            prepare_child_processes()
+        if trainer.is_global_zero:
+            continue_logs(trainer, checkpoint)
+        if checkpoint is None:
+            log_hyperparameters(trainer.loggers, result.hyperparameters(config, data))
+        fit(job, checkpoint)
+        if config.test and len(data.datasets["test"]):
+            test(job)
+        if trainer.is_global_zero:
+            finish(job)
+    except Stopped as stop:
+        stop.folder = record.folder
+        if stop.signal not in (signal.SIGINT, signal.SIGTERM) and (problem := signals.requeue()):
+            log.warning("SLURM does not start this job again: %s", problem)
+        raise
+    except Exception as error:
+        raise explained(error, job) from error
+    finally:
+        record.release()
+        if trainer.world_size > 1:
+            end_child_processes(environment)
     return record.values["metrics"]
 
 
-def fit(trainer: pl.Trainer, classifier: pl.LightningModule, data: Any, record: Record) -> None:
+def continue_logs(trainer: pl.Trainer, checkpoint: Path | None) -> None:
+    """Take back what an earlier launch of this run logged after the checkpoint."""
+    for path in Path(trainer.default_root_dir, CHECKPOINTS).glob(".*.tmp"):
+        path.unlink()  # left by a crash in the midst of saving
+    for line in cut_logs(trainer.loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
+        log.warning(line)
+
+
+def fit(job: Job, checkpoint: Path | None) -> None:
     """Run Lightning's fit; the record says how it ended, whatever happens."""
-    start = time.perf_counter()
-    outcome: dict[str, Any] = {}
+    trainer, record = job.trainer, job.record
+    start, outcome = time.perf_counter(), dict[str, Any]()
     try:
-        trainer.fit(classifier, datamodule=data)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        outcome = {"status": "finished", "stop_reason": result.stop_reason(trainer)}
+        trainer.fit(job.classifier, datamodule=job.data, ckpt_path=checkpoint, weights_only=True)
+        outcome = {"stop_reason": result.stop_reason(trainer)}
+        outcome["weights_digest"] = weights_digest(job.classifier.network)
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit | Stopped)
         status = "stopped" if stopped else "diverged" if isinstance(error, Diverged) else "failed"
         outcome = {"status": status, "error": str(error) or type(error).__name__}
         raise
     finally:
         best = result.best_checkpoint(trainer)
-        outcome |= result.progress(trainer, data) | {
+        outcome |= result.progress(trainer, job.data) | {
             "metrics": result.metrics_of(trainer),
             "best_checkpoint": os.path.relpath(best, record.folder) if best else None,
-            "fit_seconds": time.perf_counter() - start,
+            "fit_seconds": result.seconds_before(trainer) + time.perf_counter() - start,
         }
         if trainer.is_global_zero:
             record.update(**outcome)
 
 
-def test(trainer: pl.Trainer, classifier: pl.LightningModule, data: Any, record: Record) -> None:
+def test(job: Job) -> None:
     """Look at the test set, once, with the best checkpoint."""
-    best = result.best_checkpoint(trainer)
-    trainer.test(classifier, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+    trainer, record = job.trainer, job.record
+    if best := result.best_checkpoint(trainer):
+        load_weights(job.classifier, Path(best))
+    try:
+        trainer.test(job.classifier, datamodule=job.data, verbose=False)
+    except BaseException as error:
+        if trainer.is_global_zero:
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit | Stopped)
+            record.update(status="stopped" if stopped else "failed", error=f"in the test: {error}")
+        raise
     scores = {name: float(trainer.callback_metrics[name]) for name in ("test/loss", "test/acc")}
     if trainer.is_global_zero:
         record.update(metrics=record.values["metrics"] | scores)
         record.count_test()
 
 
-def finish(trainer: pl.Trainer, record: Record) -> None:
+def finish(job: Job) -> None:
     """Close the logs with the best scores, and print the table."""
-    best = {name: value for name, value in record.values["metrics"].items() if name.startswith("best/")}
-    for logger in trainer.loggers:
-        logger.log_metrics(best, step=trainer.global_step)
+    best = {name: value for name, value in job.record.values["metrics"].items() if name.startswith("best/")}
+    for logger in job.trainer.loggers:
+        logger.log_metrics(best, step=job.trainer.global_step)
         logger.finalize("success")
-    record.update(finished=now())
-    result.show(record)
+    job.record.update(status="finished", finished=now())
+    result.show(job.record)
+
+
+def explained(error: Exception, job: Job) -> Exception:
+    """The error, or one that says what to do about a machine that has run out of something."""
+    text, folder = str(error), result.short_path(job.record.folder)
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
+    if memory:
+        key = "data.eval_batch_size" if job.trainer.state.stage in ("validate", "test") else "data.batch_size"
+        return RunFailed(
+            f"out of memory: lower {key} (or steps_per_execution, model.hidden_sizes); {text.splitlines()[0]}"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RunFailed(
+            f"{error.filename or folder}: {error.strerror}; the checkpoint saved before is whole. "
+            f"Free some space, then: python train.py resume={folder}"
+        )
+    return error
 
 
 def draw_seed(config: DictConfig) -> None:
@@ -107,6 +242,12 @@ def draw_seed(config: DictConfig) -> None:
     if config.seed is None:
         with read_write(config):
             config.seed = secrets.randbelow(2**32)
+
+
+def with_changes(record: Record, config: DictConfig, changes: Sequence[str]) -> list[str]:
+    """The overrides that would make this run anew, now that it is longer."""
+    kept = [line for line in record.values.get("overrides", []) if line.partition("=")[0] not in changes]
+    return kept + [f"{key}={OmegaConf.select(config, key)}" for key in changes]
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -90,13 +90,15 @@ class GroupedBatches(Sampler[Group]):
         self.rank, self.world_size = rank, world_size
         available = -(-len(sampler) // batch_size)
         self.num_batches = available if max_batches is None else min(available, max_batches)
+        self.done = (0, 0)  # (epoch, batches of it that an earlier launch of this run has used)
 
     def __len__(self) -> int:
         return -(-self.num_batches // self.group_size)
 
     def __iter__(self) -> Iterator[Group]:
         order = self.sampler.order()[: self.num_batches * self.batch_size]
-        for positions in order.split(self.group_size * self.batch_size):
+        epoch, done = self.done
+        for positions in self._groups(order, done if self.sampler.epoch == epoch else 0):
             batches = positions.split(self.batch_size)
             if self.world_size == 1:
                 yield Group(positions, [len(batch) for batch in batches], [1.0] * len(batches))
@@ -105,6 +107,14 @@ class GroupedBatches(Sampler[Group]):
             weights = [self.world_size * len(share) / len(batch) for share, batch in zip(shares, batches, strict=True)]
             shares = [share if len(share) else batch[:1] for share, batch in zip(shares, batches, strict=True)]
             yield Group(torch.cat(shares), [len(share) for share in shares], weights)
+
+    def _groups(self, order: Tensor, done: int) -> Iterator[Tensor]:
+        """The order in groups, without the first `done` batches; what is left of a group begun is a group."""
+        group, left = self.group_size * self.batch_size, order[done * self.batch_size :]
+        rest = -done % self.group_size * self.batch_size
+        for part in (left[:rest], left[rest:]):
+            if len(part):
+                yield from part.split(group)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

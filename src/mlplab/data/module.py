@@ -81,7 +81,12 @@ class DataModule(pl.LightningDataModule):
         self.group_size = min(group_size, self.updates_per_epoch)
         self.mean, self.std = normalization(self.datasets["train"]) if normalize else identity_normalization(data)
         self.tested_split = "test"  # what `Trainer.test` evaluates; mlplab.evaluation sets another
+        self.done = (0, 0)
         self._uniforms: tuple[int, Tensor] | None = None  # (epoch, (samples, NUM_UNIFORMS))
+
+    def continue_at(self, epoch: int, update: int) -> None:
+        """Begin training in the midst of an epoch, after so many of its updates."""
+        self.done = (epoch, update)
 
     @property
     def smallest_batch(self) -> int:
@@ -139,6 +144,9 @@ class DataModule(pl.LightningDataModule):
             rank=trainer.global_rank if trainer is not None else 0,
             world_size=trainer.world_size if trainer is not None else 1,
         )
+        if shuffle:
+            batches.done = self.done
+            batches.sampler.set_epoch(self.done[0])
         return make_loader(
             dataset.to(device),
             batches,

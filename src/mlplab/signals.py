@@ -1,0 +1,89 @@
+"""Stopping in good order: what SIGINT, SIGTERM and SLURM's warning signal mean to a run."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""The last two only where SLURM runs the job: it sends one of them some time before it takes the machine away."""
+
+_request: int | None = None
+_waits = False
+
+
+class Stopped(BaseException):
+    """A signal ended the run. No Exception, so that nothing but the command itself takes note of it."""
+
+    def __init__(self, number: int, *, at: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{at}")
+        self.signal = number
+        self.folder: Path | None = None  # of the run, for the line that says how to continue
+
+    @property
+    def exit_code(self) -> int:
+        """As shells have it: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal
+
+
+def pending() -> int | None:
+    """The number of a signal that asks this process to stop, None without one."""
+    return _request
+
+
+@contextlib.contextmanager
+def caught() -> Iterator[None]:
+    """Within this context, signals raise Stopped: at once, or after `wait()` where the run says so by `pending()`."""
+    global _request, _waits
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only
+        return
+    earlier = {number: signal.getsignal(number) for number in handled()}
+    _request, _waits = None, False
+    install()
+    try:
+        yield
+    finally:
+        _waits = False
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def install() -> None:
+    """Take the handlers (again: Lightning sets one of its own for SIGTERM)."""
+    if threading.current_thread() is threading.main_thread():
+        for number in handled():
+            signal.signal(number, _handle)
+
+
+def wait(graceful: bool = True) -> None:
+    """From now on a first signal is only noted, for the run to stop at the next moment from which it can continue."""
+    global _waits
+    _waits = graceful
+
+
+def handled() -> tuple[int, ...]:
+    return STOPPING if "SLURM_JOB_ID" in os.environ else STOPPING[:2]
+
+
+def requeue() -> str | None:
+    """Ask SLURM to start this job again; gives what went wrong, None where it worked."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"scontrol: {error.strerror}"
+    return None if done.returncode == 0 else " ".join(done.stderr.split())
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    global _request
+    first, _request = _request is None, number
+    if not (_waits and first):
+        raise Stopped(number)
