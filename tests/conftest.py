@@ -130,6 +130,18 @@ def run_job(folder: Path, overrides: Sequence[str]) -> Launched:
 
 
 @pytest.fixture(scope="session")
+def save_config() -> Callable[[Path, DictConfig], None]:
+    """Give a run folder another config, as if it had been made with that one."""
+
+    def save(folder: Path, config: DictConfig) -> None:
+        from mlplab.record import Record
+
+        Record.read(folder).write_config(config)
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def scalars() -> Callable[[Path], dict[str, list[tuple[int, float]]]]:
     """Read a run folder's event files: metric → [(step, value), …], nothing left out."""
 

@@ -5,14 +5,17 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from mlplab.checkpoints import write_checkpoint
 from mlplab.checks import ConfigError
 from mlplab.cli import CONF
 from mlplab.data.inputs import read_inputs
@@ -330,17 +333,18 @@ def test_folders_that_hold_no_run(passing: Path, tmp_path: Path) -> None:
         load_predictor(tmp_path / "none")
     shutil.copytree(passing, tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    torch.save({"state_dict": {}}, checkpoint)
+    write_checkpoint({"state_dict": {}}, checkpoint)
     with pytest.raises(ConfigError, match="does not say what data its network takes"):
         load_predictor(tmp_path / "run")
     checkpoint.write_bytes(b"PK")
-    with pytest.raises(ConfigError, match="damaged or not a checkpoint"):
+    with pytest.raises(ConfigError, match="is damaged"):
         load_predictor(tmp_path / "run")
 
 
-def test_weights_of_another_network(passing: Path, digits: Path, tmp_path: Path) -> None:
+def test_weights_of_another_network(passing: Path, digits: Path, tmp_path: Path, save_config: Any) -> None:
     shutil.copytree(digits, tmp_path / "run")
-    config = (tmp_path / "run" / "config.yaml").read_text()
-    (tmp_path / "run" / "config.yaml").write_text(config.replace("- 16", "- 17", 1))
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    config.model.hidden_sizes[0] += 1
+    save_config(tmp_path / "run", config)
     with pytest.raises(ConfigError, match="does not fit the network"):
         load_predictor(tmp_path / "run")

@@ -1,8 +1,11 @@
 """The run folder's record: atomic, honest about NaN, and clear about what is damaged."""
 
+import hashlib
 import json
 import math
 import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlplab.checks import ConfigError
-from mlplab.record import Record, json_ready, now, write_atomically
+from mlplab.record import Record, is_in_use, json_ready, now, write_atomically
 
 CONFIG = OmegaConf.create({"base": 3, "copy": "${base}", "text": "naïve ≥"})
 
@@ -22,21 +25,23 @@ def begin(folder, config, values):
 
 
 def on_disk(folder):
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    """What was put into the record, without the digests that it adds."""
+    values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in values.items() if key not in ("digest", "config_digest")}
 
 
 def test_a_record_is_on_disk_as_soon_as_it_is_made(tmp_path):
     folder = tmp_path / "deep" / "run"
     begin(folder, CONFIG, {"status": "running"})
     assert on_disk(folder) == {"status": "running"}
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "config.yaml", "result.json"]
 
 
 def test_updates_add_and_replace(tmp_path):
     record = begin(tmp_path, CONFIG, {"status": "running", "seed": 0})
     record.update(status="finished", metrics={"val/acc": 0.5})
     assert on_disk(tmp_path) == {"status": "finished", "seed": 0, "metrics": {"val/acc": 0.5}}
-    assert Record.read(tmp_path).values == on_disk(tmp_path)
+    assert Record.read(tmp_path).values.items() >= on_disk(tmp_path).items()
 
 
 def test_the_config_is_kept_resolved(tmp_path):
@@ -47,7 +52,7 @@ def test_the_config_is_kept_resolved(tmp_path):
 
 def test_a_folder_with_a_run_is_refused_and_left_alone(tmp_path):
     begin(tmp_path, CONFIG, {"status": "finished"})
-    with pytest.raises(ConfigError, match=r"holds a run already; choose another hydra\.run\.dir"):
+    with pytest.raises(ConfigError, match="holds a run already; continue it with resume="):
         begin(tmp_path, OmegaConf.create({"other": 1}), {"status": "running"})
     assert on_disk(tmp_path) == {"status": "finished"}
     assert Record.read(tmp_path).config() == {"base": 3, "copy": 3, "text": "naïve ≥"}
@@ -68,7 +73,7 @@ def test_a_failing_flush_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         record.update(status="finished")
     assert on_disk(tmp_path) == {"status": "running"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "result.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "config.yaml", "result.json"]
 
 
 def test_a_failing_move_leaves_the_old_file(tmp_path, monkeypatch):
@@ -108,7 +113,8 @@ def test_numbers_that_json_lacks_become_texts(tmp_path):
         raise AssertionError(f"{constant} is not JSON")
 
     values = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
-    assert values == {"metrics": {"loss": "nan", "rows": ["inf", ["-inf", 1.5]]}, "none": None}
+    assert values["metrics"] == {"loss": "nan", "rows": ["inf", ["-inf", 1.5]]}
+    assert values["none"] is None
 
 
 def test_other_values_are_kept_as_they_are():
@@ -120,7 +126,7 @@ def test_texts_beyond_ascii_survive_any_locale(tmp_path, monkeypatch):
     begin(tmp_path, CONFIG, {"overrides": ["name=naïve ≥"]})
     read = Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda path, encoding=None: read(path, encoding=encoding or "ascii"))
-    assert Record.read(tmp_path).values == {"overrides": ["name=naïve ≥"]}
+    assert Record.read(tmp_path).values["overrides"] == ["name=naïve ≥"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"status": "fini', b"\xff\xfe\x00", b"[1, 2]", b"null"])
@@ -131,12 +137,61 @@ def test_a_damaged_result_is_named(tmp_path, damage):
         Record.read(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"a: [1", b"- 1\n- 2", b"\xff\xfe\x00", b"a: 1\na: 2"])
+@pytest.mark.parametrize("damage", [b"a: [1", b"- 1\n- 2", b"\xff\xfe\x00", b"a: 1\na: 2", b"base: 4"])
 def test_a_damaged_config_is_named(tmp_path, damage):
-    begin(tmp_path, CONFIG, {})
+    record = begin(tmp_path, CONFIG, {})
     (tmp_path / "config.yaml").write_bytes(damage)
-    with pytest.raises(ConfigError, match=r"config\.yaml (cannot be read|does not hold a config)"):
+    with pytest.raises(ConfigError, match=r"config\.yaml is damaged or was edited"):
         Record.read(tmp_path).config()
+    if damage != b"base: 4":
+        record.update(config_digest=hashlib.sha256(damage).hexdigest())
+        with pytest.raises(ConfigError, match=r"config\.yaml (cannot be read|does not hold a config)"):
+            Record.read(tmp_path).config()
+
+
+def test_a_single_flipped_bit_is_noticed(tmp_path):
+    begin(tmp_path, CONFIG, {"metrics": {"val/acc": 0.875}, "seed": 3})
+    for name in ("config.yaml", "result.json"):
+        content = (tmp_path / name).read_bytes()
+        for bit in range(0, 8 * len(content), 7):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                record = Record.read(tmp_path)
+                record.config()
+            except ConfigError:
+                continue
+            # Unless it was a bit of the name of the digest itself.
+            assert name == "result.json"
+            assert "digest" not in json.loads(damaged)
+        (tmp_path / name).write_bytes(content)
+
+
+def test_a_locked_folder_is_refused_until_its_process_ends(tmp_path):
+    program = f"""
+import sys, time
+from pathlib import Path
+from mlplab.record import Record
+record = Record(Path({str(tmp_path)!r}), {{}})
+record.lock()
+print("locked", flush=True)
+time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "locked\n"
+    assert is_in_use(tmp_path)
+    with pytest.raises(ConfigError, match="written by another process"):
+        Record(tmp_path, {}).lock()
+    other.kill()
+    other.wait()
+    assert not is_in_use(tmp_path)
+    record = Record(tmp_path, {})
+    record.lock()
+    assert is_in_use(tmp_path)
+    record.release()
+    assert not is_in_use(tmp_path)
 
 
 def test_missing_things_are_named(tmp_path):

@@ -231,11 +231,12 @@ class Metrics(nn.Module):
 
     def state(self) -> dict[str, dict[str, Any]]:
         """What has been accumulated, as plain data."""
-        return {
-            name: {key: value.clone() for key, value in metric.metric_state.items()} | {"updates": metric.update_count}
-            for name, metric in self.named_children()
-            if isinstance(metric, Metric)
-        }
+        found: dict[str, dict[str, Any]] = {}
+        for name, metric in self.named_children():
+            if isinstance(metric, Metric):
+                values: dict[str, Any] = dict(metric.metric_state)
+                found[name] = {key: value.clone() for key, value in values.items()} | {"updates": metric.update_count}
+        return found
 
     def restore(self, state: dict[str, dict[str, Any]]) -> None:
         """Continue from `state()`."""

@@ -1,4 +1,4 @@
-"""One run folder on disk: config.yaml and result.json, written atomically with digests, read back, locked while in use."""
+"""One run folder on disk: config.yaml and result.json, written atomically with digests, and a lock while in use."""
 
 import errno
 import hashlib
@@ -93,13 +93,12 @@ class Record:
         """The resolved config of the run. Raises ConfigError when it is missing or damaged."""
         try:
             content = (self.folder / CONFIG).read_bytes()
-            if self.values.get("config_digest") not in (None, hashlib.sha256(content).hexdigest()):
-                raise ConfigError(
-                    f"{self.folder / CONFIG} is damaged or was edited: it is not the config of this run any more"
-                )
-            config = OmegaConf.create(content.decode())
+            intact = self.values.get("config_digest") in (None, hashlib.sha256(content).hexdigest())
+            config = OmegaConf.create(content.decode()) if intact else None
         except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
+        if not intact:
+            raise ConfigError(f"{self.folder / CONFIG} is damaged or was edited: it is not what this run was made with")
         if not isinstance(config, DictConfig):
             raise ConfigError(f"{self.folder / CONFIG} does not hold a config")
         return config

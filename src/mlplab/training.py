@@ -132,7 +132,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def complete(job: Job, checkpoint: Path | None) -> dict[str, float]:
     """Fit from a checkpoint or the beginning, test, and close the record."""
-    config, data, classifier, trainer, record = job
+    config, data, _, trainer, record = job
     environment = dict(os.environ)
     try:
         if trainer.world_size > 1:
