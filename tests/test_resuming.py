@@ -1,15 +1,19 @@
 """A run that is interrupted and continued equals the run that was not, to the bit."""
 
+import functools
 import os
 import signal
 from collections.abc import Callable
 from unittest import mock
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-from mlplab import training
+from mlplab import resuming, training
 from mlplab.checkpoints import read_checkpoint
+from mlplab.checks import ConfigError
 from mlplab.classifier import Classifier
+from mlplab.cli import CONF
 from mlplab.record import Record
 from mlplab.signals import Stopped
 
@@ -81,3 +85,91 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(setting, how, launch_full
     for noisy in ("grad/noise",):  # measured where the time allows
         expected.pop(noisy, None), found.pop(noisy, None)
     assert found == expected
+
+
+def test_a_damaged_checkpoint_is_named_and_the_newest_good_one_offered(launch):
+    folder = launch().folder
+    record = Record.read(folder)
+    record.update(status="stopped")
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    with pytest.raises(ConfigError, match=r"last\.ckpt is damaged.* the newest good one with resume=.*best\.ckpt"):
+        training.resume(folder)
+    training.resume(folder / "checkpoints" / "best.ckpt")
+    assert Record.read(folder).values["status"] == "finished"
+
+
+def test_a_finished_run_is_left_as_it_is(launch):
+    run = launch()
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert training.resume(run.folder) == run.metrics
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(launch, same_weights):
+    whole = launch(folder="whole")
+    with interrupted(1, crash), pytest.raises(RuntimeError):
+        launch("checkpoint.every_n_epochs=null", folder="broken")
+    broken = whole.folder.with_name("broken")
+    assert not (broken / "checkpoints" / "last.ckpt").exists()
+    training.resume(broken)
+    assert Record.read(broken).values["weights_digest"] == whole.result["weights_digest"]
+
+
+def test_a_run_folder_may_be_moved(launch):
+    whole = launch(*COMMON, folder="whole")
+    with interrupted(20, terminate), pytest.raises(Stopped):
+        launch(*COMMON, folder="broken")
+    moved = whole.folder.with_name("moved")
+    whole.folder.with_name("broken").rename(moved)
+    training.resume(moved)
+    assert facts(Record.read(moved).values) == facts(whole.result)
+    assert not whole.folder.with_name("broken").exists()
+
+
+def test_a_longer_run_equals_one_that_was_that_long_from_the_start(launch, same_weights):
+    longer, shorter = launch("trainer.max_epochs=5", folder="long"), launch("trainer.max_epochs=2", folder="short")
+    config = Record.read(shorter.folder).config()
+    config.trainer.max_epochs = 5
+    training.resume(shorter.folder, config=config, changes=["trainer.max_epochs"])
+    result = Record.read(shorter.folder).values
+    assert result["weights_digest"] == longer.result["weights_digest"]
+    assert result["metrics"] == longer.result["metrics"]
+    assert "trainer.max_epochs=5" in result["overrides"]
+    assert Record.read(shorter.folder).config().trainer.max_epochs == 5
+
+
+# What may be asked of a run that continues
+
+
+@pytest.fixture
+def asked(launch) -> Callable[..., dict]:
+    folder = launch("trainer.max_epochs=3").folder
+
+    def ask(*overrides: str) -> dict:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return resuming.continued_config(folder, overrides, functools.partial(compose, "train"))[1]
+
+    return ask
+
+
+def test_what_leaves_the_numbers_alone_may_be_changed(asked):
+    assert asked("data.num_workers=2", "trainer.max_epochs=9") == {"data.num_workers": 2, "trainer.max_epochs": 9}
+    assert asked() == asked("resume=here", "hydra.run.dir=there") == {}
+
+
+def test_the_same_values_are_no_change(asked):
+    assert asked("model=mlp", "optimizer.lr=0.1", "trainer.max_epochs=3") == {}
+
+
+def test_what_changes_the_numbers_is_listed(asked):
+    with pytest.raises(ConfigError) as caught:
+        asked("optimizer.lr=0.5", "seed=3", "data.batch_size=7", "model=mlp_dropout", "data.num_workers=1")
+    faults = "\n".join(caught.value.faults)
+    for key in ("optimizer.lr: this run has 0.1, not 0.5", "seed: this run has 0", "data.batch_size", "model._target_"):
+        assert key in faults
+    assert "num_workers" not in faults
+
+
+def test_a_run_does_not_become_shorter(asked):
+    with pytest.raises(ConfigError, match="has done 3 epochs already"):
+        asked("trainer.max_epochs=1")

@@ -91,10 +91,9 @@ def leave(error: BaseException) -> NoReturn:
     for handler in logging.getLogger().handlers:
         handler.flush()
     if isinstance(error, Stopped):
-        lines, code = [str(error)], error.exit_code
-        if error.folder is not None:
-            lines.append(f"to continue: python train.py resume={error.folder}")
-    elif isinstance(error, RunFailed):
+        print(error, *error.advice, sep="\n", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if isinstance(error, RunFailed):
         lines, code = str(error).splitlines(), 1
     elif isinstance(error, ConfigError):
         lines, code = list(error.faults), 2

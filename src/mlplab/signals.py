@@ -6,7 +6,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -22,7 +21,7 @@ class Stopped(BaseException):
     def __init__(self, number: int, *, at: str = "") -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}{at}")
         self.signal = number
-        self.folder: Path | None = None  # of the run, for the line that says how to continue
+        self.advice: list[str] = []  # how to continue, a line each
 
     @property
     def exit_code(self) -> int:

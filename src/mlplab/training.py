@@ -147,7 +147,7 @@ def complete(job: Job, checkpoint: Path | None) -> dict[str, float]:
         if trainer.is_global_zero:
             finish(job)
     except Stopped as stop:
-        stop.folder = record.folder
+        stop.advice = [f"to continue: python train.py resume={result.short_path(record.folder)}"]
         if stop.signal not in (signal.SIGINT, signal.SIGTERM) and (problem := signals.requeue()):
             log.warning("SLURM does not start this job again: %s", problem)
         raise
