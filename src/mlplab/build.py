@@ -7,12 +7,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, get_method, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab import passes
 from mlplab.checks import ConfigError, first_line
 from mlplab.rules import has_validation, select
+from mlplab.targets import SPECIAL, check_result, resolved
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
@@ -33,16 +34,17 @@ def data_module(config: DictConfig) -> "DataModule":
     from mlplab.data.augment import Augmentation
     from mlplab.data.module import DataModule
 
-    options = OmegaConf.to_container(config.data, resolve=True)
-    assert isinstance(options, dict)
+    options = plain(config.data)
     common = {key: options.pop(key) for key in list(options) if key in inspect.signature(DataModule).parameters}
-    augmentation = common.pop("augmentation", None)
-    accepts(options, "data")
+    augmentation = common.pop("augmentation", None) or {}
+    accepts(Augmentation, augmentation, "data.augmentation")
+    source = resolved(options, "data")
+    accepts(source["_target_"], source, "data")
     module = DataModule(
-        lambda: make(options, "data"),
+        lambda: construct(source, "data"),
         **common,
         order_seed=config.get("seed") or 0,
-        augmentation=Augmentation(**augmentation) if augmentation else None,
+        augmentation=Augmentation(**augmentation),
         max_batches=None,
     )
     passes.limit_updates(module, config)
@@ -53,9 +55,10 @@ def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
     """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
     from mlplab.classifier import Classifier
 
-    accepts(config.model, "model", given=("num_features", "num_outputs"))
+    network = resolved(plain(config.model), "model")
+    accepts(network["_target_"], network, "model", given=("num_features", "num_outputs"))
     model = Classifier(
-        make(config.model, "model", num_features=data.num_features, num_outputs=data.num_outputs),
+        construct(network, "model", num_features=data.num_features, num_outputs=data.num_outputs),
         loss=make(config.loss, "loss"),
         make_optimizer=make(config.optimizer, "optimizer"),
         schedule=schedule(config),
@@ -116,13 +119,13 @@ def schedule(config: DictConfig) -> Any:
     Such a function is called at every update; Hydra's own partial would check its target anew at every call, which
     takes longer than the update of a small network.
     """
-    if not config.scheduler.get("_partial_"):
-        return make(config.scheduler, "scheduler")
-    options = OmegaConf.to_container(config.scheduler, resolve=True)
-    assert isinstance(options, dict)
-    accepts(options, "scheduler", given=("update", "total"))
+    options = resolved(plain(config.scheduler), "scheduler")
+    if inspect.isclass(options["_target_"]):
+        accepts(options["_target_"], options, "scheduler")
+        return construct(options | {"_partial_": False}, "scheduler")
+    accepts(options["_target_"], options, "scheduler", given=("update", "total"))
     named = {str(key): value for key, value in options.items() if not str(key).startswith("_")}
-    return functools.partial(get_method(options["_target_"]), **named)
+    return functools.partial(options["_target_"], **named)
 
 
 def total_updates(config: DictConfig, data: "DataModule") -> int:
@@ -214,32 +217,43 @@ def loggers(config: DictConfig) -> list["Logger"]:
     return [make(options, f"logger.{name}") for name, options in config.logger.items() if options]
 
 
-def make(options: Any, key: str, **more: Any) -> Any:
-    """Hydra's instantiate; what the target refuses becomes a ConfigError that names the key."""
+def make(options: DictConfig, key: str, **more: Any) -> Any:
+    """The object that a part of the config describes, after a look at what its targets are (`mlplab.targets`)."""
+    return construct(resolved(plain(options), key), key, **more)
+
+
+def construct(options: dict[str, Any], key: str, **more: Any) -> Any:
+    """Hydra's instantiate of resolved targets; what they refuse becomes a ConfigError that names the key."""
     try:
-        return instantiate(options, **more, _convert_="all")
+        made = instantiate(options, **more, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
         raise ConfigError(f"{key}: {first_line(cause)}") from error
+    if key in ("data", "model"):
+        check_result(made, key)
+    return made
 
 
-def accepts(options: Any, key: str, *, given: tuple[str, ...] = ()) -> None:
-    """Raise ConfigError for options that the `_target_` has no parameter for, or does without a needed one."""
-    target = str(options["_target_"])
-    try:
-        found = get_class(target) if target.rpartition(".")[2][:1].isupper() else get_method(target)
-        parameters = inspect.signature(found).parameters
-    except Exception as error:
-        raise ConfigError(f"{key}._target_: no {target} ({first_line(error)})") from error
+def plain(options: DictConfig) -> dict[str, Any]:
+    """Plain data instead of a config, without interpolations, so that what is checked is what is built."""
+    values = OmegaConf.to_container(options, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def accepts(target: Any, options: dict[str, Any], key: str, *, given: tuple[str, ...] = ()) -> None:
+    """Raise ConfigError for options that the target has no parameter for, or does without a needed one."""
+    parameters = inspect.signature(target).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
+    title = f"{target.__module__}.{target.__qualname__}"
     names = [name for name in parameters if name not in given]
-    unknown = [name for name in options if name not in names and not str(name).startswith("_")]
+    unknown = [name for name in options if name not in names and name not in SPECIAL]
     needed = [name for name in names if parameters[name].default is inspect.Parameter.empty and name not in options]
-    faults = [f"{key}.{name}: {target} has no such option; it has: {', '.join(names) or 'none'}" for name in unknown]
-    faults += [f"{key}.{name} must be given: {target} needs it" for name in needed]
+    faults = [f"{key}.{name}: {title} has no such option; it has: {', '.join(names) or 'none'}" for name in unknown]
+    faults += [f"{key}.{name} must be given: {title} needs it" for name in needed]
     if faults:
         raise ConfigError(*faults)
 

@@ -1,109 +1,21 @@
-"""What each key of the config must be, and how keys must go together; reads values only, so it needs no torch."""
+"""What is wrong with a config: single values, and how they must go together. Reads values only; needs no torch."""
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.checks import NULL, SWITCH, Rule, each, integer, number, one_of, text
+from mlplab.checks import integer
+from mlplab.keys import FRACTION, RULES
+from mlplab.targets import is_own, name_faults
 
 CONF = Path(__file__).parents[2] / "conf"
 """The folder of all configs, at the top of the checkout."""
-
-TRUSTED = ("torch", "torchvision", "torchmetrics", "lightning", "mlplab")
-"""Packages that a `_target_` may come from. Add the package of your own networks and data sets here."""
-
-AUTO = one_of("auto")
-FRACTION = number(least=0, below=1)
-SHARE_OR_COUNT = Rule(
-    "a fraction above 0.0 up to 1.0 or an integer ≥ 1",
-    lambda value: integer(1).holds(value) or (isinstance(value, float) and 0 < value <= 1),
-)
-
-RULES: dict[str, Rule] = {
-    "seed": NULL | integer(0, 2**32 - 1),
-    "test": SWITCH,
-    "monitor": text(),
-    "monitor_mode": one_of("min", "max"),
-    "steps_per_execution": AUTO | integer(1),
-    "threads": AUTO | integer(1),
-    "compile": AUTO | SWITCH,
-    "data.batch_size": one_of("full") | integer(1),
-    "data.eval_batch_size": integer(1),
-    "data.val_fraction": FRACTION,
-    "data.test_fraction": FRACTION,
-    "data.train_size": NULL | integer(1),
-    "data.split_seed": integer(0),
-    "data.num_folds": NULL | integer(2),
-    "data.fold": NULL | integer(0),
-    "data.normalize": SWITCH,
-    "data.num_workers": integer(0),
-    "data.num_samples": integer(4),
-    "data.num_classes": integer(2),
-    "data.noise": number(least=0),
-    "data.label_noise": number(least=0, most=1),
-    "data.seed": integer(0),
-    "data.size": NULL | integer(1) | each(integer(1)),
-    "data.channels": one_of(None, 1, 3, 4),
-    "data.augmentation.flip": number(least=0, most=1),
-    "data.augmentation.crop": integer(0),
-    "data.augmentation.translate": FRACTION,
-    "data.augmentation.rotate": number(least=0, most=180),
-    "model.hidden_sizes": each(integer(1)),
-    "model.dropout": FRACTION | each(FRACTION),
-    "model.activation": one_of("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"),
-    "model.normalization": one_of("none", "batch", "layer"),
-    "model.width": integer(1),
-    "model.depth": integer(1),
-    "model.expansion": integer(1),
-    "loss.label_smoothing": FRACTION,
-    "optimizer.lr": number(above=0),
-    "optimizer.weight_decay": number(least=0),
-    "optimizer.momentum": FRACTION,
-    "scheduler.warmup": FRACTION,
-    "scheduler.final": number(least=0, most=1),
-    "scheduler.start": number(least=0, most=1),
-    "scheduler.gamma": number(above=0, most=1),
-    "scheduler.milestones": each(number(least=0, most=1)),
-    "scheduler.patience": integer(0),
-    "trainer.max_epochs": integer(-1),
-    "trainer.max_steps": integer(-1),
-    "trainer.devices": AUTO | integer(1) | each(integer(0), empty=False),
-    "trainer.gradient_clip_val": NULL | number(above=0),
-    "trainer.check_val_every_n_epoch": integer(1),
-    "trainer.limit_train_batches": SHARE_OR_COUNT,
-    "trainer.limit_val_batches": SHARE_OR_COUNT,
-    "trainer.limit_test_batches": SHARE_OR_COUNT,
-    "trainer.val_check_interval": SHARE_OR_COUNT,
-    "trainer.num_sanity_val_steps": integer(0),
-    "callbacks.early_stopping.patience": integer(0),
-    "callbacks.early_stopping.min_delta": number(least=0),
-    "callbacks.early_stopping.monitor": text(),
-    "callbacks.update_monitor.every_n_updates": integer(1),
-    "callbacks.gradient_noise.num_batches": integer(2),
-    "callbacks.gradient_noise.max_share": number(above=0, most=1),
-    "split": one_of("train", "val", "test"),
-    "checkpoint": one_of("best", "last"),
-    "accelerator": text(),
-    "checkpoint.every_n_epochs": NULL | integer(1),
-    "checkpoint.every_n_updates": NULL | integer(1),
-    "checkpoint.every_n_minutes": NULL | number(above=0),
-    "checkpoint.max_share": number(least=0, most=1),
-    "resume": NULL | text(),
-    "run": text(),
-    "input": text(),
-    "output": text(),
-    "overwrite": SWITCH,
-    "images": one_of("train", "test", "all"),
-    "figure": NULL | text(),
-    "folders": each(text(), empty=False),
-    "repetitions": integer(1),
-    "only": NULL | each(text()),
-    "batch_size": integer(1),
-}
-"""What each key of the config must be, where the config has it."""
 
 LINEAR = ("mlplab.networks.Perceptron", "mlplab.networks.SoftmaxRegression")
 FIXED_SIZE = ("digits", "cifar10", "mnist", "image_folder")
@@ -153,7 +65,8 @@ def _cross_faults(config: DictConfig) -> Iterator[str]:
     for key in map(str, config):
         if key not in KNOWN_KEYS:
             yield f"{key}: no such key at the top level"
-    yield from _target_faults(config)
+    yield from name_faults(OmegaConf.to_container(config))
+    yield from _path_faults(config)
     yield from _split_faults(config)
     yield from _model_faults(config)
     yield from _trainer_faults(config)
@@ -167,18 +80,40 @@ KNOWN_KEYS = {
 }  # fmt: skip
 
 
-def _target_faults(config: Any, path: str = "") -> Iterator[str]:
-    """`_target_`s from packages that are not trusted: a config must not be able to run any code there is."""
-    if isinstance(config, DictConfig):
-        target = config.get("_target_") if "_target_" in config else None
-        if target is not None and str(target).partition(".")[0] not in TRUSTED:
-            yield (
-                f"{path}._target_ must come from {', '.join(TRUSTED)}, got {target!r}; "
-                "add your package to TRUSTED in src/mlplab/rules.py"
-            )
-        for key in map(str, config):
-            if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
-                yield from _target_faults(config[key], f"{path}.{key}".lstrip("."))
+def _path_faults(config: DictConfig) -> Iterator[str]:
+    """Paths outside the run folder: what Lightning writes stays in it, wherever the config comes from."""
+    plain: Any = OmegaConf.to_container(config)
+    with contextlib.suppress(OmegaConfBaseException, ValueError):  # a run that has not begun has no folder yet
+        plain = OmegaConf.to_container(config, resolve=True)
+    folder = str(plain.get("folder"))
+    for section in ("trainer", "callbacks", "logger"):
+        for key, value in _texts(plain.get(section), section):
+            if _leads_outside(key, value.replace("${folder}", folder), folder):
+                yield f"{key} must lie in the run folder, got {value!r}; leave it out, or begin it with ${{folder}}"
+
+
+def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """All texts below a node of plain data with their dotted keys, without those for the user's own code."""
+    if isinstance(node, str):
+        yield path, node
+    elif isinstance(node, dict) and not is_own(node.get("_target_")):
+        for key, value in node.items():
+            yield from _texts(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _texts(value, f"{path}[{index}]")
+
+
+def _leads_outside(key: str, path: str, folder: str) -> bool:
+    """Whether a text is a path out of the folder: every text that can only be a path, and all values of such keys."""
+    name = key.rpartition(".")[2]
+    climbs = Path(path).is_absolute() or path.startswith("~") or "://" in path or ".." in re.split(r"[/\\]", path)
+    if not climbs and (name == "sub_dir" or not name.endswith(("dir", "path"))):
+        return False
+    try:
+        return not Path(path).resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, ValueError, RuntimeError):  # no path at all, or a ring of links
+        return True
 
 
 def _split_faults(config: DictConfig) -> Iterator[str]:

@@ -82,6 +82,8 @@ def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[
     record = Record.read(folder)
     if config is None:
         config = rebased(record.config(), folder)
+        if faults := config_faults(config):
+            raise ConfigError(*(f"{folder}/config.yaml: {fault}" for fault in faults))
     longer = [f"{key}={OmegaConf.select(config, key)}" for key in changes if key in LONGER]
     if record.values.get("status") == "finished" and not longer and checkpoint is None:
         log.info("%s is finished; more epochs: trainer.max_epochs=…", folder)
