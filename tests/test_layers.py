@@ -37,8 +37,18 @@ LAYERS = {
     "signals": 0,
     "callbacks.progress": 1,
     "callbacks.tensorboard": 1,
+    "callbacks.moments": 1,
+    "callbacks.outputs": 1,
     "callbacks.history": 2,  # notes what callbacks.gradient_noise measured
-    "callbacks.figures": 3,  # draws what callbacks.history noted
+    "callbacks.layers": 2,  # logs at moments, to the boards that callbacks.tensorboard finds
+    "figures.plane": 1,
+    "figures.style": 2,  # with the colours of data.pictures
+    "figures.images": 2,
+    "figures.learning": 3,
+    "figures.boundary": 3,
+    "figures.classification": 3,
+    "figures.network": 4,
+    "callbacks.figures": 5,  # draws what callbacks.history and callbacks.layers noted
     "classifier": 3,  # performs updates as update and compiled do
     "data.inputs": 2,  # decodes as data.image_folder does
     "data.loader": 2,
@@ -60,6 +70,7 @@ LAYERS = {
     "": 6,  # mlplab itself, which offers load_run
     "data": 0,
     "callbacks": 0,
+    "figures": 0,
 }
 """Module of mlplab → layer (DESIGN: "The house"). A new file is entered here, as low as its imports allow."""
 

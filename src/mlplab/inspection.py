@@ -15,10 +15,10 @@ from mlplab import build
 from mlplab.checks import ConfigError, one_of
 from mlplab.data.loader import GroupedBatches, InMemoryDataset
 from mlplab.data.module import DataModule
-from mlplab.data.pictures import brightness_figure, figure_path, image_grid, save, scatter
+from mlplab.data.pictures import brightness_figure, figure_path, save, scatter
 from mlplab.data.statistics import Brightness, brightness
+from mlplab.figures.images import training_samples
 
-GRID_ROWS, GRID_COLUMNS = 4, 8
 NUM_EXTREMES = 10
 MAX_CLASSES_SHOWN, MAX_FEATURES_SHOWN = 30, 8
 TABLE: dict[str, Any] = {"show_edge": False, "pad_edge": False}
@@ -201,21 +201,7 @@ def sample_figure(data: DataModule) -> Figure | None:
             train.features[train.indices], train.labels[train.indices],
             class_names=data.source.class_names, axis_names=names,
         )  # fmt: skip
-    if not data.source.is_images:
-        return None
-    sampler: Any = data.train_dataloader().batch_sampler
-    positions = sampler.sampler.order()[: GRID_ROWS * (1 if data.augmentation else GRID_COLUMNS)]
-    indices = train.indices[positions]
-    images = train.features[indices]
-    labels = [data.source.class_names[label] for label in train.labels[indices]]
-    if not data.augmentation:
-        return image_grid(images.split(GRID_COLUMNS), labels=labels, title="Training samples")
-    versions = [images]
-    for epoch in range(GRID_COLUMNS - 1):
-        versions.append(data.augmentation(images, data._epoch_uniforms(epoch)[positions]))
-    rows = torch.stack(versions, dim=1).unbind(0)  # each (versions, channels, height, width)
-    columns = ["as stored", *(f"in epoch {epoch}" for epoch in range(1, GRID_COLUMNS))]
-    return image_grid(rows, labels=labels, title="Training samples, and how they are augmented", column_names=columns)
+    return training_samples(data) if data.source.is_images else None
 
 
 def at(datasets: Sequence[InMemoryDataset], positions: Tensor) -> Tensor:

@@ -1,113 +1,126 @@
-"""The figures show what they claim to show."""
+"""Which figures a run has, when they are drawn, and that it trains the same with and without them."""
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlplab.callbacks.figures import decision_boundary, learning_curves
+from mlplab.callbacks.figures import Figures, best_epoch, stopped_early
 
 ONLY_FIGURES = (
     "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar", "~callbacks.update_monitor",
     "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false", "test=false",
 )  # fmt: skip
-HISTORY = {
-    "epoch": [1.0, 2.0, 3.0],
-    "updates": [4, 8, 12],
-    "train/loss": [0.9, 0.5, 0.3],
-    "val/loss": [1.0, 0.7, 0.8],
-    "train/acc": [0.5, 0.7, 0.9],
-    "val/acc": [0.4, 0.8, 0.6],
-}
-ROWS = [dict(zip(HISTORY, values, strict=True)) for values in zip(*HISTORY.values(), strict=True)]
+ALWAYS = {"learning_curves", "optimization", "layers", "weights", "confusion", "calibration"}
+TWO_CLASSES_OF_TWO_FEATURES = ALWAYS | {"decision_boundary", "precision_recall"}
 
 
-def lines(axes):
-    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
+def images_of(folder):
+    """Name → [(step, PNG), …] in the event files."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0}).Reload()
+    return {
+        tag.removeprefix("figures/"): [(image.step, image.encoded_image_string) for image in events.Images(tag)]
+        for tag in events.Tags()["images"]
+    }
 
 
-def pixels(path):
-    return matplotlib.image.imread(path)[..., :3]
+def names(folder):
+    return {path.stem for path in (folder / "figures").iterdir()}
 
 
-def test_learning_curves_plot_the_history():
-    loss, accuracy = learning_curves(ROWS).axes
-    assert lines(loss)["training"] == (HISTORY["epoch"], HISTORY["train/loss"])
-    assert lines(loss)["validation"] == (HISTORY["epoch"], HISTORY["val/loss"])
-    assert lines(accuracy)["training"] == (HISTORY["epoch"], HISTORY["train/acc"])
-    assert lines(accuracy)["validation"] == (HISTORY["epoch"], HISTORY["val/acc"])
-    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy")
-    assert {text.get_text() for text in loss.get_legend().get_texts()} >= {"training", "validation"}
+def test_two_features_have_these_figures_none_of_them_blank(finished):
+    assert names(finished.folder) == TWO_CLASSES_OF_TWO_FEATURES
+    for path in (finished.folder / "figures").iterdir():
+        image = matplotlib.image.imread(path)[..., :3]
+        assert min(image.shape[:2]) > 200, path
+        assert image.std() > 0.05, path
+        assert len(np.unique((image * 255).astype(int).reshape(-1, 3), axis=0)) > 50, path
 
 
-def test_learning_curves_mark_the_epoch_of_the_best_validation_accuracy():
-    for axes in learning_curves(ROWS).axes:
-        assert lines(axes)["best validation accuracy"][0] == [2.0, 2.0]
+def test_tensorboard_has_the_same_images_at_the_last_update(finished):
+    images = images_of(finished.folder)
+    assert set(images) == TWO_CLASSES_OF_TWO_FEATURES
+    for name, shown in images.items():
+        assert shown[-1] == (16, (finished.folder / "figures" / f"{name}.png").read_bytes())
 
 
-@pytest.mark.parametrize("name", ["learning_curves", "decision_boundary"])
-def test_png_files_are_not_blank(name, finished):
-    image = pixels(finished.folder / "figures" / f"{name}.png")
-    assert min(image.shape[:2]) > 200
-    assert image.std() > 0.05
-    assert len(np.unique((image * 255).astype(int).reshape(-1, 3), axis=0)) > 50
+def test_the_slider_steps_from_the_first_to_the_last_epoch(finished):
+    steps = [step for step, _ in images_of(finished.folder)["decision_boundary"]]
+    assert steps == [4, 8, 12, 16]
 
 
-def test_figures_are_in_tensorboard_too(finished):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(finished.folder / "tensorboard"), size_guidance={"images": 0}).Reload()
-    for name in ("learning_curves", "decision_boundary"):
-        (image,) = events.Images(name)
-        assert image.step == 16
-        assert image.encoded_image_string.startswith(b"\x89PNG")
-
-
-def test_images_have_no_decision_boundary(launch_full):
+def test_images_have_figures_of_images(launch_full):
     run = launch_full(*ONLY_FIGURES, "data=digits", "data.train_size=40", "trainer.max_epochs=1")
-    assert [path.name for path in (run.folder / "figures").iterdir()] == ["learning_curves.png"]
+    assert names(run.folder) == ALWAYS | {"training_samples", "first_layer", "extremes"}
 
 
-def test_a_run_without_validation_has_the_curves_of_training(launch_full):
+def test_without_validation_samples_there_is_what_needs_none(launch_full):
     run = launch_full(*ONLY_FIGURES, "data.val_fraction=0", "monitor=train/loss", "monitor_mode=min")
-    assert (run.folder / "figures" / "learning_curves.png").is_file()
+    assert names(run.folder) == {"learning_curves", "optimization", "layers", "weights", "decision_boundary"}
 
 
-@pytest.mark.parametrize(
-    ("overrides", "classes"), [(["data=passing"], 2), (["data=moons"], 2), (["data=spirals", "data.num_samples=90"], 3)]
-)
-def test_the_decision_boundary_shows_the_network_at_every_point(overrides, classes, launch):
-    run = launch(*overrides, "trainer.max_epochs=1", "optimizer.lr=0.5", "model=mlp_dropout")
-    data, model = run.trainer.datamodule, run.classifier.train()
-    figure = decision_boundary(model, data, resolution=30)
-    assert model.training
-    axes = figure.axes[0]
-    (image,) = axes.get_images()
-    shown = np.asarray(image.get_array())  # (y, x)
-    assert shown.shape == (30, 30)
-    left, right, bottom, top = image.get_extent()
-    points = torch.tensor(
-        [[x, y] for y in np.linspace(bottom, top, 30) for x in np.linspace(left, right, 30)], dtype=torch.float32
-    )
-    with torch.no_grad():
-        probabilities = model.eval().probabilities(data.preprocess(points)).reshape(30, 30, classes)
-    expected = probabilities[..., 1] if classes == 2 else probabilities.argmax(dim=2)
-    assert np.allclose(shown, expected.numpy(), atol=1e-5)
-    assert image.origin == "lower"
+def test_a_perceptron_is_not_sure_of_anything(launch_full):
+    run = launch_full(*ONLY_FIGURES, "model=perceptron", "trainer.max_epochs=1")
+    assert names(run.folder) == TWO_CLASSES_OF_TWO_FEATURES - {"calibration", "precision_recall"}
 
 
-def test_the_decision_boundary_shows_training_and_validation_but_not_test_samples(launch):
-    run = launch("trainer.max_epochs=1")
-    data = run.trainer.datamodule
-    train, val = decision_boundary(run.classifier, data, resolution=5).axes[0].collections
-    assert (train.get_label(), val.get_label()) == ("training", "validation")
-    for collection, split in ((train, "train"), (val, "val")):
-        indices = data.datasets[split].indices
-        assert np.allclose(collection.get_offsets(), data.source.features[indices].numpy())
-        assert np.allclose(collection.get_array(), data.source.labels[indices].numpy())
+def test_frames_are_drawn_during_training_when_that_may_cost(launch_full, monkeypatch):
+    monkeypatch.setattr("mlplab.callbacks.figures.FIRST_GUESS", 1e-9)
+    drawn = []
+    monkeypatch.setattr(Figures, "_draw_waiting", lambda self, trainer, data, most=None: drawn.append(
+        (trainer.global_step, [updates for updates, _ in self._waiting])) or self._waiting.clear())  # fmt: skip
+    launch_full(*ONLY_FIGURES, "callbacks.figures.max_share=1.0", "trainer.max_epochs=3", folder="much")
+    assert drawn == [(2, [2]), (4, [4]), (6, [6]), (6, [])]
+    drawn.clear()
+    launch_full(*ONLY_FIGURES, "callbacks.figures.max_share=0", "trainer.max_epochs=3", folder="nothing")
+    assert drawn[-1] == (6, [2, 4])
 
 
-def test_axes_have_the_names_of_the_features(launch):
-    run = launch("trainer.max_epochs=1")
-    axes = decision_boundary(run.classifier, run.trainer.datamodule, resolution=5).axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("lectures attended", "hours on the final project")
+@pytest.mark.parametrize("override", ["figures=none", "~callbacks.figures"])
+def test_without_figures_there_is_no_folder(override, launch_full):
+    others = [option for option in ONLY_FIGURES if option != override]
+    assert not (launch_full(*others, override, "trainer.max_epochs=1").folder / "figures").exists()
+
+
+def test_weights_are_the_same_with_and_without_figures(launch_full, same_weights):
+    """Dropout and shuffling draw random numbers; looking at the network must not."""
+    options = (*ONLY_FIGURES, "model=mlp_dropout", "optimizer=momentum")
+    with_figures = launch_full(*options, "figures=every_epoch", folder="with")
+    without = launch_full(*options, "figures=none", "~callbacks.layers", folder="without")
+    assert same_weights(with_figures.weights, without.weights)
+    assert with_figures.metrics == without.metrics
+
+
+def test_a_figure_that_fails_does_not_end_the_run(launch_full, monkeypatch, caplog):
+    def fail(*arguments, **options):
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr("mlplab.figures.learning.optimization", fail)
+    run = launch_full(*ONLY_FIGURES, "trainer.max_epochs=1")
+    assert run.result["status"] == "finished"
+    assert names(run.folder) == TWO_CLASSES_OF_TWO_FEATURES - {"optimization"}
+    assert "figure optimization could not be drawn: no such font" in caplog.text
+
+
+def test_what_waits_to_be_drawn_survives_a_checkpoint():
+    figures, other = Figures(), Figures()
+    figures._looked_at, figures._waiting = 8, [(4, torch.ones(9, 2)), (8, torch.zeros(9, 2))]
+    other.load_state_dict(figures.state_dict())
+    assert other._looked_at == 8
+    assert [updates for updates, _ in other._waiting] == [4, 8]
+
+
+@pytest.mark.parametrize(("mode", "epoch"), [("max", 2.0), ("min", 3.0)])
+def test_the_best_epoch_is_the_first_with_the_best_value(mode, epoch):
+    rows = [{"epoch": float(i + 1), "val/acc": value} for i, value in enumerate([0.5, 0.9, 0.2, 0.9, None, 0.2])]
+    assert best_epoch([ModelCheckpoint(), ModelCheckpoint(monitor="val/acc", mode=mode)], rows) == epoch
+    assert best_epoch([ModelCheckpoint(monitor="batch/loss")], rows) is None
+
+
+def test_early_stopping_is_told_from_the_planned_end():
+    stopped = EarlyStopping(monitor="val/loss")
+    assert not stopped_early([stopped])
+    stopped.stopped_epoch = 3
+    assert stopped_early([stopped])

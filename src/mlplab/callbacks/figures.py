@@ -1,107 +1,222 @@
 """Figures of a run, as PNG in `figures/` and as images in TensorBoard."""
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.callbacks import Callback
-from matplotlib.figure import Figure
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
 
-from mlplab.callbacks.history import History, Row
+from mlplab.callbacks.history import History
+from mlplab.callbacks.layers import LayerMonitor, layer_weights
+from mlplab.callbacks.moments import EVERY, moments_passed
+from mlplab.callbacks.outputs import can_look, predictions, probabilities
 from mlplab.callbacks.tensorboard import boards
+from mlplab.checks import first_line, integer, number
 
-TRAIN_COLOUR, VAL_COLOUR = "#0072B2", "#D55E00"  # Okabe & Ito: told apart by colour-blind readers too
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mlplab.figures.boundary import DecisionBoundary
+
+log = logging.getLogger(__name__)
+
+FRAME_RESOLUTION, FINAL_RESOLUTION = 80, 300
+"""Points per axis at which the plane of two features is looked at, during training and at the end."""
+FRAME_SIZE, FRAME_DPI = 4.2, 80
+FIRST_GUESS = 1.0
+"""Seconds that a figure may take, before one has been drawn."""
 
 
 class Figures(Callback):
-    """At the end of training: the learning curves, and for two features the decision boundary."""
+    """Draw what a run has come to, after training, from training and validation data.
 
-    def __init__(self, *, dpi: int = 110) -> None:
-        self.dpi = dpi
+    Of two-feature data the decision boundary is kept after the first epoch, about ten times over the run and at its
+    end (`every`: "auto", or so many epochs), and drawn as soon as drawing has cost less than `max_share` of the time
+    of training, at the latest after it: TensorBoard's slider then steps through training. matplotlib is imported when
+    the first figure is drawn. A figure that fails is named in the log, and the run goes on.
+    """
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def __init__(self, *, every: int | str = "auto", max_share: float = 0.03, dpi: int = 110) -> None:
+        EVERY.require("callbacks.figures.every", every)
+        number(least=0, most=1).require("callbacks.figures.max_share", max_share)
+        integer(10).require("callbacks.figures.dpi", dpi)
+        self.every, self.max_share, self.dpi = every, max_share, dpi
+        self._looked_at: int | None = None
+        self._waiting: list[tuple[int, Tensor]] = []  # after so many updates, probabilities in 255ths
+        self._boundary: DecisionBoundary | None = None
+        self._start, self._spent, self._last_cost = 0.0, 0.0, FIRST_GUESS
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._look_if_due(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._look_if_due(trainer, pl_module)
+
+    def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keep the plane of two features where it is time, and draw what waits where there is time."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if data.feature_shape != (2,) or not can_look(trainer):
+            return
+        last, updates = self._looked_at, trainer.global_step
+        passed = moments_passed(trainer, updates, every=self.every)
+        if last is None or moments_passed(trainer, last, every=self.every) < passed:
+            self._looked_at = updates
+            seen = probabilities(pl_module, data, plane_of(data).grid(FRAME_RESOLUTION))
+            self._waiting.append((updates, (255 * seen).round().byte()))
+        time_left = self.max_share * (time.perf_counter() - self._start) - self._spent
+        if self._waiting and self._last_cost <= time_left:
+            self._draw_waiting(trainer, data, most=1)
+
+    def _draw_waiting(self, trainer: pl.Trainer, data: Any, *, most: int | None = None) -> None:
+        for updates, seen in self._waiting[:most]:
+            start = time.perf_counter()
+            self._boundary = self._boundary or boundary(data, size=FRAME_SIZE, dpi=FRAME_DPI)
+            frame = self._boundary.frame(seen / 255, title=title(data, updates))
+            send_image(trainer, "decision_boundary", frame, updates)
+            self._last_cost = time.perf_counter() - start
+            self._spent += self._last_cost
+        del self._waiting[:most]
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        figures = {}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, History) and callback.rows:
-                figures["learning_curves"] = learning_curves(callback.rows)
-        if data.feature_shape == (2,):
-            figures["decision_boundary"] = decision_boundary(pl_module, data)
+        self._waiting = [(updates, seen) for updates, seen in self._waiting if updates != trainer.global_step]
+        self._draw_waiting(trainer, data)
         folder = Path(trainer.default_root_dir) / "figures"
         folder.mkdir(exist_ok=True)
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=self.dpi)
-            for board in boards(trainer.loggers):
-                board.experiment.add_figure(name, figure, global_step=trainer.global_step)
+        from mlplab.figures.style import png
+
+        for name, draw in final_figures(trainer, pl_module, data):
+            try:
+                image = png(draw(), dpi=self.dpi)
+            except Exception as error:  # hours of training must not be lost for a picture
+                log.warning("figure %s could not be drawn: %s", name, first_line(error))
+                continue
+            (folder / f"{name}.png").write_bytes(image)
+            send_image(trainer, name, image, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"looked_at": self._looked_at, "waiting": [list(frame) for frame in self._waiting]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._looked_at = state_dict["looked_at"]
+        self._waiting = [(updates, seen) for updates, seen in state_dict["waiting"]]
 
 
-def learning_curves(rows: Sequence[Row]) -> Figure:
-    """Loss and accuracy of training and validation over the epochs, with the epoch of the best validation accuracy."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, name, title in zip(figure.subplots(1, 2), ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
-        for split, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
-            known = [row for row in rows if row[f"{split}/{name}"] is not None]
-            if known:
-                epochs, values = ([row[column] for row in known] for column in ("epoch", f"{split}/{name}"))
-                axes.plot(epochs, values, color=colour, label=label, marker="." if len(rows) < 10 else None)
-        axes.set(title=title, xlabel="epoch", ylabel=title.lower())
-        validated = [row for row in rows if row["val/acc"] is not None]
-        if validated:
-            best = max(validated, key=lambda row: row["val/acc"] or 0.0)
-            axes.axvline(best["epoch"], color="grey", linestyle=":", label="best validation accuracy")
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+Draw = Callable[[], "Figure"]
 
 
-def decision_boundary(pl_module: Any, data: Any, *, resolution: int = 200) -> Figure:
-    """The predicted class's probability over the plane of two features, with training and validation samples."""
-    figure = Figure(figsize=(5.6, 4.6), layout="constrained")
-    axes = figure.subplots()
-    features = data.source.features
-    low, high = features.amin(dim=0), features.amax(dim=0)
-    margin = 0.05 * (high - low)
-    grid_x, grid_y = (
-        torch.linspace(float(low[axis] - margin[axis]), float(high[axis] + margin[axis]), resolution) for axis in (0, 1)
-    )
-    plane = torch.cartesian_prod(grid_x, grid_y)  # (resolution², 2), x varies slowest
-    was_training = pl_module.training
-    pl_module.eval()
-    with torch.no_grad():
-        probabilities = (
-            pl_module.probabilities(data.preprocess(plane).to(pl_module.device))
-            .cpu()
-            .reshape(resolution, resolution, -1)
-        )
-    pl_module.train(was_training)
-    extent = (float(grid_x[0]), float(grid_x[-1]), float(grid_y[0]), float(grid_y[-1]))
-    place: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto"}
-    if data.num_classes == 2:
-        colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": 0, "vmax": 1}
-        image = axes.imshow(probabilities[..., 1].T.numpy(), alpha=0.7, **place, **colours)
-        figure.colorbar(image, label=f"probability of “{data.source.class_names[1]}”")
-    else:
-        colours = {"cmap": "tab10", "vmin": 0, "vmax": 9}
-        axes.imshow(probabilities.argmax(dim=2).T.numpy(), alpha=0.35, interpolation="nearest", **place, **colours)
-    for split, marker, label in (("train", "o", "training"), ("val", "^", "validation")):
-        indices = data.datasets[split].indices
-        points, labels = features[indices].numpy(), data.source.labels[indices].numpy()
-        axes.scatter(
-            points[:, 0],
-            points[:, 1],
-            c=labels,
-            marker=marker,
-            s=14,
-            edgecolor="black",
-            linewidth=0.4,
-            label=label,
-            **colours,
-        )
-    names = data.source.feature_names or ("x₁", "x₂")
-    axes.set(xlabel=names[0], ylabel=names[1], title="Decision boundary", xlim=extent[:2], ylim=extent[2:])
-    axes.legend(loc="upper right", framealpha=0.9)
-    return figure
+def final_figures(trainer: pl.Trainer, pl_module: Any, data: Any) -> Iterator[tuple[str, Draw]]:
+    """The figures that can be drawn of this run: name, and the function that draws it."""
+    from mlplab.figures import learning, network
+
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, History) and callback.rows:
+            rows = callback.rows
+            best, early = best_epoch(callbacks, rows), stopped_early(callbacks)
+            yield "learning_curves", partial(learning.learning_curves, rows, best_epoch=best, stopped_early=early)
+            yield "optimization", partial(learning.optimization, rows)
+        if isinstance(callback, LayerMonitor) and callback.rows:
+            yield "layers", partial(network.layers, callback.rows)
+    if can_look(trainer):
+        yield "weights", lambda: network.weight_histograms(layer_weights(pl_module.network))
+        if data.feature_shape == (2,):
+            seen = probabilities(pl_module, data, plane_of(data).grid(FINAL_RESOLUTION))
+            large = boundary(data, size=5.4, dpi=110)
+            yield "decision_boundary", partial(large.draw, seen, title=title(data, trainer.global_step))
+        if data.source.is_images:
+            yield from image_figures(pl_module, data)
+        if len(data.datasets["val"]):
+            yield from validation_figures(pl_module, data)
+
+
+def image_figures(pl_module: Any, data: Any) -> Iterator[tuple[str, Draw]]:
+    """Of image data: training samples as the network sees them, and what its first layer looks for."""
+    from mlplab.figures import images, network
+
+    yield "training_samples", lambda: images.training_samples(data)
+    linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
+    if linear and linear[0].in_features == data.num_features:
+        weight = linear[0].weight.detach()
+        names = data.source.class_names if len(weight) == data.num_classes and len(linear) == 1 else ()
+        yield "first_layer", lambda: network.first_layer(weight, shape=data.feature_shape, unit_names=names)
+
+
+def validation_figures(pl_module: Any, data: Any) -> Iterator[tuple[str, Draw]]:
+    """How well the classes of the validation samples are told apart."""
+    from mlplab.figures import classification, images
+
+    features, labels, seen = predictions(pl_module, data, "val")
+    names = data.source.class_names
+    yield "confusion", lambda: classification.confusion(seen, labels, class_names=names)
+    if data.source.is_images:
+        yield "extremes", lambda: images.extremes(features, labels, seen, class_names=names)
+    if classification.is_graded(seen):
+        yield "calibration", lambda: classification.calibration(seen, labels)
+        if data.num_classes == 2 and classification.has_both_classes(labels):
+            yield "precision_recall", lambda: classification.precision_recall(seen, labels, class_names=names)
+
+
+def boundary(data: Any, *, size: float, dpi: int) -> "DecisionBoundary":
+    """The figure of the decision boundary, without it as yet."""
+    from mlplab.figures.boundary import DecisionBoundary
+
+    samples = {
+        label: (data.source.features[indices], data.source.labels[indices])
+        for split, label in (("train", "training"), ("val", "validation"))
+        if len(indices := data.datasets[split].indices)
+    }
+    axis_names = data.source.feature_names or ("x₁", "x₂")
+    names = data.source.class_names
+    return DecisionBoundary(
+        plane_of(data), samples=samples, class_names=names, axis_names=axis_names, size=size, dpi=dpi
+    )  # fmt: skip
+
+
+def title(data: Any, updates: int) -> str:
+    """What stands above the decision boundary after so many updates."""
+    return f"Decision boundary after epoch {updates / data.updates_per_epoch:g}"
+
+
+def plane_of(data: Any) -> Any:
+    """The plane that holds all samples of two-feature data."""
+    from mlplab.figures.plane import Plane
+
+    return Plane.around(data.source.features)
+
+
+def best_epoch(callbacks: list[Callback], rows: list[dict[str, float | None]]) -> float | None:
+    """The epoch of the checkpoint that is kept as the best; None where nothing of history.csv chooses it."""
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+            known = [(value, row["epoch"]) for row in rows if (value := row.get(callback.monitor)) is not None]
+            best = (min if callback.mode == "min" else max)(known, key=lambda pair: pair[0], default=(None, None))
+            return best[1]
+    return None
+
+
+def stopped_early(callbacks: list[Callback]) -> bool:
+    """Whether early stopping has ended the run."""
+    return any(isinstance(callback, EarlyStopping) and callback.stopped_epoch > 0 for callback in callbacks)
+
+
+def send_image(trainer: pl.Trainer, name: str, image: bytes, updates: int) -> None:
+    """Show the content of a PNG file in TensorBoard, as it is."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
+    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
+    for board in boards(trainer.loggers):
+        summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=shown)])
+        board.experiment._get_file_writer().add_summary(summary, updates)

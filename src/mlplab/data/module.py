@@ -170,6 +170,11 @@ class DataModule(pl.LightningDataModule):
             Batch(*samples) for samples in zip(features.split(sizes), labels.split(sizes), weights, strict=True)
         ]  # fmt: skip
 
+    def augmented(self, positions: Tensor, *, epoch: int) -> Tensor:
+        """Training images at positions (n,) of the split, as they are augmented in an epoch: uint8 as stored."""
+        dataset = self.datasets["train"]
+        return self.augmentation(dataset.features[dataset.indices[positions]], self._epoch_uniforms(epoch)[positions])
+
     def preprocess(self, features: Tensor) -> Tensor:
         """Scale to float and normalize: uint8 (n, channels, height, width) or float32 (n, features) → float32."""
         return preprocess(features, self.mean, self.std)

@@ -41,13 +41,16 @@ def image_grid(
     return figure
 
 
-def draw_image(axes: Axes, image: Tensor) -> None:
-    """One uint8 image (channels, height, width) without ticks: grey, colour, or colour with opacity."""
+def draw_image(axes: Axes, image: Tensor, *, extent: tuple[float, float, float, float] | None = None) -> None:
+    """One uint8 image (channels, height, width) without ticks: grey, colour, or colour with opacity.
+
+    It fills the axes, or their part from left to right and bottom to top that `extent` gives.
+    """
     channels = image.shape[0]
     if channels in (3, 4):
-        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", extent=extent)
     else:
-        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
     axes.axis("on")
     axes.set(xticks=[], yticks=[])
 

@@ -1,0 +1,30 @@
+"""When what costs time is due: a few times over a run."""
+
+import lightning.pytorch as pl
+
+from mlplab.checks import Rule, integer, one_of
+
+EVERY: Rule = one_of("auto") | integer(1)
+"""How often: about ten times over the run, or after every so many epochs."""
+
+
+def moments_passed(trainer: pl.Trainer, updates: int, *, every: int | str = "auto", count: int = 10) -> int:
+    """How many moments lie at or before so many updates.
+
+    They are `every` epochs apart; with "auto" they divide the planned updates into `count` parts, and where no end is
+    planned they are after 1, 2, 4, 8, … updates.
+    """
+    if isinstance(every, int):
+        return updates // (every * updates_per_epoch(trainer))
+    total = planned_updates(trainer)
+    return updates * count // total if total else updates.bit_length()
+
+
+def planned_updates(trainer: pl.Trainer) -> int | None:
+    """The number of updates after which a run ends at the latest; None where only time or patience ends it."""
+    planned = [trainer.max_steps, (trainer.max_epochs or -1) * updates_per_epoch(trainer)]
+    return min((limit for limit in planned if limit > 0), default=None)
+
+
+def updates_per_epoch(trainer: pl.Trainer) -> int:
+    return trainer.datamodule.updates_per_epoch  # type: ignore[attr-defined]

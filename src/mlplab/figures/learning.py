@@ -1,0 +1,84 @@
+"""Figures of the course of training, from the rows of history.csv."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mlplab.data.pictures import COLOURS
+from mlplab.figures.style import GREY, TRAIN_COLOUR, VAL_COLOUR, panels
+
+Rows = Sequence[Mapping[str, float | None]]
+
+MANY = 40
+"""From so many points on, a curve has no markers."""
+
+
+def learning_curves(rows: Rows, *, best_epoch: float | None = None, stopped_early: bool = False) -> Figure:
+    """Loss and accuracy of training and validation over the epochs, the gap between them shaded.
+
+    `best_epoch` is marked as that of the checkpoint kept; `stopped_early` marks the last epoch as early stopping.
+    """
+    figure, both = panels(2)
+    for axes, name, title in zip(both, ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
+        train, val = f"train/{name}", f"val/{name}"
+        compared = [row for row in rows if row[train] is not None and row[val] is not None]
+        if len(compared) > 1:
+            axes.fill_between(
+                column(compared, "epoch"), column(compared, train), column(compared, val),
+                color=GREY, alpha=0.25, linewidth=0, label="gap",
+            )  # fmt: skip
+        curve(axes, rows, train, label="training", colour=TRAIN_COLOUR)
+        curve(axes, rows, val, label="validation", colour=VAL_COLOUR)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="black", linestyle=":", linewidth=1, label=f"best, epoch {best_epoch:g}")
+        if stopped_early and (end := rows[-1]["epoch"]) is not None:
+            axes.axvline(end, color="black", linestyle="--", linewidth=1, label=f"stopped early, epoch {end:g}")
+        axes.set(title=title, xlabel="epoch", ylabel=title.lower())
+        if name == "loss":
+            log_where_wide(axes, rows, (train, val))
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def optimization(rows: Rows) -> Figure:
+    """Learning rate, norm of the gradient, variance between batches, and norm of the weights over the epochs."""
+    figure, axes_row = panels(4, width=3.3, height=3.1)
+    for axes, (name, title, label), colour in zip(
+        axes_row,
+        (
+            ("lr", "Learning rate", "learning rate"),
+            ("grad/norm", "Gradient of the latest batch", "L2 norm"),
+            ("grad/noise", "Gradient noise", "variance of the batch gradient"),
+            ("weights/l2_norm", "Weights", "L2 norm"),
+        ),
+        (COLOURS[7], COLOURS[0], COLOURS[5], COLOURS[2]),
+        strict=True,
+    ):
+        curve(axes, rows, name, label=name, colour=colour)
+        axes.set(title=title, xlabel="epoch", ylabel=label)
+        if not log_where_wide(axes, rows, (name,)):
+            axes.set_ylim(bottom=0)
+    return figure
+
+
+def curve(axes: Axes, rows: Rows, name: str, *, label: str, colour: str) -> None:
+    """The values of one column over the epochs, where there are any."""
+    known = [row for row in rows if row.get(name) is not None]
+    if known:
+        marker = "." if len(known) < MANY else None
+        axes.plot(column(known, "epoch"), column(known, name), color=colour, label=label, marker=marker)
+
+
+def log_where_wide(axes: Axes, rows: Rows, names: Sequence[str], *, wide: float = 100) -> bool:
+    """Make the vertical axis logarithmic where the positive values lie more than a factor `wide` apart."""
+    values = [value for row in rows for name in names if (value := row.get(name)) is not None]
+    logarithmic = bool(values) and min(values) > 0 and max(values) > wide * min(values)
+    if logarithmic:
+        axes.set_yscale("log")
+    return logarithmic
+
+
+def column(rows: Rows, name: str) -> list[float]:
+    """The values of one column that is known in every row."""
+    return [float(value) for row in rows if (value := row[name]) is not None]
