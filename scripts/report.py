@@ -1,15 +1,15 @@
-"""Compare runs, grouped over seeds: `python scripts/report.py folders=[outputs/sweeps/<name>]`."""
+"""Compare runs, grouped over seeds, or show one: `python scripts/report.py outputs/sweeps/<name>`."""
 
 from omegaconf import DictConfig
 
 from mlplab.cli import command
 
 
-@command("report")
+@command("report", bare_paths="folders")
 def main(config: DictConfig) -> None:
     from mlplab.report import report  # here, so that --help and config errors need not wait for it
 
-    report([str(folder) for folder in config.folders])
+    report([str(folder) for folder in config.folders], config.into)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlplab.checks import ConfigError, RunFailed
-from mlplab.cli import CONF, available_choices, check_command_line, command, job_folder, quoted_path
+from mlplab.cli import CONF, available_choices, check_command_line, command, gather_paths, job_folder, quoted_path
 from mlplab.rules import config_faults
 
 TRAIN = CONF.parent / "train.py"
@@ -281,6 +281,26 @@ def test_paths_are_quoted_where_hydra_would_misread_them(tmp_path, monkeypatch):
     (tmp_path / "my data").mkdir()
     assert quoted_path("data.root=my data") == "data.root='my data'"
     assert quoted_path("data.root=not there") == "data.root=not there"
+
+
+def test_bare_paths_become_one_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1,seed=0").mkdir()
+    arguments = ["outputs/sweeps/a/lr=0.1", "into=here", "lr=0.1,seed=0", "it's", "--cfg", "job"]
+    assert gather_paths(arguments, "folders") == [
+        "into=here", "--cfg", "job", r"folders=['outputs/sweeps/a/lr=0.1','lr=0.1,seed=0','it\'s']"
+    ]  # fmt: skip
+    assert gather_paths(["folders=[a,b]"], "folders") == ["folders=[a,b]"]
+    with pytest.raises(ConfigError, match="--hlep"):
+        gather_paths(["a", "--hlep"], "folders")
+
+
+def test_bare_paths_arrive_as_they_were_typed(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report.py", "a/lr=0.1,seed=0", "it's here", "c d"])
+    command("report", bare_paths="folders")(lambda config: seen.extend(config.folders))()
+    assert seen == ["a/lr=0.1,seed=0", "it's here", "c d"]
 
 
 def test_the_order_of_overrides_does_not_matter():

@@ -36,7 +36,7 @@ from mlplab.signals import Stopped
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
-PATHS = ("run", "resume", "input", "output", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("run", "resume", "input", "output", "into", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
 """Keys whose values are paths."""
 MAX_JOBS_CHECKED = 1000
 """Of a larger sweep the first so many jobs are checked before it starts; every job checks itself once more."""
@@ -45,8 +45,13 @@ OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(2), use_ca
 OmegaConf.register_new_resolver("job_folder", lambda overrides: job_folder(overrides), replace=True)
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a function of the composed config the program's entry point, under `conf/<config_name>.yaml`."""
+def command(
+    config_name: str, *, bare_paths: str | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:  # fmt: skip
+    """Make a function of the composed config the program's entry point, under `conf/<config_name>.yaml`.
+
+    Paths among the arguments that are no value of any key become the list of the key `bare_paths`.
+    """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         show_traceback = os.environ.get(FULL_ERROR) == "1"
@@ -70,6 +75,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             try:
                 if config_name == "train":
                     continue_in_its_folder()
+                if bare_paths:
+                    sys.argv[1:] = gather_paths(sys.argv[1:], bare_paths)
                 check_command_line(config_name)
                 hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
             except Stopped as stop:
@@ -131,6 +138,23 @@ def quoted_path(argument: str) -> str:
         return argument
     needs_quotes = "=" in value or (Path(value).exists() and not re.fullmatch(r"[\w./:+-]+", value))
     return f"{key}='{value}'" if needs_quotes and "'" not in value else argument
+
+
+def gather_paths(arguments: Sequence[str], key: str) -> list[str]:
+    """The arguments with the bare paths of `report.py outputs/a outputs/b` as `key=['outputs/a','outputs/b']`."""
+    parser = get_args_parser()
+    parser.error = refuse_option  # type: ignore[method-assign]
+    paths = [path for path in parser.parse_args(arguments).overrides if is_bare_path(path)]
+    if not paths:
+        return list(arguments)
+    quoted = (path.replace("'", r"\'") for path in paths)
+    return [argument for argument in arguments if argument not in paths] + [f"{key}=['" + "','".join(quoted) + "']"]
+
+
+def is_bare_path(argument: str) -> bool:
+    """Whether an argument is a path, which may hold `=`, rather than key=value."""
+    key, equals, _ = argument.partition("=")
+    return not equals or "/" in key or os.sep in key or Path(argument).exists()
 
 
 def check_command_line(config_name: str) -> None:

@@ -86,6 +86,7 @@ RULES: dict[str, Rule] = {
     "images": one_of("train", "test", "all"),
     "figure": NULL | text(),
     "folders": each(text(), empty=False),
+    "into": NULL | text(),
     "repetitions": integer(1),
     "only": NULL | each(text()),
     "batch_size": integer(1),

@@ -1,0 +1,94 @@
+"""matplotlib figures as SVG inside a page: its colours follow the page's light or dark, its text stays text."""
+
+import functools
+import io
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c3e")
+"""Okabe & Ito without yellow and black, which a light or a dark page swallows; page.css has them for both."""
+MARKERS = "osD^vPX"
+INK, FAINT = "#1a2b3c", "#a1b2c3"  # stand for the colour of the page's text and of its thin lines
+MOST_LINES = 6
+WIDE_RANGE = 10
+"""From this ratio of the largest to the smallest value on, an axis is logarithmic."""
+STYLE: Any = {
+    "svg.fonttype": "none", "text.parse_math": False, "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT, "grid.alpha": 0.35,
+    "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 1.8, "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False, "axes.formatter.limits": (-4, 6),
+}  # fmt: skip
+"""`text.parse_math` is off, so that a dollar sign in a label of someone else's is a dollar sign."""
+
+
+class Picture(NamedTuple):
+    """A figure of a page: SVG or `<img>` markup that is safe to insert, and a caption as plain text."""
+
+    markup: Markup
+    caption: str
+
+
+def as_svg(draw: Callable[..., Figure]) -> Callable[..., Markup]:
+    """Make a function that draws a figure give it as SVG for a page; `alt` says in words what it shows."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Any, alt: str, **options: Any) -> Markup:
+        with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"{draw.__name__} {alt}"}):
+            figure, file = draw(*arguments, **options), io.StringIO()
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        return inline(file.getvalue(), alt)
+
+    return drawn
+
+
+def inline(svg: str, alt: str) -> Markup:
+    """matplotlib's SVG file as an element of a page; matplotlib has escaped all text in it."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    for colour, name in ((INK, "ink"), (FAINT, "faint"), *((hue, f"c{i}") for i, hue in enumerate(COLOURS))):
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1))
+
+
+def look(index: int) -> dict[str, Any]:
+    """Colour and marker of the line with this index."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def is_wide(values: list[float]) -> bool:
+    """Whether positive values span so much that only a logarithmic axis shows them all."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) >= WIDE_RANGE
+
+
+def make_plain(axes: Axes) -> None:
+    """A linear x axis of few plain numbers."""
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
+def make_logarithmic(axes: Axes, which: str, *, ticks: list[float] | None = None) -> None:
+    """A logarithmic x or y axis with plain numbers; at `ticks` only, where they are given."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axis.set_minor_formatter(NullFormatter())
+    if ticks is not None and len(ticks) <= 12:
+        axis.set_ticks(ticks)
+        axis.set_ticks([], minor=True)
+    else:
+        axis.set_major_locator(LogLocator(numticks=6))
+
+
+def plain(value: float) -> str:
+    """A number on an axis: 0.01, 10, 2k, 35k."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,79 @@
+"""Intervals, trends and power laws, against values from a table and data of known law."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mlplab.report.intervals import difference, mean_interval, power_law, trend
+
+
+def test_the_interval_is_students():
+    """Three numbers with mean 2 and standard deviation 1: t(0.975, 2) = 4.3027 from the table."""
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert interval.mean == 2
+    assert interval.half_width == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert interval.n == 3
+
+
+def test_95_of_100_intervals_hold_the_true_mean():
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        interval = mean_interval(generator.normal(3.0, 2.0, size=4))
+        hits += abs(interval.mean - 3.0) <= interval.half_width
+    assert 0.93 < hits / 1000 < 0.97
+
+
+def test_one_number_has_no_interval_and_none_no_mean():
+    one = mean_interval([0.5])
+    assert (one.mean, one.n) == (0.5, 1)
+    assert math.isnan(one.half_width)
+    assert mean_interval([]).n == 0
+    assert mean_interval([math.nan, 1.0, math.inf, 3.0]).mean == 2
+
+
+def test_intervals_of_unknown_width_overlap_everything():
+    assert mean_interval([1.0]).overlaps(mean_interval([9.0]))
+    assert mean_interval([1.0, 1.1, 0.9]).overlaps(mean_interval([1.1, 1.2, 1.3]))
+    assert not mean_interval([1.0, 1.1, 0.9]).overlaps(mean_interval([9.0, 9.1, 8.9]))
+
+
+def test_the_difference_is_welchs():
+    """Worked example: means 2 and 5, variances 1 and 4, n = 3 each: df = 25/8.5, t = 3.21 by the table."""
+    gap = difference([4.0, 5.0, 6.0], [0.0, 2.0, 4.0])
+    assert gap.mean == pytest.approx(3)
+    standard_error = math.sqrt(1 / 3 + 4 / 3)
+    degrees = (1 / 3 + 4 / 3) ** 2 / ((1 / 3) ** 2 / 2 + (4 / 3) ** 2 / 2)
+    assert degrees == pytest.approx(2.94, abs=0.01)
+    assert gap.half_width == pytest.approx(3.218 * standard_error, rel=0.01)
+
+
+def test_no_difference_is_claimed_without_spread():
+    assert difference([1.0], [2.0, 3.0]) is None
+    assert difference([1.0, 1.0], [2.0, 2.0]) is None
+
+
+def test_a_power_law_is_found_again():
+    generator = np.random.default_rng(1)
+    x = np.repeat([1, 4, 16, 64, 256], 5)
+    y = 3.0 / x * np.exp(generator.normal(0, 0.05, size=len(x)))
+    law = power_law(x, y)
+    assert abs(law.exponent + 1) <= law.half_width < 0.02
+    assert law.factor == pytest.approx(3, rel=0.05)
+    assert law.r_squared > 0.99
+
+
+def test_a_power_law_leaves_out_what_has_no_logarithm():
+    assert power_law([1, 2, 4, 8], [8, 4, 2, 0.0]).n == 3
+    assert power_law([1, 2, 4, 8], [8, 4, 2, 0.0]).exponent == pytest.approx(-1)
+    assert power_law([1, 1, 1], [1, 2, 3]) is None
+    assert power_law([1, 2], [1, 2]) is None
+
+
+def test_a_trend_is_spearmans():
+    rising = trend([1, 2, 3, 4, 5], [1, 4, 9, 16, 25])
+    assert rising.correlation == pytest.approx(1)
+    assert trend([1, 2, 3, 4], [4, 3, 2, 1]).correlation == pytest.approx(-1)
+    assert trend([1, 2, 3, 4], [5, 5, 5, 5]) is None
+    assert trend([1, 2, 3], [1, 2, 3]) is None

@@ -1,0 +1,187 @@
+"""The report of a set of runs, and of one: files, terminal, exit codes, what a stranger's folder may do."""
+
+import base64
+import json
+import re
+import time
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from mlplab.checks import ConfigError, RunFailed
+from mlplab.report import report, write_report
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+EVIL = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def sweep(make_run, history):
+    """Two learning rates with two seeds each, and a third that diverged."""
+    for rate in (0.1, 0.5):
+        for seed in (0, 1):
+            accuracy = rate + 0.4 + 0.01 * seed
+            make_run(
+                f"sweep/lr={rate},seed={seed}", {"optimizer": {"lr": rate}}, seed=seed,
+                overrides=(f"optimizer.lr={rate}",), history=history(0.3, accuracy),
+                **{"train/acc": 0.9, "val/acc": accuracy, "gap/acc": 0.9 - accuracy},
+            )  # fmt: skip
+    nine = {"optimizer": {"lr": 9.0}}
+    return make_run("sweep/lr=9,seed=0", nine, status="diverged", result={"error": "no number"}).parent
+
+
+def test_the_page_holds_everything_and_loads_nothing(sweep, capsys):
+    report([str(sweep)])
+    page = Page(sweep / "report.html")
+    for part in (
+        "How does the validation accuracy depend on optimizer.lr?", "0.5 has the highest validation accuracy, 90.50",
+        "diverged: ", "no number", "python train.py optimizer.lr=0.1 seed=0", "2.15.0", "2 CPU cores", "4 of 5",
+    ):  # fmt: skip
+        assert part in page.text, part
+    assert len(page.all("svg")) == 3
+    assert all(svg["aria-label"] for svg in page.all("svg"))
+    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    sources = [attributes.get(name) for _, attributes in page.tags for name in ("src", "href", "xlink:href")]
+    assert all(source.startswith(("#", "data:image/png")) for source in sources if source is not None)
+    assert "url(http" not in (sweep / "report.html").read_text()
+    assert len(pd.read_csv(sweep / "summary.csv")) == 5
+    printed = capsys.readouterr().out
+    assert re.search(r"^0.1 +│ 2 │", printed, re.MULTILINE)
+    assert "diverged: " in printed
+
+
+def test_the_question_and_the_claim_of_a_study(sweep):
+    study = {"name": "rates", "question": "Which rate?", "claim": "A larger one.", "source": "Goyal 2017"}
+    command = "python train.py -m study=rates"
+    (sweep / "sweep.json").write_text(json.dumps({"command": command, "jobs": list("1234567"), "study": study}))
+    write_report([sweep], sweep)
+    text = Page(sweep / "report.html").text
+    for part in ("Rates", *list(study.values())[1:], command, "2 jobs of the sweep have not started"):
+        assert part in text
+
+
+def test_a_strangers_folder_cannot_run_a_script(make_run, history, tmp_path):
+    study = {
+        "name": EVIL,
+        "question": EVIL,
+        "claim": EVIL,
+        "source": f"javascript:{EVIL}",
+        "metrics": [EVIL, "val/acc"],
+    }
+    result = dict.fromkeys(("error", "command", "hardware", "git_commit", "stop_reason", EVIL), EVIL)
+    result |= {"versions": {EVIL: EVIL}, "samples": {EVIL: EVIL}}
+    for index, value in enumerate((EVIL, '" onload="alert(1)', "$\\frac{$ </style></svg>")):
+        make_run(
+            f"evil/{index}{EVIL.replace('/', '')}", {"model": {EVIL: value}, "study": study}, history=history(0.1, 0.2),
+            overrides=(f"model={EVIL}",), result=result, **{EVIL: 1.0, "val/acc": 0.5},
+        )  # fmt: skip
+    folders = [str(folder) for folder in (tmp_path / "evil").iterdir()]
+    figures = tmp_path / "evil" / folders[0] / "figures"
+    figures.mkdir()
+    (figures / '" onerror="alert(1).png').write_bytes(PIXEL)
+    report([str(tmp_path / "evil")])
+    report(folders[:1], str(tmp_path / "one"))
+    for path in (tmp_path / "evil" / "report.html", tmp_path / "one" / "report.html"):
+        page = Page(path)
+        assert EVIL in page.text
+        assert "script" not in {tag for tag, _ in page.tags}
+        assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+        assert "default-src 'none'" in page.all("meta")[1]["content"]
+
+
+def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
+    run = make_run("run", {"data": {"batch_size": 8}}, history=history(0.3, 0.5), **{"val/acc": 0.5, "val/loss": 1.25})
+    (run / "figures").mkdir()
+    (run / "figures" / "learning_curves.png").write_bytes(PIXEL)
+    (run / "figures" / "broken.png").write_bytes(b"GIF")
+    report([str(run)])
+    page = Page(run / "report.html")
+    (image,) = page.all("img")
+    assert image["src"].startswith("data:image/png;base64,iVBOR")
+    assert image["alt"]
+    for part in (
+        "Loss and accuracy of training and validation", "broken.png is left out", "python train.py seed=0", "1.25",
+        "data.batch_size", "batch_size: 8", "training samples",
+    ):  # fmt: skip
+        assert part in page.text
+    assert not (run / "summary.csv").exists()
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_a_real_run_gives_both_pages(finished, tmp_path):
+    report([str(finished.folder)], str(tmp_path / "one"))
+    report([str(finished.folder.parent)], str(tmp_path / "all"))
+    assert "test accuracy" in Page(tmp_path / "one" / "report.html").text
+    assert len(Page(tmp_path / "one" / "report.html").all("img")) >= 2
+    assert list(pd.read_csv(tmp_path / "all" / "summary.csv")["updates"]) == [finished.result["updates"]]
+
+
+def test_several_folders_are_reported_together(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run("a/1", {"x": {"y": 1}}), make_run("b/1", {"x": {"y": 2}})
+    written = report(["a", "b"])
+    assert [group.label for group in written.groups] == ["1", "2"]
+    assert (tmp_path / "outputs" / "reports" / "a" / "summary.csv").is_file()
+
+
+def test_damaged_runs_are_named_and_skipped(sweep, capsys):
+    (sweep / "lr=0.1,seed=0" / "result.json").write_text("{")
+    (sweep / "lr=0.5,seed=0" / "history.csv").write_text("x")
+    report([str(sweep)])
+    for text in (capsys.readouterr().out, Page(sweep / "report.html").text):
+        assert "lr=0.1,seed=0/result.json cannot be read" in text
+        assert "lr=0.5,seed=0/history.csv cannot be read" in text
+    assert len(pd.read_csv(sweep / "summary.csv")) == 4
+
+
+def test_nothing_to_report_is_a_mistake_of_the_user(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError) as error:
+        report([str(tmp_path / "empty"), str(tmp_path / "nowhere")])
+    assert len(error.value.faults) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+
+
+def test_runs_that_all_failed_are_reported_and_end_in_failure(make_run, tmp_path):
+    make_run("sweep/a", status="failed", result={"error": "out of memory", "metrics": {}})
+    make_run("sweep/b", status="running", seed=1)
+    with pytest.raises(RunFailed, match="none of 2 runs finished"):
+        report([str(tmp_path / "sweep")])
+    text = Page(tmp_path / "sweep" / "report.html").text
+    assert "No run finished" in text
+    assert "out of memory" in text
+
+
+def test_hundreds_of_runs_take_seconds(make_run, history, tmp_path):
+    for index in range(200):
+        make_run(
+            f"many/{index}",
+            {"optimizer": {"lr": index // 4}},
+            seed=index,
+            history=history(0.1, 0.2),
+            **{"val/acc": 0.5},
+        )
+    start = time.perf_counter()
+    write_report([tmp_path / "many"], tmp_path / "many")
+    assert time.perf_counter() - start < 30

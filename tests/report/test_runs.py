@@ -1,0 +1,129 @@
+"""Run folders are found and read; what is foreign, damaged or hostile is named."""
+
+import json
+import os
+
+import pytest
+
+from mlplab.checks import ConfigError
+from mlplab.report.runs import find, read, read_config, read_history, read_sweep
+
+
+def test_run_folders_are_found_at_any_depth_each_once(make_run, tmp_path):
+    deep, flat = make_run("x/y/a"), make_run("b")
+    found, skipped = find([tmp_path, deep, tmp_path / "x"])
+    assert sorted(found) == sorted([deep, flat])
+    assert skipped == []
+
+
+def test_folders_without_runs_are_named(make_run, tmp_path):
+    run = make_run("a")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    found, skipped = find([run, tmp_path / "empty", tmp_path / "file", tmp_path / "nowhere"])
+    assert found == [run]
+    assert [line.rpartition("/")[2] for line in skipped] == [
+        "empty: no run in it (a run folder holds a result.json)", "file: not a folder", "nowhere: no such folder"
+    ]  # fmt: skip
+
+
+def test_a_run_is_read(make_run, history):
+    config = {"optimizer": {"lr": 0.1}, "model": {"hidden_sizes": [16, 8]}, "study": {"name": "s"}}
+    folder = make_run(
+        "a", config, seed=3, overrides=("optimizer.lr=0.1",), history=history(0.5, 0.6), **{"val/acc": 0.7}
+    )
+    (run,), skipped = read([folder])
+    assert skipped == []
+    assert run.config == {"folder": str(folder), "seed": 3, "optimizer.lr": 0.1, "model.hidden_sizes": "[16,8]"}
+    assert run.study == {"name": "s"}
+    assert run.overrides == {"optimizer.lr": "0.1", "seed": "3"}
+    assert run.metrics["val/acc"] == 0.7  # of result.json, not of the history
+    assert run.metrics["weights/l2_norm"] == 2  # the last one that the history has
+    assert list(run.history["updates"]) == [2, 4]
+
+
+def test_metrics_that_are_no_numbers_are_nan(make_run):
+    (run,), _ = read(
+        [make_run("a", result={"metrics": {"val/loss": "nan", "val/acc": [1], "x": {"y": 1}, "z": "1e3"}})]
+    )
+    assert str(run.metrics["val/loss"]) == str(run.metrics["val/acc"]) == str(run.metrics["x"]) == "nan"
+    assert run.metrics["z"] == 1000
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, '{"a": "\\ud800"}', "\x00"], ids=range(6))
+def test_a_damaged_result_is_named_and_skipped(make_run, content):
+    good, bad = make_run("good"), make_run("bad")
+    (bad / "result.json").write_text(content)
+    runs, skipped = read([good, bad])
+    if content.startswith('{"a'):
+        assert len(runs) == 2  # a record without anything in it
+        return
+    assert [run.folder for run in runs] == [good]
+    assert len(skipped) == 1
+    assert "bad/result.json" in skipped[0]
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join(9 * [f'*{before}'])}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+BAD_CONFIGS = {
+    "empty": "", "list": "- 1", "broken": "a: [1", "bomb": BOMB, "circle": "a: &a\n  b: *a\n",
+    "deep": "a: " + "[" * 5000 + "]" * 5000, "code": "a: !!python/object/apply:os.system ['true']", "bytes": "\x00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BAD_CONFIGS.values(), ids=BAD_CONFIGS)
+def test_a_damaged_or_hostile_config_is_named_and_skipped(make_run, content):
+    folder = make_run("bad")
+    (folder / "config.yaml").write_text(content)
+    runs, skipped = read([folder])
+    assert runs == []
+    assert len(skipped) == 1
+    assert "bad/config.yaml" in skipped[0]
+
+
+def test_a_missing_config_is_named(make_run):
+    folder = make_run("bad")
+    (folder / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
+        read_config(folder / "config.yaml")
+
+
+def test_a_pipe_instead_of_a_file_does_not_hang(make_run):
+    folder = make_run("bad")
+    (folder / "config.yaml").unlink()
+    os.mkfifo(folder / "config.yaml")
+    assert read([folder])[0] == []
+
+
+BAD_HISTORIES = {
+    "empty": "", "words": "updates,val/acc\nx,y\n", "no clock": "a,b\n1,2\n", "header": "updates,val/acc\n",
+    "ragged": "updates,a\n1,2\n1,2,3,4\n", "binary": "\x00\x01\n\x02",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BAD_HISTORIES.values(), ids=BAD_HISTORIES)
+def test_a_damaged_history_is_named_and_the_run_is_kept(make_run, content):
+    folder = make_run("a")
+    (folder / "history.csv").write_text(content)
+    (run,), skipped = read([folder])
+    assert run.history.empty
+    assert len(skipped) == 1
+    assert "history.csv" in skipped[0]
+
+
+def test_a_history_with_gaps_is_read(make_run):
+    folder = make_run("a")
+    (folder / "history.csv").write_text("updates,val/acc,grad/noise\n4,,0.5\n2,0.5,\n")
+    rows = read_history(folder / "history.csv")
+    assert list(rows["updates"]) == [2, 4]
+    assert rows["val/acc"].notna().tolist() == [True, False]
+
+
+def test_a_sweep_file_is_read_and_a_damaged_one_is_none(tmp_path):
+    assert read_sweep(tmp_path) == {}
+    (tmp_path / "sweep.json").write_text(json.dumps({"command": "python train.py -m seed=0,1"}))
+    assert read_sweep(tmp_path)["command"] == "python train.py -m seed=0,1"
+    for content in ("{", "[]", "[" * 100_000):
+        (tmp_path / "sweep.json").write_text(content)
+        assert read_sweep(tmp_path) == {}

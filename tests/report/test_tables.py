@@ -1,0 +1,67 @@
+"""Tables of groups and runs."""
+
+import pandas as pd
+import pytest
+
+from mlplab.report.groups import grouped
+from mlplab.report.runs import read
+from mlplab.report.tables import budget_table, group_table, location, summary
+
+
+@pytest.fixture
+def runs(make_run, history):
+    def run(name, rate, seed, accuracy, rows=None, **options):
+        return make_run(name, {"optimizer": {"lr": rate}}, seed=seed, history=rows, **{"val/acc": accuracy}, **options)
+
+    return read(
+        [
+            run("a0", 0.1, 0, 0.80, history(0.5, 0.6, 0.7, updates=2)),
+            run("a1", 0.1, 1, 0.82, history(0.6, 0.7, 0.8, updates=2)),
+            run("b0", 0.5, 0, 0.90, history(0.7, 0.9, updates=1)),
+            run("b1", 0.5, 1, 0.00, status="diverged", result={"error": "loss of update 3"}),
+        ]
+    )[0]
+
+
+def test_a_row_per_group_with_the_best_marked(runs):
+    table = group_table(grouped(runs), (), "val/acc")
+    assert table.headings[:3] == ["optimizer.lr", "n", "not finished"]
+    accuracy = table.headings.index("validation accuracy, %")
+    assert [*table.rows[0][:3], table.rows[0][accuracy]] == ["0.1", "2", "", "81.00 ± 12.71"]
+    assert [*table.rows[1][:3], table.rows[1][accuracy]] == ["0.5", "1", "1 diverged", "90.00"]
+    assert table.marked == 1
+
+
+def test_budgets_are_what_the_shortest_run_had_spent(runs):
+    table = budget_table(grouped(runs))
+    assert table.headings[1:] == [
+        "validation accuracy, % at 2 updates", "validation accuracy, % at 32 samples seen",
+        "validation accuracy, % at 0.2 seconds of training",
+    ]  # fmt: skip
+    assert table.rows == [
+        ["0.1", "55.00 ± 63.53", "65.00 ± 63.53", "65.00 ± 63.53"], ["0.5", "90.00", "90.00", "90.00"]
+    ]  # fmt: skip
+
+
+def test_equal_budgets_need_no_table(runs):
+    assert budget_table(grouped(runs[:2])) is None
+
+
+def test_the_summary_has_a_row_per_run_with_all_that_is_known(runs, tmp_path):
+    path = tmp_path / "summary.csv"
+    summary(runs, grouped(runs), tmp_path).to_csv(path, index=False)
+    rows = pd.read_csv(path)
+    assert list(rows["folder"]) == ["a0", "a1", "b0", "b1"]
+    assert list(rows["status"]) == ["finished"] * 3 + ["diverged"]
+    assert list(rows["counted"]) == [True, True, True, False]
+    assert list(rows["optimizer.lr"]) == [0.1, 0.1, 0.5, 0.5]
+    assert list(rows["seed"]) == [0, 1, 0, 1]
+    assert list(rows["val/acc"]) == [0.80, 0.82, 0.90, 0.00]
+    assert list(rows["samples_seen"]) == [80] * 4
+    assert rows["error"][3] == "loss of update 3"
+    assert {"updates", "epochs", "fit_seconds", "parameters", "batch_size", "command", "git_commit"} <= set(rows)
+
+
+def test_a_folder_elsewhere_is_named_in_full(tmp_path):
+    assert location(tmp_path / "a" / "b", tmp_path / "a") == "b"
+    assert location(tmp_path / "c", tmp_path / "a") == str(tmp_path / "c")
