@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mlplab.cli import CONF
+from mlplab.rules import CONF
 
 torch.set_num_threads(1)
 

@@ -1,7 +1,6 @@
 """The frame around every command: what a person sees who mistypes, and how quickly."""
 
 import copy
-import json
 import logging
 import math
 import os
@@ -13,8 +12,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlplab.checks import ConfigError, RunFailed
-from mlplab.cli import CONF, available_choices, check_command_line, command, gather_paths, job_folder, quoted_path
-from mlplab.rules import config_faults
+from mlplab.cli import command
+from mlplab.command_line import (
+    available_choices,
+    check_command_line,
+    gather_paths,
+    job_folder,
+    parse_arguments,
+    quoted_path,
+)
+from mlplab.rules import CONF, config_faults
 
 TRAIN = CONF.parent / "train.py"
 MAX_LINES = 5
@@ -181,7 +188,7 @@ def test_all_faults_are_reported_together(enter):
 )
 def test_good_command_lines_pass(arguments, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    check_command_line("train")
+    check_command_line("train", parse_arguments())
 
 
 def test_the_function_gets_the_composed_config(enter, tmp_path):
@@ -379,70 +386,3 @@ def test_a_mistake_ends_the_program_and_its_traceback_can_be_asked_for(tmp_path)
     assert full.returncode != 0
     assert "Traceback" in full.stderr
     assert "optimizer.lr must be a finite number > 0" in full.stderr
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    """A multirun of four jobs as a program, of which two diverge."""
-    folder = tmp_path_factory.mktemp("sweep")
-    done = program(
-        "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
-        "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard", "hydra.sweep.dir=sweep",
-        folder=folder,
-    )  # fmt: skip
-    return folder / "sweep", done
-
-
-def test_a_sweep_names_folders_by_overrides(sweep):
-    folder, _ = sweep
-    jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    assert len(jobs) == 4
-    for name in jobs:
-        assert "model=mlp_dropout" in name or "model.dropout=" in name
-    dropouts = {json.loads((folder / name / "result.json").read_text())["overrides"][1] for name in jobs}
-    assert dropouts == {"model.dropout=0.5", "model.dropout=[0.2,0.5]"}
-
-
-def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(sweep):
-    folder, done = sweep
-    status = {}
-    for path in folder.glob("*/result.json"):
-        result = json.loads(path.read_text())
-        status[tuple(result["overrides"][1:3])] = result["status"]
-    assert status == {
-        (f"model.dropout={dropout}", f"optimizer.lr={lr}"): "finished" if lr == "0.1" else "diverged"
-        for dropout in ("0.5", "[0.2,0.5]")
-        for lr in ("0.1", "1e+30")
-    }
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "update 2 is not a finite number" in done.stderr
-
-
-def test_a_pipe_gets_no_control_codes(sweep):
-    _, done = sweep
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "\r" not in done.stdout + done.stderr
-    assert "epoch 2/2" in done.stderr
-
-
-def test_a_finished_job_says_where_its_folder_is(sweep):
-    _, done = sweep
-    assert "run folder   sweep" in done.stdout
-    assert "tensorboard --logdir sweep" in done.stdout
-
-
-def test_every_run_of_a_sweep_has_the_same_hyperparameter_columns(sweep):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    folder, _ = sweep
-    columns = []
-    for board in folder.glob("*/tensorboard"):
-        metadata = EventAccumulator(str(board)).Reload().summary_metadata["_hparams_/session_start_info"]
-        entries = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info.hparams
-        columns.append({name: value.WhichOneof("kind") for name, value in entries.items()})
-    assert len(columns) == 4
-    assert all(entry == columns[0] for entry in columns)
-    assert {"model", "data", "batch_size", "lr", "dropout", "seed", "model.dropout"} <= set(columns[0])
-    assert None not in columns[0].values()

@@ -3,6 +3,8 @@
 import functools
 import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +12,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlplab import build
-from mlplab.cli import CONF
+from mlplab.command_line import INCLUDED, check_command_line, parse_arguments
 from mlplab.data.module import DataModule
-from mlplab.rules import config_faults
+from mlplab.rules import CONF, config_faults
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 PRIMARY = [path.stem for path in FILES if len(path.parts) == 1]
-INCLUDED = "base"  # what others include, not a choice of its own
 CHOICES = [
     (path.parts[0], path.stem)
     for path in FILES
@@ -82,7 +83,7 @@ def test_primary_configs_compose(primary):
 def test_every_choice_of_a_group_composes_and_resolves(group, name):
     config = train_config(f"{group}={name}")
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    assert set(resolved) == set(train_config())
+    assert set(resolved) == set(train_config()) | ({"study"} if group == "study" else set())
     faults = config_faults(config)
     assert faults == (["data.root must be given: write data.root=…"] if name == "image_folder" else [])
 
@@ -119,16 +120,29 @@ def listed_choices():
 
 def test_train_yaml_lists_every_choice_and_nothing_else():
     listed = listed_choices()
-    listed.pop("experiment")  # gives an example only
+    for group in ("experiment", "study"):
+        listed.pop(group)  # gives an example only
     groups = {group for group, _ in CHOICES} - {"experiment", "study", "search"}
     assert set(listed) == groups
     for group, names in listed.items():
         assert sorted(names) == sorted(choices(group))
 
 
-def test_the_example_of_an_experiment_exists():
-    (example,) = re.findall(r"experiment=(\w+)", (CONF / "train.yaml").read_text(encoding="utf-8"))
-    assert example in choices("experiment")
+@pytest.mark.parametrize("group", ["experiment", "study"])
+def test_the_examples_exist(group):
+    examples = re.findall(rf"\b{group}=(\w+)", (CONF / "train.yaml").read_text(encoding="utf-8"))
+    assert examples
+    assert set(examples) <= set(choices(group))
+
+
+@pytest.mark.parametrize("name", choices("study"))
+def test_a_study_is_a_grid_of_runs_without_faults(name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", f"study={name}"])
+    grid = check_command_line("train", parse_arguments())
+    assert len(list(grid.jobs())) > 1
+    assert grid.folder == Path("outputs/sweeps") / name
+    assert grid.study["name"] == name
+    assert {"question", "claim", "source"} <= set(grid.study)
 
 
 # Building

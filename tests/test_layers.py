@@ -80,7 +80,11 @@ LAYERS = {
     "inspection": 5,
     "baselines": 4,
     "benchmark": 5,
-    "cli": 9,
+    "command_line": 4,
+    "sweeps": 4,
+    "sweep_progress": 5,
+    "multirun": 9,
+    "cli": 10,
     "": 9,  # mlplab itself, which offers load_run
     "data": 0,
     "callbacks": 0,
@@ -175,7 +179,7 @@ def test_entry_points_are_thin(path):
 def test_what_answers_at_once_does_not_import_torch():
     program = (
         "import sys\n"
-        "for name in ('', '.checks', '.targets', '.keys', '.rules', '.build', '.cli'):\n"
+        "for name in ('', '.checks', '.targets', '.keys', '.rules', '.build', '.multirun', '.cli'):\n"
         "    __import__(f'mlplab{name}')\n"
         "    heavy = {'torch', 'torchvision', 'lightning', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
         "    assert not heavy, f'{name} imports {heavy}'\n"

@@ -2,11 +2,14 @@
 
 import functools
 import inspect
+import json
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from mlplab.classifier import Classifier
     from mlplab.data.module import DataModule
+    from mlplab.data.types import Source
 
 
 log = logging.getLogger(__name__)
@@ -41,7 +45,7 @@ def data_module(config: DictConfig) -> "DataModule":
     source = resolved(options, "data")
     accepts(source["_target_"], source, "data")
     module = DataModule(
-        lambda: construct(source, "data"),
+        lambda: kept_source(json.dumps(options)) if is_multirun() else construct(source, "data"),
         **common,
         order_seed=config.get("seed") or 0,
         augmentation=Augmentation(**augmentation),
@@ -49,6 +53,17 @@ def data_module(config: DictConfig) -> "DataModule":
     )
     passes.limit_updates(module, config)
     return module
+
+
+@functools.lru_cache(maxsize=2)
+def kept_source(options: str) -> "Source":
+    """The data set of these options (JSON), kept in memory for the next job of a sweep; nothing writes into it."""
+    return construct(resolved(json.loads(options), "data"), "data")
+
+
+def is_multirun() -> bool:
+    """Whether this process runs jobs of a sweep. Elsewhere the files of a data set may change between two uses."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def classifier(config: DictConfig, data: "DataModule") -> "Classifier":

@@ -1,5 +1,7 @@
 """What each key of the config must be, where the config has it."""
 
+import re
+
 from mlplab.checks import NULL, SWITCH, Rule, each, integer, number, one_of, text
 
 AUTO = one_of("auto")
@@ -9,8 +11,15 @@ SHARE_OR_COUNT = Rule(
     lambda value: integer(1).holds(value) or (isinstance(value, float) and 0 < value <= 1),
 )
 
+FOLDER_NAME = Rule(
+    "a folder's name of letters, digits and any of . _ + -, which begins with a letter or digit",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[^\W_][\w.+-]*", value) is not None,
+)
+
 RULES: dict[str, Rule] = {
     "seed": NULL | integer(0, 2**32 - 1),
+    "sweep": NULL | FOLDER_NAME,
+    "sweep_overwrite": SWITCH,
     "test": SWITCH,
     "monitor": text(),
     "monitor_mode": one_of("min", "max"),

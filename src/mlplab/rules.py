@@ -76,7 +76,7 @@ KNOWN_KEYS = {
     "data", "model", "batching", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
     "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder", "resume",
     "run", "split", "checkpoint", "accelerator", "input", "output", "overwrite", "batch_size", "images", "figure",
-    "repetitions", "only", "folders", "into",
+    "repetitions", "only", "folders", "into", "study", "sweep", "sweep_overwrite",
 }  # fmt: skip
 
 
