@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mlplab import build
-from mlplab.checkpoints import load_weights
+from mlplab.checkpoints import load_weights, read_checkpoint
 from mlplab.checks import ConfigError
 from mlplab.record import Record
 from mlplab.rules import config_faults, section_faults
@@ -60,6 +60,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     if split == "test":
         Record.read(folder).count_test()
     console = Console()
+    seen = read_checkpoint(Record.read(folder).checkpoint(config.checkpoint))["global_step"]
+    console.print(f"{config.checkpoint}.ckpt, saved after update {seen:,}", highlight=False)
     for name, value in metrics.items():
         console.print(f"{name:10} {value:.6f}", highlight=False)
     return metrics

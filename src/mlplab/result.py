@@ -123,7 +123,7 @@ def hardware() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the code, with "+changes" where files differ from it; None outside a checkout."""
+    """The commit of the code, with "+changes" where code or configs differ from it; None outside a checkout."""
     git = shutil.which("git")
     if git is None:
         return None
@@ -134,7 +134,7 @@ def git_commit() -> str | None:
         ).stdout.strip()  # fmt: skip
 
     commit = run("rev-parse", "--verify", "--quiet", "HEAD")
-    return (commit + ("+changes" if run("status", "--porcelain", "--untracked-files=no") else "")) if commit else None
+    return (commit + ("+changes" if run("status", "--porcelain", "--", ":/src", ":/conf") else "")) if commit else None
 
 
 def show(record: Record) -> None:
@@ -150,7 +150,7 @@ def show(record: Record) -> None:
         ("test", "test (best checkpoint)"),
     ):
         if f"{split}/acc" in metrics:
-            table.add_row(label, f"{metrics[f'{split}/loss']:.4f}", f"{metrics[f'{split}/acc']:.2%}")
+            table.add_row(label, f"{metrics[f'{split}/loss']:.4g}", f"{metrics[f'{split}/acc']:.2%}")
     console.print()
     console.print(table)
     console.print()
