@@ -103,8 +103,9 @@ def test_a_run_folder_can_be_moved(finished, tmp_path):
 
 def test_scores_are_printed(run_folder, finished, capsys):
     evaluation_of(run_folder)
-    printed = capsys.readouterr().out.split()
-    assert printed == [
+    source, *printed = capsys.readouterr().out.splitlines()
+    assert source.startswith("best.ckpt, saved after update ")
+    assert " ".join(printed).split() == [
         "test/loss", f"{finished.metrics['test/loss']:.6f}", "test/acc", f"{finished.metrics['test/acc']:.6f}"
     ]  # fmt: skip
 
