@@ -107,6 +107,8 @@ def test_the_test_score_decides_only_where_all_have_it(make_run):
     all_tested = grouped(read([make_run("a", **both), make_run("b", seed=1, **both)])[0])
     assert score_of(Study(), all_tested) == "test/acc"
     assert score_of(Study(metrics=("val/acc",)), all_tested) == "val/acc"
+    assert score_of(Study(metrics=("val/acc", "test/acc")), all_tested) == "test/acc"
+    assert score_of(Study(score="val/acc"), all_tested) == "val/acc"
     assert (
         score_of(Study(), grouped(read([make_run("c", **both), make_run("d", seed=1, **{"val/acc": 0.5})])[0]))
         == "val/acc"

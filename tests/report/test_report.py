@@ -55,7 +55,7 @@ def test_the_page_holds_everything_and_loads_nothing(sweep, capsys):
     report([str(sweep)])
     page = Page(sweep / "report.html")
     for part in (
-        "How does the validation accuracy depend on optimizer.lr?", "0.5 has the highest validation accuracy, 90.50",
+        "How does the validation accuracy depend on optimizer.lr?", "lr=0.5 has the highest validation accuracy, 90.50",
         "diverged: ", "no number", "python train.py optimizer.lr=0.1 seed=0", "2.15.0", "2 CPU cores", "4 of 5",
     ):  # fmt: skip
         assert part in page.text, part
@@ -112,6 +112,7 @@ def test_a_strangers_folder_cannot_run_a_script(make_run, history, tmp_path):
 
 def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
     run = make_run("run", {"data": {"batch_size": 8}}, history=history(0.3, 0.5), **{"val/acc": 0.5, "val/loss": 1.25})
+    (run / "train.log").write_text("epoch 1 <b>")
     (run / "figures").mkdir()
     (run / "figures" / "learning_curves.png").write_bytes(PIXEL)
     (run / "figures" / "broken.png").write_bytes(b"GIF")
@@ -122,7 +123,7 @@ def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
     assert image["alt"]
     for part in (
         "Loss and accuracy of training and validation", "broken.png is left out", "python train.py seed=0", "1.25",
-        "data.batch_size", "batch_size: 8", "training samples",
+        "data.batch_size", "batch_size: 8", "training samples", "epoch 1 <b>",
     ):  # fmt: skip
         assert part in page.text
     assert not (run / "summary.csv").exists()
@@ -185,3 +186,17 @@ def test_hundreds_of_runs_take_seconds(make_run, history, tmp_path):
     start = time.perf_counter()
     write_report([tmp_path / "many"], tmp_path / "many")
     assert time.perf_counter() - start < 30
+
+
+def test_jobs_that_failed_before_they_had_a_config_are_named(sweep, make_run, tmp_path):
+    for name in ("sweep/late", "early/a", "early/b"):
+        folder = make_run(name, status="failed", overrides=("optimizer.lr=3",), result={"error": "no such data"})
+        (folder / "config.yaml").unlink()
+    written = write_report([sweep], sweep)
+    assert [group.label for group in written.groups] == ["0.1", "0.5", "9"]
+    assert "no such data" in Page(sweep / "report.html").text
+    assert list(pd.read_csv(sweep / "summary.csv")["status"]).count("failed") == 1
+    with pytest.raises(RunFailed):
+        report([str(tmp_path / "early")])
+    report([str(tmp_path / "early" / "a")])
+    assert "no such data" in Page(tmp_path / "early" / "a" / "report.html").text

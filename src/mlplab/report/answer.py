@@ -42,14 +42,14 @@ def best_and_next(ranked: Sequence[Group], score: str, baseline: str) -> list[st
     least = "lowest" if smaller_is_better(score) else "highest"
     if ours.mean == theirs.mean and ours.half_width == theirs.half_width == 0:
         same = with_interval(ours, score)
-        return [f"{best.label} and {other.label} have the same {in_words(score)}, {same}, in every run."]
+        return [f"{best.name} and {other.name} have the same {in_words(score)}, {same}, in every run."]
     if math.isclose(ours.mean, theirs.mean):
-        opening = f"{best.label} and {other.label} share the {least} {in_words(score)}, "
+        opening = f"{best.name} and {other.name} share the {least} {in_words(score)}, "
         rest = f"{with_interval(ours, score)} ({basis(ours)}) and {with_interval(theirs, score)} ({basis(theirs)})"
         return [f"{opening}{rest}{last_of(ranked, other, score)}."]
     sentence = (
-        f"{best.label} has the {least} {in_words(score)}, {with_interval(ours, score)} ({basis(ours)}), against "
-        f"{with_interval(theirs, score)} ({basis(theirs)}) of {other.label}, {role}: {verdict(best, other, score)}"
+        f"{best.name} has the {least} {in_words(score)}, {with_interval(ours, score)} ({basis(ours)}), against "
+        f"{with_interval(theirs, score)} ({basis(theirs)}) of {other.name}, {role}: {verdict(best, other, score)}"
     )
     return [f"{sentence}{last_of(ranked, other, score)}."]
 
@@ -59,7 +59,7 @@ def last_of(ranked: Sequence[Group], other: Group, score: str) -> str:
     last = ranked[-1]
     if last is other:
         return ""
-    return f"; last of {len(ranked)} is {last.label} with {with_interval(last.interval(score), score)}"
+    return f"; last of {len(ranked)} is {last.name} with {with_interval(last.interval(score), score)}"
 
 
 def verdict(best: Group, other: Group, score: str) -> str:
@@ -87,7 +87,8 @@ def trends(study: Study, groups: Sequence[Group], score: str) -> list[str]:
     found = trend(*zip(*pairs, strict=True))
     if found is None:
         return []
-    strength = f"Spearman's ρ = {found.correlation:.2f}, p = {found.p_value:.1g}, {count(found.n, 'run')}"
+    rank = f"{found.correlation:.2f}".replace("-", "−")
+    strength = f"Spearman's ρ = {rank}, p = {found.p_value:.1g}, {count(found.n, 'run')}"
     if found.p_value > SIGNIFICANT:
         return [f"No steady trend with {x} is seen ({strength})."]
     means = [group.interval(score).mean for group in sorted(groups, key=lambda group: group.numbers[x])]
@@ -136,7 +137,7 @@ def measured_at(run: Run, fit: Fit) -> float:
 def fit_sentence(fit: Fit, x: Sequence[float], y: Sequence[float]) -> str:
     law = power_law(x, y)
     if law is None:
-        return f"No power law of {in_words(fit.y)} over {fit.x}: it takes three positive values at two places."
+        return f"No power law of {in_words(fit.y)} over {fit.x}: it takes three positive values, at two of {fit.x}."
     left_out = len(x) - law.n
     rest = f", {count(left_out, 'run')} without a positive value left out" if left_out else ""
     sentence = (

@@ -114,10 +114,11 @@ def scores_section(study: Study, groups: Sequence[Group], score: str) -> Section
 def two_settings(study: Study, groups: Sequence[Group], score: str) -> Section | None:
     """Heat maps, where two settings were swept."""
     x, y = axes_of(study, groups)
-    if x is None or y is None or not 4 <= len(swept(groups, x)) * len(swept(groups, y)) <= MOST_CELLS:
+    if x is None or y is None:
         return None
-    if min(len(swept(groups, x)), len(swept(groups, y))) < 2:
-        return None
+    cells = len(swept(groups, x)) * len(swept(groups, y))
+    if min(len(swept(groups, x)), len(swept(groups, y))) < 2 or not cells / 2 <= len(groups) <= MOST_CELLS:
+        return None  # no grid, or one of holes
     metrics = [name for name in dict.fromkeys([score, "gap/acc"]) if any(group.values(name) for group in groups)]
     alt = f"Heat maps of {' and '.join(map(in_words, metrics))} over {x} and {y}, as in the table below"
     caption = "Mean of each pair of settings, ± half of its 95 % interval."

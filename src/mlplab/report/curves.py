@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mlplab.report.drawing import COLOURS, FAINT, INK, as_svg, is_wide, make_logarithmic, make_plain
+from mlplab.report.drawing import COLOURS, FAINT, as_svg, is_wide, make_logarithmic, make_plain
 from mlplab.report.groups import Group
 from mlplab.report.intervals import student
 from mlplab.report.runs import Run
@@ -16,6 +16,8 @@ from mlplab.report.words import SPLITS, as_title, in_words, is_share, with_unit
 
 CLOCKS = ("updates", "samples_seen", "seconds")
 POINTS = 100
+VAST_RANGE = 100
+"""From this ratio of the largest to the smallest loss on, its axis is logarithmic."""
 
 
 class Curve(NamedTuple):
@@ -83,16 +85,24 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
     for row, metric in enumerate(metrics):
         limit(grid[row], metric)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 4), labelcolor=INK)
+    title = ", ".join(groups[0].settings) if len(groups) > 1 else None
+    figure.legend(handles, labels, title=title, loc="outside upper left", ncols=min(len(labels), 4), alignment="left")
     return figure
 
 
 def limit(panels: Any, metric: str) -> None:
-    """Let the lines fill the panels of a row; bands of few runs would, and reach beyond 100 % or a loss below 0."""
+    """Let the lines fill the panels of a row; bands of few runs would, and reach beyond 100 % or a loss below 0.
+
+    A loss that ranges widely gets a logarithmic axis.
+    """
     drawn = [np.asarray(line.get_ydata(), dtype=float) for axes in panels for line in axes.lines]
     if not drawn:
         return
     low, high = min(float(y.min()) for y in drawn), max(float(y.max()) for y in drawn)
+    if low > 0 and high > VAST_RANGE * low and not is_share(metric):
+        make_logarithmic(panels[0], "y")
+        panels[0].set_ylim(low / 2, high * 2)
+        return
     margin = 0.3 * (high - low) or 0.05 * abs(high) or 1.0
     bottom, top = panels[0].get_ylim()
     low, high = max(bottom, low - margin), min(top, high + margin)

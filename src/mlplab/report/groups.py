@@ -32,6 +32,14 @@ class Group:
         names = short_names(list(self.settings)).values()
         return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True)) or ALL
 
+    @property
+    def name(self) -> str:
+        """The label as it reads in a sentence: "batch_size=8" where "8" alone says too little."""
+        if len(self.settings) == 1 and not all(isinstance(value, str) for value in self.settings.values()):
+            (key,) = self.settings
+            return f"{short_names([key])[key]}={self.label}"
+        return self.label
+
     def values(self, metric: str) -> list[float]:
         """The metric of each run that has it and where it is finite."""
         found = (measured(run, metric) for run in self.runs)
@@ -42,7 +50,13 @@ class Group:
 
 
 def grouped(runs: Sequence[Run], *, first: Sequence[str] = ()) -> list[Group]:
-    """The runs by their settings, in order of the values where these are numbers, else as they were started."""
+    """The runs by their settings, in order of the values where these are numbers, else as they were started.
+
+    Runs that failed before they had a config are in no group, unless there are no others.
+    """
+    if not any(run.config for run in runs):
+        return [Group({}, {}, [], list(runs), [])]
+    runs = [run for run in runs if run.config]
     chosen = settings(runs, first=first)
     as_numbers = {key: found for key, values in chosen.items() if (found := numbers(key, runs, values)) is not None}
     members: dict[tuple[str, ...], list[int]] = {}

@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from mlplab.checks import ConfigError
 from mlplab.record import CONFIG, now
 from mlplab.report.curves import points, run_curves
 from mlplab.report.drawing import Picture
@@ -13,10 +14,20 @@ from mlplab.report.settings import shown
 from mlplab.report.words import SPLITS, in_words, shown_value
 
 CAPTIONS = {
-    "learning_curves": "Loss and accuracy of training and validation over the epochs.",
+    "learning_curves": "Loss and accuracy of training and validation over the epochs, and the gap between them.",
     "decision_boundary": "The predicted class over the plane of two features, with training and validation samples.",
-    "confusion_matrix": "How often a class (row) was taken for another (column).",
+    "confusion": "How many validation samples of each class were taken for which, and the share that was right.",
+    "precision_recall": "Precision over recall, and true over false positives, on the validation samples.",
+    "calibration": "How often the network is right when it is this sure, on the validation samples.",
+    "extremes": "The validation samples it is most sure of and wrong, and those it is right about by a hair.",
+    "training_samples": "Training samples as the network sees them.",
+    "first_layer": "The weights of the first layer as images.",
+    "optimization": "Learning rate, gradients and weights over the epochs.",
+    "layers": "Each layer over the epochs: weights, size of the updates, units that never fire.",
+    "weights": "The weights of each layer at the end.",
 }
+"""Figure → what it shows, in the order of the page; figures that are not named here come last, under their own name."""
+MOST_LINES_OF_LOG = 200
 WHEN = {"train": "training (last epoch)", "val": "validation (last epoch)", "test": "test (best checkpoint)"}
 TOLD_ELSEWHERE = (
     "status", "metrics", "samples", "overrides", "command", "versions", "hardware", "git_commit", "error",
@@ -27,7 +38,16 @@ TOLD_ELSEWHERE = (
 def run_page(run: Run, skipped: list[str]) -> Page:
     """Everything that a run folder says of its run."""
     values = run.result
-    sections = [result_section(run), course(run), figures(run), facts(run), data(run), command(run), config(run)]
+    sections = [
+        result_section(run),
+        course(run),
+        figures(run),
+        facts(run),
+        data(run),
+        command(run),
+        config(run),
+        log(run),
+    ]
     error = str(values.get("error") or "").strip()
     return Page(
         kind="one run",
@@ -97,7 +117,9 @@ def course(run: Run) -> Section | None:
 def figures(run: Run) -> Section | None:
     """All PNG files of `figures/`."""
     pictures, notes = [], []
-    for path in sorted((run.folder / "figures").glob("*.png")):
+    order = list(CAPTIONS)
+    paths = (run.folder / "figures").glob("*.png")
+    for path in sorted(paths, key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path)):
         caption = CAPTIONS.get(path.stem, f"{path.stem.replace('_', ' ').capitalize()}.")
         markup = image(path, caption)
         if markup is None:
@@ -139,9 +161,22 @@ def command(run: Run) -> Section:
     return Section("Command, versions, hardware", code=[f"python {run.result.get('command', 'train.py')}"], facts=found)
 
 
-def config(run: Run) -> Section:
+def config(run: Run) -> Section | None:
     """The resolved config as it stands in the folder."""
+    if not run.config:
+        return None
     return Section("Resolved config", code=[read_text(run.folder / CONFIG).rstrip()], folded=True)
+
+
+def log(run: Run) -> Section | None:
+    """The end of train.log."""
+    try:
+        lines = read_text(run.folder / "train.log").splitlines()
+    except ConfigError:
+        return None
+    end = lines[-MOST_LINES_OF_LOG:]
+    title = "Log" if len(end) == len(lines) else f"Log (the last {len(end)} of {len(lines):,} lines)"
+    return Section(title, code=["\n".join(end)], folded=True) if end else None
 
 
 def described(value: Any) -> str:

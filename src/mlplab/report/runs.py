@@ -24,7 +24,9 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is t
 
 @dataclass(frozen=True)
 class Run:
-    """What one run folder holds: the config as dotted key → value, the study it belongs to, the history if any."""
+    """What one run folder holds: the config as dotted key → value, the study it belongs to, the history if any.
+
+    A job that failed before it had written a config has an empty one."""
 
     folder: Path
     result: dict[str, Any]
@@ -97,7 +99,7 @@ def read(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     for folder in folders:
         try:
             record = Record.read(folder)
-            config = read_config(folder / CONFIG)
+            config = read_config(folder / CONFIG) if began(record, folder) else {}
         except ConfigError as error:
             skipped += error.faults
             continue
@@ -112,6 +114,11 @@ def read(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         study = config.pop("study", None)
         runs.append(Run(folder, record.values, dict(flat(config)), study if isinstance(study, dict) else {}, history))
     return sorted(runs, key=lambda run: (str(run.result.get("started", "")), str(run.folder))), skipped
+
+
+def began(record: Record, folder: Path) -> bool:
+    """Whether a run came as far as writing its config: a job of a sweep may fail before that."""
+    return record.values.get("status") != "failed" or (folder / CONFIG).exists()
 
 
 def read_config(path: Path) -> dict[str, Any]:

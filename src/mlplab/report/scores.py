@@ -40,6 +40,7 @@ def scores_by_label(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
         axes.set_title(as_title(metric), loc="left")
         axes.grid(visible=False, axis="y")
     panels[0].set_yticks(places, [shortened(group.label) for group in groups])
+    panels[0].set_ylabel(", ".join(groups[0].settings))
     panels[0].set_ylim(-0.6, len(groups) - 0.4)
     return figure
 

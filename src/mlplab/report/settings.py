@@ -8,9 +8,10 @@ from mlplab.report.runs import Run
 REPEATED = ("seed", "split_seed", "fold")
 """Last parts of the keys whose values make a repetition, over which the report takes means."""
 NOT_COMPARED = (
-    "folder", "sweep", "study", "test", "logger", "trainer.enable_progress_bar", "trainer.enable_model_summary",
-    "callbacks.figures", "callbacks.history", "callbacks.network_summary", "callbacks.progress_bar",
-    "callbacks.tensorboard", "callbacks.update_monitor", "callbacks.gradient_noise", "hydra",
+    "folder", "sweep", "study", "test", "resume", "logger", "hydra", "checkpoint", "figures",
+    "trainer.enable_progress_bar", "trainer.enable_model_summary", "callbacks.checkpoint", "callbacks.figures",
+    "callbacks.gradient_noise", "callbacks.history", "callbacks.last_checkpoint", "callbacks.layers",
+    "callbacks.network_summary", "callbacks.progress_bar", "callbacks.tensorboard", "callbacks.update_monitor",
 )  # fmt: skip
 """Keys and sections that say where a run is written and what is shown of it, not how it is trained."""
 DEFAULT, ABSENT = "(default)", "–"

@@ -10,6 +10,7 @@ from mlplab.report.words import in_words
 
 SCORES = ("test/acc", "val/acc")
 MOST_METRICS = 6
+PLAIN = ("name", "question", "claim", "source", "x", "group", "baseline", "score")
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,19 @@ class Fit:
 
 @dataclass(frozen=True)
 class Study:
-    """The text of a study, and what its report shows. `x`, `group` and `baseline` may be empty."""
+    """The section `study` of a config: its text, and what its report shows. All of it may be left out.
+
+    `metrics` and `fit` are one or a list; `fit: {y: grad/noise, x: data.batch_size, at: first, expected: -1}`.
+    """
 
     name: str = ""
     question: str = ""
     claim: str = ""
     source: str = ""
-    x: str = ""
-    group: str = ""
-    baseline: str = ""  # the label of the group that others are compared with, e.g. none
+    x: str = ""  # the setting on the horizontal axis, as a dotted key
+    group: str = ""  # the setting that makes the lines
+    baseline: str = ""  # the value of the group that the best is compared with, e.g. none
+    score: str = ""  # the metric that decides, where it is not the test or validation accuracy
     metrics: tuple[str, ...] = ()
     fits: tuple[Fit, ...] = ()
 
@@ -43,7 +48,7 @@ def study_of(sweep: dict[str, Any], runs: Sequence[Run]) -> Study:
     if not isinstance(values, dict):
         values = runs[0].study if all(run.study == runs[0].study for run in runs) else {}
     return Study(
-        **{key: text(values.get(key)) for key in ("name", "question", "claim", "source", "x", "group", "baseline")},
+        **{key: text(values.get(key)) for key in PLAIN},
         metrics=tuple(map(str, listed(values.get("metrics"))))[:MOST_METRICS],
         fits=tuple(fit for item in listed(values.get("fit")) if (fit := fit_of(item))),
     )
@@ -73,10 +78,12 @@ def listed(value: Any) -> list[Any]:
 def score_of(study: Study, groups: Sequence[Group]) -> str:
     """The metric that decides: the test accuracy where every finished run has it, else the validation accuracy.
 
-    A study that names other metrics is decided by its first.
+    A study may name another; one with metrics but neither of these two among them is decided by its first.
     """
     runs = [run for group in groups for run in group.runs]
-    known = [name for name in study.metrics or SCORES if runs and all(name in run.metrics for run in runs)]
+    accuracies = [name for name in SCORES if not study.metrics or name in study.metrics]
+    names = [name for name in (study.score, *accuracies, *study.metrics) if name]
+    known = [name for name in names if runs and all(name in run.metrics for run in runs)]
     return known[0] if known else SCORES[-1]
 
 

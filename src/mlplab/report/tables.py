@@ -105,14 +105,15 @@ def summary(runs: Sequence[Run], groups: Sequence[Group], below: Path) -> pd.Dat
         run.folder: group.label for group in groups for run in (*group.runs, *group.unfinished, *group.repeated)
     }  # fmt: skip
     configs = [compared(run) for run in runs]
-    keys = dict.fromkeys([*(key for group in groups for key in group.settings), *differing(configs)])
+    differences = differing([config for run, config in zip(runs, configs, strict=True) if run.config])
+    keys = dict.fromkeys([*(key for group in groups for key in group.settings), *differences])
     repeated = dict.fromkeys(key for run in runs for key in run.config if is_repeated(key))
     metrics = dict.fromkeys(sorted({name for run in runs for name in run.metrics}))
     return pd.DataFrame(
         [
             {
                 "folder": location(run.folder, below), "status": run.status, "counted": run.folder in counted,
-                "group": label[run.folder],
+                "group": label.get(run.folder, ""),
                 **{key: cell(config.get(key, run.overrides.get(key))) for key in keys},
                 **{key: cell(run.config.get(key)) for key in repeated},
                 **{name: run.metrics.get(name, math.nan) for name in metrics},
