@@ -48,7 +48,7 @@ def launch(tmp_path: Path) -> Callable[..., "Launched"]:
 
 @pytest.fixture
 def launch_full(tmp_path: Path) -> Callable[..., "Launched"]:
-    """The same with all default callbacks and loggers, and the test at the end."""
+    """The same with all default callbacks but figures (which an override can ask for), loggers, and the test."""
 
     def run(*overrides: str, folder: str = "run") -> Launched:
         return run_job(tmp_path / folder, overrides)
@@ -59,7 +59,8 @@ def launch_full(tmp_path: Path) -> Callable[..., "Launched"]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> "Launched":
     """One finished default job (56 training points in batches of 16, 4 epochs), to look at; never write into it."""
-    overrides = ("data.batch_size=16", "trainer.max_epochs=4", "callbacks.update_monitor.every_n_updates=1")
+    watching = ("figures=default", "callbacks.update_monitor.every_n_updates=1")
+    overrides = ("data.batch_size=16", "trainer.max_epochs=4", *watching)
     return run_job(tmp_path_factory.mktemp("finished") / "run", overrides)
 
 
@@ -98,6 +99,7 @@ def tiny_config(folder: Path, overrides: Sequence[str]) -> DictConfig:
         (plain if is_plain else chosen).append(override)
     other_data = any(override.startswith("data=") for override in chosen)
     tiny = [override for override in TINY if not (other_data and override.startswith("data."))]
+    tiny += [] if any("figures" in override for override in overrides) else ["figures=none"]  # they take seconds
     config = copy.deepcopy(composition((*tiny, *chosen)))
     config.merge_with_dotlist([*plain, f"folder={folder}"])
     return config

@@ -36,11 +36,13 @@ LAYERS = {
     "callbacks.last_checkpoint": 2,  # raises as callbacks.guards does
     "signals": 0,
     "callbacks.progress": 1,
-    "callbacks.tensorboard": 1,
+    "callbacks.texts": 1,
     "callbacks.moments": 1,
     "callbacks.outputs": 1,
+    "callbacks.embedding": 2,  # of what callbacks.outputs sees
+    "callbacks.tensorboard": 3,
     "callbacks.history": 2,  # notes what callbacks.gradient_noise measured
-    "callbacks.layers": 2,  # logs at moments, to the boards that callbacks.tensorboard finds
+    "callbacks.layers": 4,  # logs at moments, to the boards that callbacks.tensorboard finds
     "figures.plane": 1,
     "figures.style": 2,  # with the colours of data.pictures
     "figures.images": 2,

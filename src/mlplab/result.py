@@ -16,7 +16,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from mlplab.callbacks.history import History
 from mlplab.callbacks.last_checkpoint import LastCheckpoint
+from mlplab.callbacks.texts import table
 from mlplab.record import Record, now
 from mlplab.resuming import slurm_job
 
@@ -62,10 +64,14 @@ def metrics_of(trainer: pl.Trainer) -> dict[str, float]:
     return metrics
 
 
-def seconds_before(trainer: pl.Trainer) -> float:
-    """Seconds that earlier launches of a run have trained, up to where this one continues."""
+def fit_seconds(trainer: pl.Trainer, elapsed: float) -> float:
+    """Seconds of training in all launches of a run, without what is drawn after it, of which `elapsed` were in this.
+
+    Without a history, which takes the time, what is drawn counts.
+    """
     saving = [callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint)]  # type: ignore[attr-defined]
-    return saving[0].seconds_before if saving else 0.0
+    histories = [callback for callback in trainer.callbacks if isinstance(callback, History)]  # type: ignore[attr-defined]
+    return histories[0].seconds if histories else elapsed + (saving[0].seconds_before if saving else 0.0)
 
 
 def best_checkpoint(trainer: pl.Trainer) -> str | None:
@@ -162,6 +168,14 @@ def show(record: Record) -> None:
         f"tensorboard  tensorboard --logdir {folder if folder.is_absolute() else folder.parts[0]}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def markdown(record: Record) -> str:
+    """The scores and how training went, as a table for TensorBoard."""
+    values = record.values
+    rows = sorted((name, f"{value:.4f}") for name, value in values["metrics"].items())
+    rows += [(name, str(values[name])) for name in ("updates", "epochs", "samples_seen", "stop_reason", "hardware")]
+    return table([*rows, ("fit_seconds", f"{values['fit_seconds']:.1f}")], header=("result", ""))
 
 
 def short_path(path: Path) -> Path:

@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mlplab import build, result, signals
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.run_logs import cut_logs
-from mlplab.callbacks.tensorboard import log_hyperparameters
+from mlplab.callbacks.tensorboard import log_hyperparameters, log_text
+from mlplab.callbacks.texts import code_block
 from mlplab.checkpoints import load_weights, newest_good, read_checkpoint, weights_digest
 from mlplab.checks import ConfigError, RunFailed
 from mlplab.record import CHECKPOINTS, Record, now
@@ -143,6 +144,8 @@ def complete(job: Job, checkpoint: Path | None) -> dict[str, float]:
             continue_logs(trainer, checkpoint)
         if checkpoint is None:
             log_hyperparameters(trainer.loggers, result.hyperparameters(config, data))
+            log_text(trainer.loggers, "command", code_block(record.values["command"]))
+            log_text(trainer.loggers, "config", code_block(OmegaConf.to_yaml(config, resolve=True)))
         fit(job, checkpoint)
         if config.test and len(data.datasets["test"]):
             test(job)
@@ -188,7 +191,7 @@ def fit(job: Job, checkpoint: Path | None) -> None:
         outcome |= result.progress(trainer, job.data) | {
             "metrics": result.metrics_of(trainer),
             "best_checkpoint": os.path.relpath(best, record.folder) if best else None,
-            "fit_seconds": result.seconds_before(trainer) + time.perf_counter() - start,
+            "fit_seconds": result.fit_seconds(trainer, time.perf_counter() - start),
         }
         if trainer.is_global_zero:
             record.update(**outcome)
@@ -217,6 +220,8 @@ def finish(job: Job) -> None:
     best = {name: value for name, value in job.record.values["metrics"].items() if name.startswith("best/")}
     for logger in job.trainer.loggers:
         logger.log_metrics(best, step=job.trainer.global_step)
+    log_text(job.trainer.loggers, "result", result.markdown(job.record), updates=job.trainer.global_step)
+    for logger in job.trainer.loggers:
         logger.finalize("success")
     job.record.update(status="finished", finished=now())
     result.show(job.record)

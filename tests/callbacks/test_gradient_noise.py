@@ -13,7 +13,7 @@ from mlplab.checks import ConfigError
 
 NUM_SAMPLES = 6
 ONLY_NOISE = (
-    "~callbacks.figures", "~callbacks.tensorboard", "~callbacks.update_monitor", "~callbacks.progress_bar",
+    "~callbacks.tensorboard", "~callbacks.update_monitor", "~callbacks.progress_bar",
     "test=false", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false",
 )  # fmt: skip
 

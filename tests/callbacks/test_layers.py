@@ -9,7 +9,7 @@ from torch import nn
 from mlplab.callbacks.layers import LayerMonitor, dead_share, layer_weights, update_to_weight
 
 ONLY_LAYERS = (
-    "~callbacks.figures", "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
+    "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
     "~callbacks.update_monitor", "trainer.enable_progress_bar=false", "test=false",
 )  # fmt: skip
 

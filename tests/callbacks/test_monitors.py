@@ -10,7 +10,7 @@ from mlplab import build
 from mlplab.callbacks.monitors import l2_norm
 
 ONLY_MONITOR = (
-    "~callbacks.figures", "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
+    "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
     "test=false", "data.batch_size=5", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false",
 )  # fmt: skip
 

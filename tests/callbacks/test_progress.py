@@ -8,7 +8,7 @@ import pytest
 from mlplab.callbacks.progress import ProgressBar
 
 ONLY_BAR = (
-    "~callbacks.figures", "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.update_monitor",
+    "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.update_monitor",
     "logger=none", "test=false", "data.batch_size=full", "trainer.enable_model_summary=false",
 )  # fmt: skip
 

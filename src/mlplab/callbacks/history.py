@@ -32,12 +32,13 @@ class History(Callback):
         self.rows: list[Row] = []
         self._lines: list[str] = []  # the rows as they stand in the file
         self._lines_on_disk = 0
-        self._earlier_seconds, self._start = 0.0, time.perf_counter()
+        self._earlier_seconds = 0.0
+        self._start: float | None = None  # None where there is no training going on
 
     @property
     def seconds(self) -> float:
-        """Training time so far."""
-        return self._earlier_seconds + time.perf_counter() - self._start
+        """Training time so far; it stands still when training has ended."""
+        return self._earlier_seconds + (0.0 if self._start is None else time.perf_counter() - self._start)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
@@ -73,10 +74,14 @@ class History(Callback):
     def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
         self._write(trainer)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._write(trainer)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._end(trainer)
 
     def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._end(trainer)
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        self._earlier_seconds, self._start = self.seconds, None
         self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""What a run adds to TensorBoard beside its scalars: the graph, the chart layout, its hyperparameters."""
+"""What a run adds to TensorBoard beside its scalars: graph, texts, chart layout, hyperparameters, embedding."""
 
 import logging
 import warnings
@@ -11,7 +11,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from mlplab.checks import first_line
+from mlplab.callbacks.embedding import write_embedding
+from mlplab.callbacks.outputs import can_look, evaluating
+from mlplab.callbacks.texts import data_facts, model_summary
+from mlplab.checks import first_line, integer
 
 FINAL_METRICS = ("best/val/acc", "test/acc", "test/loss", "val/acc", "val/loss", "train/acc", "train/loss")
 """The metric columns of the HParams tab, the same in every run."""
@@ -22,31 +25,55 @@ LAYOUT = {
         "accuracy": ["Multiline", ["train/acc", "val/acc"]],
     },
     "noise": {"loss of one batch": ["Multiline", ["batch/loss"]], "gradient noise": ["Multiline", ["grad/noise"]]},
+    "layers": {
+        "norm of the weights": ["Multiline", ["weight_norm/.*"]],
+        "size of an update": ["Multiline", ["update_to_weight/.*"]],
+        "dead ReLUs": ["Multiline", ["dead_relus/.*"]],
+    },
 }
-"""Custom scalars: training and validation overlaid in one chart."""
+"""Custom scalars: training and validation overlaid in one chart, and all layers in one."""
 
 log = logging.getLogger(__name__)
 
 
 class TensorBoardExtras(Callback):
-    """Write the network's graph and the custom scalars layout once, at the start of training."""
+    """Write the network's graph, its summary, facts of the data and the custom scalars layout once, before training;
+    after it, for the projector, what the last hidden layer makes of at most `num_embedded` validation samples."""
+
+    def __init__(self, *, num_embedded: int = 1000) -> None:
+        integer(0).require("callbacks.tensorboard.num_embedded", num_embedded)
+        self.num_embedded = num_embedded
+        self._begun = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or self._begun:
             return
+        self._begun = True
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        log_text(trainer.loggers, "model", model_summary(pl_module.network))
+        log_text(trainer.loggers, "data", data_facts(data))
         for board in boards(trainer.loggers):
             board.experiment.add_custom_scalars(LAYOUT)
             sample = torch.zeros((2, *data.feature_shape), device=pl_module.device)
-            network, was_training = pl_module.network, pl_module.network.training
-            network.eval()  # tracing must draw no random numbers and change no running statistics
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), evaluating(pl_module):  # draws no random numbers
                     warnings.simplefilter("ignore")  # tracing warns of shapes that are read in Python
-                    board.experiment.add_graph(network, sample)
+                    board.experiment.add_graph(pl_module.network, sample)
             except Exception as error:  # a network that cannot be traced still trains
                 log.info("no graph in TensorBoard: %s", first_line(error))
-            network.train(was_training)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not can_look(trainer) or not len(data.datasets["val"]) or not self.num_embedded:
+            return
+        for board in boards(trainer.loggers):
+            write_embedding(board, pl_module, data, num_samples=self.num_embedded)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"begun": self._begun}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._begun = state_dict["begun"]
 
 
 def boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
@@ -64,3 +91,9 @@ def log_hyperparameters(loggers: Iterable[Logger], columns: dict[str, str | int 
         writer = board.experiment._get_file_writer()
         for summary in hparams(columns, dict.fromkeys(FINAL_METRICS, 0.0)):
             writer.add_summary(summary)
+
+
+def log_text(loggers: Iterable[Logger], name: str, markdown: str, *, updates: int = 0) -> None:
+    """Show a text in TensorBoard's Text tab."""
+    for board in boards(loggers):
+        board.experiment.add_text(name, markdown, global_step=updates)
