@@ -11,7 +11,7 @@ from mlplab.callbacks.figures import Figures, best_epoch, stopped_early
 
 ONLY_FIGURES = (
     "figures=default", "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
-    "~callbacks.update_monitor", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false", "test=false",
+    "~callbacks.update_monitor", "trainer.enable_progress_bar=false", "test=false",
 )  # fmt: skip
 ALWAYS = {"learning_curves", "optimization", "layers", "weights", "confusion", "calibration"}
 TWO_CLASSES_OF_TWO_FEATURES = ALWAYS | {"decision_boundary", "precision_recall"}
