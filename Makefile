@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test test-slow check format setup gallery benchmark clean
+.PHONY: train test test-slow test-faults check format setup gallery benchmark clean
 
 train: $(READY)
 	@$(BIN)/python train.py
@@ -18,6 +18,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -m slow
+
+# Crashes, full disks, damage, hundreds of times over; prints how many were survived.
+test-faults: $(READY)
+	@$(BIN)/python -m pytest tests/faults -m faults
 
 check: $(READY)
 	@$(BIN)/ruff check .

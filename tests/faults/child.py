@@ -1,0 +1,144 @@
+"""What a child process does: one launch of train.py, or of the function behind it, with a fault at a chosen moment.
+
+It is a child of multiprocessing's fork server, which has imported everything once, so that a launch does not pay for
+importing torch and can be killed at will.
+"""
+
+import multiprocessing
+import os
+import random
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PRELOADED = [
+    "pytest", "lightning.pytorch", "tensorboard", "torch.utils.tensorboard", "sklearn.datasets", "matplotlib.figure",
+    "mlplab.build", "mlplab.classifier", "mlplab.cli", "mlplab.data.module", "mlplab.data.sources", "mlplab.training",
+    "mlplab.callbacks.figures", "mlplab.callbacks.progress", "mlplab.callbacks.tensorboard", "mlplab.data.augment",
+]  # fmt: skip
+
+Fault = Callable[[], None]
+"""Something to prepare in the child before it trains."""
+
+
+# Launches
+
+
+def run_command(arguments: list[str], *, start_at: float = 0.0) -> None:
+    """`python train.py <arguments>`, from the time `start_at` on."""
+    time.sleep(max(0.0, start_at - time.time()))
+    sys.argv = [str(ROOT / "train.py"), *arguments]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def train(config: str) -> None:
+    """Train as a YAML says that has been composed already, and end as the command does."""
+    from omegaconf import OmegaConf
+
+    from mlplab import training
+
+    end_as_the_command(training.train, OmegaConf.create(config))
+
+
+def resume(folder: Path) -> None:
+    """Continue a run, and end as the command does."""
+    from mlplab import training
+
+    end_as_the_command(training.resume, folder)
+
+
+def end_as_the_command(function: Callable, argument: Any) -> None:
+    from mlplab.cli import leave
+
+    sys.argv = ["train.py"]
+    try:
+        function(argument)
+    except BaseException as error:
+        leave(error)
+
+
+def main(launch: Callable, *arguments: Any, output: Path, cwd: Path, environment: dict[str, str], fault: Fault) -> None:
+    """What the process runs: `launch(*arguments)`, its output in a file."""
+    import torch
+
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method(None, force=True)  # loader workers start as they do without a fork server
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.chdir(cwd)
+    os.environ.update(environment)
+    fault()
+    launch(*arguments)
+
+
+# Faults
+
+
+def nothing() -> None:
+    """All goes well."""
+
+
+class Interrupted:
+    """An exception, or a signal by its name, once `method` of the classifier has run with `update` updates done."""
+
+    def __init__(self, how: str, update: int, method: str = "training_step") -> None:
+        self.how, self.update, self.method = how, update, method
+
+    def __call__(self) -> None:
+        from mlplab.classifier import Classifier
+
+        method, left = getattr(Classifier, self.method), [True]
+
+        def failing(module: Any, *arguments: Any) -> Any:
+            outputs = method(module, *arguments)
+            if left and module.trainer.global_step >= self.update and not module.trainer.sanity_checking:
+                left.clear()
+                if self.how == "exception":
+                    raise RuntimeError("the power is gone")
+                os.kill(os.getpid(), signal.Signals[self.how])
+            return outputs
+
+        setattr(Classifier, self.method, failing)
+
+
+class KilledWhileSaving:
+    """SIGKILL at a random moment of the save number `save`; `log` tells which saves began and which were done."""
+
+    def __init__(self, save: int, log: Path, seed: int) -> None:
+        self.save, self.log, self.seed = save, log, seed
+
+    def __call__(self) -> None:
+        from mlplab import checkpoints
+
+        write, seconds = checkpoints.write_checkpoint, [0.0]
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        trigger = self.start_killer()
+
+        def watched(content: dict[str, Any], path: Path) -> None:
+            os.write(log, f"begun {path.name} {content['global_step']}\n".encode())
+            if len(seconds) == self.save:
+                os.write(trigger, f"{random.Random(self.seed).uniform(0, 1.2 * max(seconds)):.6f}".encode())
+            start = time.perf_counter()
+            write(content, path)
+            seconds.append(time.perf_counter() - start)
+            os.write(log, f"done {path.name} {content['global_step']}\n".encode())
+
+        checkpoints.write_checkpoint = watched
+
+    def start_killer(self) -> int:
+        """A process that, told a number of seconds, kills this one after them; gives the pipe to tell it by."""
+        victim, (reading, writing) = os.getpid(), os.pipe()
+        if os.fork():
+            os.close(reading)
+            return writing
+        os.close(writing)
+        if delay := os.read(reading, 100):
+            time.sleep(float(delay))
+            os.kill(victim, signal.SIGKILL)
+        os._exit(0)

@@ -1,0 +1,89 @@
+"""Launches in child processes, and the report of `make test-faults`: how many faults of each kind were survived."""
+
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # `child` is imported by its name, in the children too
+
+import child
+
+
+class Ended(NamedTuple):
+    """How a launch ended: the exit code (minus the signal's number if one killed it), and all it printed."""
+
+    code: int
+    output: str
+
+
+@pytest.fixture(scope="session")
+def processes() -> Any:
+    """multiprocessing with a fork server that has imported all that training needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(child.PRELOADED)
+    return context
+
+
+@pytest.fixture
+def begin(processes: Any, tmp_path: Path) -> Callable[..., Callable[[], Ended]]:
+    """Start a launch in a child process; gives a function that waits for its end: begin(child.resume, folder)()."""
+
+    def start(
+        launch: Callable, *arguments: Any, cwd: Path = tmp_path, environment: dict[str, str] | None = None,
+        fault: child.Fault = child.nothing,
+    ) -> Callable[[], Ended]:  # fmt: skip
+        output = tmp_path / f"output-{time.monotonic_ns()}.txt"
+        options = {"output": output, "cwd": cwd, "environment": environment or {}, "fault": fault}
+        process = processes.Process(target=child.main, args=(launch, *arguments), kwargs=options)
+        process.start()
+
+        def wait() -> Ended:
+            process.join(timeout=120)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+                pytest.fail(f"no end within two minutes:\n{output.read_text()}")
+            return Ended(process.exitcode, output.read_text() if output.exists() else "")
+
+        wait.process = process  # type: ignore[attr-defined]
+        return wait
+
+    return start
+
+
+@pytest.fixture
+def run(begin: Callable) -> Callable[..., Ended]:
+    """The same, and wait for its end."""
+    return lambda *arguments, **options: begin(*arguments, **options)()
+
+
+# The report
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Count for the report: tally("interruptions survived", 3)."""
+    return lambda what, number=1: record_property(f"faults: {what}", number)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if "faults" not in config.option.markexpr.replace("not faults", ""):
+        return
+    counts, seconds = Counter[str](), Counter[str]()
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            seconds[report.location[0]] += report.duration
+            for name, number in report.user_properties:
+                if name.startswith("faults: "):
+                    counts[report.location[0], name.removeprefix("faults: ")] += number
+    terminalreporter.section("faults", sep="=")
+    for (file, what), number in sorted(counts.items()):
+        terminalreporter.write_line(f"{number:6,}  {what}")
+    failed = len(terminalreporter.stats.get("failed", []))
+    terminalreporter.write_line(f"{failed:6,}  of the tests failed; {sum(seconds.values()):,.0f} s in all")

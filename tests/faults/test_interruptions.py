@@ -1,0 +1,114 @@
+"""A run that is interrupted, however, wherever and as often as may be, ends as the run that was not."""
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import child
+import pytest
+from comparing import differences, doubled
+from omegaconf import OmegaConf
+from repeating import repeated
+
+from mlplab.record import Record
+
+POINTS = {
+    "dropout, momentum, cosine": ("model=mlp_dropout", "optimizer=momentum", "scheduler=cosine"),
+    "batch norm, Adam": (
+        "model=mlp_sequential", "model.normalization=batch", "model.dropout=0.2", "optimizer=adam", "data.batch_size=8"
+    ),
+    "plateau, early stopping": (
+        "model=mlp_dropout", "scheduler=plateau", "scheduler.patience=0", "regularization=early_stopping",
+        "callbacks.early_stopping.patience=2", "optimizer.lr=0.7",
+    ),
+    "validation within epochs": ("model=mlp_dropout", "optimizer=adam", "trainer.val_check_interval=3"),
+    "max_steps": ("model=mlp_dropout", "scheduler=linear", "trainer.max_epochs=-1", "trainer.max_steps=41"),
+    "no validation": ("model=mlp_dropout", "optimizer=rmsprop", "data.val_fraction=0", "monitor=train/loss"),
+}  # fmt: skip
+IMAGES = (
+    "data=digits",
+    "data.train_size=60",
+    "data.batch_size=5",
+    "regularization=augmentation",
+    "data.augmentation.flip=0",
+)
+AUGMENTED = {
+    "images, dropout, Adam": ("model=mlp_dropout", "optimizer=adam", *IMAGES),
+    "images, batch norm, Nesterov, one cycle": (
+        "model=mlp_sequential", "model.normalization=batch", "optimizer=nesterov", "scheduler=one_cycle", *IMAGES
+    ),
+    "images, plateau": ("optimizer=adamw", "scheduler=plateau", "scheduler.patience=0", *IMAGES),
+}  # fmt: skip
+SETTINGS = POINTS | AUGMENTED
+COMMON = (
+    "data.batch_size=5", "trainer.max_epochs=4", "threads=1", "callbacks.update_monitor.every_n_updates=1",
+    "callbacks.figures=null", "callbacks.progress_bar=null", "trainer.enable_progress_bar=false",
+)  # fmt: skip
+HOWS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "exception": 1}
+"""Interruption → the exit code that it must end with."""
+METHODS = ("training_step", "training_step", "training_step", "on_validation_epoch_end", "on_train_epoch_end")
+SAVING = ((None, 1), (1, None), (4, None), (7, 2))
+"""checkpoint.every_n_updates and every_n_epochs."""
+
+
+def cases(count: int) -> Iterator[tuple]:
+    """Settings, updates per pass, loader workers and ways of saving, all combined, in an order mixed up once."""
+    order = random.Random(0)
+    points, augmented = (itertools.cycle(settings) for settings in (POINTS, AUGMENTED))
+    made = [
+        (next(settings), group, workers, saving)
+        for saving, settings, workers, group in itertools.product(SAVING, (points, augmented), (0, 1, 2), (1, 3))
+    ]
+    order.shuffle(made)
+    return itertools.islice(itertools.cycle(made), count)
+
+
+@repeated(short=2, full=48)
+def test_an_interrupted_run_ends_as_the_run_that_was_not(count, make_config, run, tmp_path, tally):
+    """Each of `count` runs is interrupted one to five times."""
+    chance, wholes, ways = random.Random(count), {}, itertools.cycle(HOWS)
+    for number, (setting, group, workers, saving) in enumerate(cases(count)):
+        overrides = (*COMMON, *SETTINGS[setting], f"steps_per_execution={group}")
+        if (setting, group) not in wholes:
+            folder = tmp_path / f"whole-{len(wholes)}"
+            ended = run(child.train, OmegaConf.to_yaml(make_config(*overrides, folder=folder.name)))
+            assert ended.code == 0, ended.output
+            wholes[setting, group] = folder
+        whole = Record.read(wholes[setting, group])
+        config = make_config(*overrides, f"data.num_workers={workers}", folder=f"broken-{number}")
+        config.checkpoint = {"every_n_updates": saving[0], "every_n_epochs": saving[1], "every_n_minutes": None,
+                             "max_share": 1.0}  # fmt: skip
+        broken, launch = tmp_path / f"broken-{number}", (child.train, OmegaConf.to_yaml(config))
+        updates = sorted(chance.randint(1, whole.values["updates"]) for _ in range(number % 5 + 1))
+        story = [f"{setting}, {group} updates per pass, {workers} workers, saving every {saving}"]
+        for update in updates:
+            how, method = next(ways), chance.choice(METHODS)
+            ended = run(*launch, fault=child.Interrupted(how, update, method))
+            story.append(f"{how} at update {update} after {method}: exit {ended.code}")
+            if ended.code == 0:  # it had ended before
+                break
+            assert ended.code == HOWS[how], "\n".join([*story, ended.output])
+            if how in ("SIGTERM", "SIGINT"):
+                assert Record.read(broken).values["status"] == "stopped"
+                assert f"to continue: python train.py resume={broken.name}\n" in ended.output
+            launch = (child.resume, broken) if (broken / "result.json").exists() else launch
+            tally(f"interruptions by {how}")
+        ended = run(child.resume, broken)
+        assert ended.code == 0, "\n".join([*story, ended.output])
+        assert not differences(whole.folder, broken), "\n".join([*story, *differences(whole.folder, broken)])
+        assert not doubled(broken), story
+        tally("interrupted runs that ended as the whole ones, bitwise")
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.faults
+def test_the_number_of_workers_and_of_updates_per_pass_changes_nothing(setting, make_config, run, tmp_path, tally):
+    digests = set()
+    for group, workers in itertools.product((1, 4), (0, 2)):
+        overrides = (*COMMON, *SETTINGS[setting], f"steps_per_execution={group}", f"data.num_workers={workers}")
+        config = make_config(*overrides, folder=f"{group}-{workers}")
+        ended = run(child.train, OmegaConf.to_yaml(config))
+        assert ended.code == 0, ended.output
+        digests.add(Record.read(tmp_path / f"{group}-{workers}").values["weights_digest"])
+    assert len(digests) == 1
+    tally("runs with other workers and updates per pass, weights equal", 4)
