@@ -10,6 +10,7 @@ import random
 import runpy
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,7 @@ def main(launch: Callable, *arguments: Any, output: Path, cwd: Path, environment
     os.dup2(file, 2)
     os.chdir(cwd)
     os.environ.update(environment)
+    tempfile.tempdir = None  # so that TMPDIR is looked at
     fault()
     launch(*arguments)
 

@@ -62,6 +62,8 @@ def history(folder: Path) -> list[dict[str, str]]:
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Metric → (step, value) as logged, nothing left out."""
+    if not (folder / "tensorboard").is_dir():
+        return {}
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 

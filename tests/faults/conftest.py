@@ -83,7 +83,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 if name.startswith("faults: "):
                     counts[report.location[0], name.removeprefix("faults: ")] += number
     terminalreporter.section("faults", sep="=")
-    for (file, what), number in sorted(counts.items()):
+    for (_, what), number in sorted(counts.items()):
         terminalreporter.write_line(f"{number:6,}  {what}")
     failed = len(terminalreporter.stats.get("failed", []))
     terminalreporter.write_line(f"{failed:6,}  of the tests failed; {sum(seconds.values()):,.0f} s in all")

@@ -63,7 +63,7 @@ def cases(count: int) -> Iterator[tuple]:
     return itertools.islice(itertools.cycle(made), count)
 
 
-@repeated(short=2, full=48)
+@repeated(short=1, full=48)
 def test_an_interrupted_run_ends_as_the_run_that_was_not(count, make_config, run, tmp_path, tally):
     """Each of `count` runs is interrupted one to five times."""
     chance, wholes, ways = random.Random(count), {}, itertools.cycle(HOWS)
