@@ -35,7 +35,7 @@ LAYERS = {
     "callbacks.run_logs": 1,
     "callbacks.last_checkpoint": 2,  # raises as callbacks.guards does
     "signals": 0,
-    "callbacks.progress": 1,
+    "callbacks.progress": 2,
     "callbacks.texts": 1,
     "callbacks.moments": 1,
     "callbacks.outputs": 1,

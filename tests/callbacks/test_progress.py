@@ -1,5 +1,7 @@
 """Without a terminal: about ten plain lines, whatever the number of epochs."""
 
+import io
+import itertools
 import logging
 import re
 
@@ -56,9 +58,41 @@ def test_nothing_has_control_codes_without_a_terminal(lines, capsys):
     assert "\r" not in printed.out + printed.err
 
 
-def test_a_terminal_gets_the_bar_and_no_lines(monkeypatch):
+def test_only_a_terminal_gets_the_bar(monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     assert ProgressBar().is_enabled
+    monkeypatch.setenv("TERM", "dumb")
+    assert not ProgressBar().is_enabled
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
-    assert ProgressBar().is_disabled
+    assert not ProgressBar().is_enabled
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_bar_shows_updates_and_their_rate_a_few_times_a_second(launch_full, monkeypatch, caplog):
+    """A clock that goes on 1 ms with every group: 140 updates, one by one, are drawn once at the start, then twice."""
+    terminal, drawn = Terminal(), []
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    clock = itertools.count(0, 0.001)
+    monkeypatch.setattr("mlplab.callbacks.progress.monotonic", lambda: next(clock))
+    draw = ProgressBar._draw
+
+    def drawing(self, trainer):
+        draw(self, trainer)
+        drawn.append(trainer.global_step)
+
+    monkeypatch.setattr(ProgressBar, "_draw", drawing)
+    launch_full(*ONLY_BAR, "data.batch_size=1", "steps_per_execution=1", "trainer.max_epochs=2",
+                "callbacks.progress_bar.draws_per_second=20")  # fmt: skip
+    assert drawn[0] == 0
+    assert 2 <= len(drawn) - 1 <= 112 / 49
+    shown = terminal.getvalue()
+    assert re.search(r"epoch 2/2 .*\d+/112 .*updates/s .*train/loss \d\.\d{4}  val/loss", shown)
+    assert not [record for record in caplog.records if record.name == "mlplab.callbacks.progress"]
