@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mlplab.checks import ConfigError, RunFailed
@@ -19,6 +20,7 @@ from mlplab.command_line import (
     gather_paths,
     job_folder,
     parse_arguments,
+    quoted_overrides,
     quoted_path,
 )
 from mlplab.rules import CONF, config_faults
@@ -288,6 +290,21 @@ def test_paths_are_quoted_where_hydra_would_misread_them(tmp_path, monkeypatch):
     (tmp_path / "my data").mkdir()
     assert quoted_path("data.root=my data") == "data.root='my data'"
     assert quoted_path("data.root=not there") == "data.root=not there"
+
+
+@pytest.mark.parametrize(
+    ("written", "items"),
+    [
+        ("overrides=[data=moons]", ["data=moons"]),
+        ("overrides=[data=moons,model.hidden_sizes=[8,4],~callbacks.history,+a.b={c:1,d:2}]",
+         ["data=moons", "model.hidden_sizes=[8,4]", "~callbacks.history", "+a.b={c:1,d:2}"]),
+        ("search.overrides=[data=moons, seed=1]", ["data=moons", "seed=1"]),
+        ("overrides=['data=moons']", ["data=moons"]),
+        ("overrides=[]", []),
+    ],
+)  # fmt: skip
+def test_overrides_within_an_override_need_no_quotes(written, items):
+    assert OverridesParser.create().parse_override(quoted_overrides(written)).value() == items
 
 
 def test_bare_paths_become_one_list(tmp_path, monkeypatch):

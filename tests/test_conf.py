@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlplab import build
-from mlplab.command_line import INCLUDED, check_command_line, parse_arguments
+from mlplab.command_line import INCLUDED, check_command_line, parse_arguments, quoted_overrides
 from mlplab.data.module import DataModule
 from mlplab.rules import CONF, config_faults
 
@@ -23,6 +23,7 @@ CHOICES = [
     for path in FILES
     if len(path.parts) == 2 and path.parts[0] != "hydra" and path.stem != INCLUDED
 ]
+OF_TUNING = ("search", "pruner")  # groups of tune.yaml
 SMALL = {
     "passing": ["data.num_samples=60"],
     "moons": ["data.num_samples=60"],
@@ -67,7 +68,7 @@ def test_a_command_in_a_header_composes(path):
             continue
         line = re.sub(r"<[^>]*>", "x", line)
         for program, arguments in re.findall(r"python (?:scripts/)?(\w+)\.py((?: -m| [^\s=]+=\S+)*)", line):
-            words = [word for word in arguments.split() if word != "-m"]
+            words = [quoted_overrides(word) for word in arguments.split() if word != "-m"]
             words = [re.sub(r"^([^=]+=)([^,\[\]]+),.*", r"\1\2", word) for word in words]  # the first of a sweep
             composed(*words, primary=program)
 
@@ -78,7 +79,9 @@ def test_primary_configs_compose(primary):
     assert not [fault for fault in config_faults(config) if "must be given" not in fault]
 
 
-@pytest.mark.parametrize(("group", "name"), CHOICES, ids=lambda part: part)
+@pytest.mark.parametrize(
+    ("group", "name"), [choice for choice in CHOICES if choice[0] not in OF_TUNING], ids=lambda part: part
+)
 @pytest.mark.usefixtures("many_cores")
 def test_every_choice_of_a_group_composes_and_resolves(group, name):
     config = train_config(f"{group}={name}")
@@ -86,6 +89,14 @@ def test_every_choice_of_a_group_composes_and_resolves(group, name):
     assert set(resolved) == set(train_config()) | ({"study"} if group == "study" else set())
     faults = config_faults(config)
     assert faults == (["data.root must be given: write data.root=…"] if name == "image_folder" else [])
+
+
+@pytest.mark.parametrize(("group", "name"), [choice for choice in CHOICES if choice[0] in OF_TUNING])
+def test_every_choice_of_tuning_composes_and_is_listed(group, name):
+    config = composed(f"{group}={name}", primary="tune")
+    assert config_faults(config) == []
+    (listed,) = re.findall(rf"  - {group}: \w+ +# ([\w ]+):", (CONF / "tune.yaml").read_text(encoding="utf-8"))
+    assert name in listed.split()
 
 
 @pytest.mark.parametrize("name", choices("regularization"))
@@ -122,7 +133,7 @@ def test_train_yaml_lists_every_choice_and_nothing_else():
     listed = listed_choices()
     for group in ("experiment", "study"):
         listed.pop(group)  # gives an example only
-    groups = {group for group, _ in CHOICES} - {"experiment", "study", "search"}
+    groups = {group for group, _ in CHOICES} - {"experiment", "study", *OF_TUNING}
     assert set(listed) == groups
     for group, names in listed.items():
         assert sorted(names) == sorted(choices(group))

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlplab.command_line import check_command_line, parse_arguments
-from mlplab.rules import CONF
+from hydra import compose, initialize_config_dir
+
+from mlplab.command_line import check_command_line, parse_arguments, quoted_overrides
+from mlplab.rules import CONF, config_faults
+from mlplab.tuning.search import read_search
 
 ROOT = CONF.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,6 +60,16 @@ def test_every_training_command_of_the_readme_is_without_fault(monkeypatch):
     for arguments in lines:
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         check_command_line("train", parse_arguments())
+
+
+def test_every_tuning_command_of_the_readme_is_without_fault():
+    lines = re.findall(r"^python scripts/tune\.py([^#\n]*)", README, flags=re.MULTILINE)
+    assert len(lines) >= 2
+    for line in lines:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("tune", list(map(quoted_overrides, line.split())))
+        assert config_faults(config) == []
+        assert read_search(config).space
 
 
 def test_the_table_of_groups_names_every_choice():

@@ -5,6 +5,7 @@ import inspect
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -149,8 +150,8 @@ def total_updates(config: DictConfig, data: "DataModule") -> int:
     return max(1, min((limit for limit in limits if limit > 0), default=1))
 
 
-def trainer(config: DictConfig, data: "DataModule") -> "Trainer":
-    """Lightning's Trainer with the callbacks and loggers of the config."""
+def trainer(config: DictConfig, data: "DataModule", more: Sequence["Callback"] = ()) -> "Trainer":
+    """Lightning's Trainer with the callbacks and loggers of the config, and `more` callbacks."""
     import torch.utils.deterministic
 
     from mlplab.checkpoints import SafeCheckpointIO
@@ -169,7 +170,7 @@ def trainer(config: DictConfig, data: "DataModule") -> "Trainer":
         "trainer",
         **options,
         default_root_dir=config.folder,
-        callbacks=callbacks(config),
+        callbacks=[*callbacks(config), *more],
         logger=loggers(config) or False,
         use_distributed_sampler=False,  # the loader shares batches out itself
         log_every_n_steps=1,

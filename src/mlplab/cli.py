@@ -21,7 +21,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.checks import ConfigError, RunFailed, first_line
-from mlplab.command_line import check_command_line, gather_paths, help_text, parse_arguments, quoted_path
+from mlplab.command_line import (
+    check_command_line,
+    gather_paths,
+    help_text,
+    parse_arguments,
+    quoted_overrides,
+    quoted_path,
+)
 from mlplab.multirun import run_sweep
 from mlplab.record import Record
 from mlplab.resuming import requeued_run, run_and_checkpoint
@@ -58,7 +65,7 @@ def command(
 
         def entry_point() -> None:
             os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
-            sys.argv[1:] = map(quoted_path, sys.argv[1:])
+            sys.argv[1:] = map(quoted_overrides, map(quoted_path, sys.argv[1:]))
             try:
                 if config_name == "train":
                     continue_in_its_folder()

@@ -90,6 +90,15 @@ def quoted_path(argument: str) -> str:
     return f"{key}='{value}'" if needs_quotes and "'" not in value else argument
 
 
+def quoted_overrides(argument: str) -> str:
+    """Quote `overrides=[data=moons,model.hidden_sizes=[8,4]]` item by item: Hydra's lists hold no `=`."""
+    found = re.fullmatch(r"((?:search\.)?overrides)=\[([^'\"]+)\]", argument)
+    if found is None:
+        return argument
+    items = re.split(r",\s*(?=[+~]*[\w./]+=|~)", found[2].strip())
+    return f"{found[1]}=['" + "','".join(items) + "']"
+
+
 def gather_paths(arguments: Sequence[str], key: str) -> list[str]:
     """The arguments with the bare paths of `report.py outputs/a outputs/b` as `key=['outputs/a','outputs/b']`."""
     paths = [path for path in argument_parser().parse_args(arguments).overrides if is_bare_path(path)]

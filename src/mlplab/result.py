@@ -18,6 +18,7 @@ from rich.table import Table
 
 from mlplab.callbacks.history import History
 from mlplab.callbacks.last_checkpoint import LastCheckpoint
+from mlplab.callbacks.pruning import Pruning
 from mlplab.callbacks.texts import table
 from mlplab.record import Record, now
 from mlplab.resuming import slurm_job
@@ -85,6 +86,8 @@ def stop_reason(trainer: pl.Trainer) -> str:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
             return f"early stopping after epoch {callback.stopped_epoch + 1}: no better {callback.monitor}"
+        if isinstance(callback, Pruning) and callback.stop_reason:
+            return callback.stop_reason
         if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return "trainer.max_time reached"
     if trainer.max_steps >= 0 and trainer.global_step >= trainer.max_steps:

@@ -77,6 +77,7 @@ KNOWN_KEYS = {
     "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder", "resume",
     "run", "split", "checkpoint", "accelerator", "input", "output", "overwrite", "batch_size", "images", "figure",
     "repetitions", "only", "folders", "into", "study", "sweep", "sweep_overwrite",
+    "name", "n_trials", "overrides", "storage", "search", "pruner",
 }  # fmt: skip
 
 

@@ -43,11 +43,11 @@ class Job(NamedTuple):
     record: Record
 
 
-def train(config: DictConfig) -> dict[str, float]:
+def train(config: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> dict[str, float]:
     """Train, validate, and (with `test=true`) test the best checkpoint once; everything is in `config.folder` then.
 
-    Gives the final metrics. Raises ConfigError before anything is written, RunFailed when training goes wrong, Stopped
-    when a signal ends it.
+    `callbacks` come beside those of the config. Gives the final metrics. Raises ConfigError before anything is written,
+    RunFailed when training goes wrong, Stopped when a signal ends it.
     """
     if config.get("resume"):
         return resume_as_asked(config.resume)
@@ -57,7 +57,7 @@ def train(config: DictConfig) -> dict[str, float]:
             if faults := config_faults(config):
                 raise ConfigError(*faults)
             draw_seed(config)
-            job = prepare(config)
+            job = prepare(config, callbacks)
             if job.trainer.is_global_zero:
                 job.record.create(config)
         except (ConfigError, Stopped):
@@ -105,7 +105,7 @@ def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[
         return complete(job, checkpoint)
 
 
-def prepare(config: DictConfig) -> Job:
+def prepare(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Job:
     """Build everything a run needs; nothing is written."""
     build.quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -114,7 +114,7 @@ def prepare(config: DictConfig) -> Job:
     build.check_batch_norm(classifier, data)
     build.set_threads(config, classifier)
     record = Record(Path(config.folder), result.facts(config, data, classifier))
-    return Job(config, data, classifier, build.trainer(config, data), record)
+    return Job(config, data, classifier, build.trainer(config, data, callbacks), record)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -1,0 +1,19 @@
+"""Search for good settings: `python scripts/tune.py search=mlp n_trials=50`."""
+
+from omegaconf import DictConfig
+
+from mlplab.cli import command
+
+
+@command("tune")
+def main(config: DictConfig) -> None:
+    from mlplab.tuning.search import read_search
+
+    search = read_search(config)  # mistakes are answered at once; torch and Optuna take seconds
+    from mlplab.tuning.tune import tune
+
+    tune(search)
+
+
+if __name__ == "__main__":
+    main()

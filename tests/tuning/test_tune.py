@@ -1,0 +1,285 @@
+"""Tuning: a study of tiny runs, resumed, shared, interrupted; its best command; the test set, which nobody touches."""
+
+import csv
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mlplab import training
+from mlplab.checks import ConfigError, RunFailed
+from mlplab.data.module import DataModule
+from mlplab.record import Record
+from mlplab.rules import CONF
+from mlplab.signals import Stopped
+from mlplab.tuning import report, trials
+from mlplab.tuning import study as studies
+from mlplab.tuning.search import Search
+from mlplab.tuning.study import finished_trials, open_study
+from mlplab.tuning.tune import tune
+
+SCRIPT = CONF.parent / "scripts" / "tune.py"
+TINY = (
+    "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=2", "logger=none", "monitor=val/loss", "monitor_mode=min",
+)  # fmt: skip
+SPACE = {
+    "optimizer.lr": {"low": 0.01, "high": 1.0, "log": True},
+    "model.hidden_sizes": {"choices": [[4, 4], [8, 4]]},
+    "data.batch_size": {"choices": [8, "full"]},
+}
+
+
+def make_search(n_trials=4, **options):
+    values = {"name": "test", "space": SPACE, "overrides": TINY, "monitor": "val/loss", "mode": "min",
+              "pruner": {"name": "NopPruner"}, "storage": None}  # fmt: skip
+    return Search(n_trials=n_trials, **values | options)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def train_quickly(monkeypatch):
+    """Put a function of the config in place of training, and draw nothing; gives the configs it was called with."""
+    monkeypatch.setattr(report, "FIGURES", {})
+
+    def replace(function=lambda config: {"best/val/loss": config.optimizer.lr}):
+        called = []
+
+        def train(config, *, callbacks):
+            called.append(config)
+            return function(config)
+
+        monkeypatch.setattr(trials, "train", train)
+        return called
+
+    return replace
+
+
+def states(study):
+    return [trial.state.name for trial in study.get_trials()]
+
+
+def rows(search):
+    return list(csv.DictReader((search.folder / "trials.csv").open(encoding="utf-8")))
+
+
+def test_a_study_from_the_first_trial_to_the_best_command(here, monkeypatch, capsys):
+    def refuse(self):
+        raise AssertionError("the test set was asked for")
+
+    search = make_search()
+    with monkeypatch.context() as patch:
+        patch.setattr(DataModule, "test_dataloader", refuse)
+        tune(search)
+    printed = capsys.readouterr().out
+
+    # the trials
+    study = open_study(search)
+    assert states(study) == ["COMPLETE"] * 4
+    for trial in study.trials:
+        result = Record.read(search.folder / "trials" / str(trial.number)).values
+        assert result["status"] == "finished"
+        assert result["metrics"]["best/val/loss"] == trial.value == min(trial.intermediate_values.values())
+        assert "test/acc" not in result["metrics"]
+        assert result["test_evaluations"] == []
+        assert result["command"] == " ".join(["train.py", *trial.user_attrs["overrides"], "test=false"])
+    lines = printed.splitlines()
+    assert len([line for line in lines if re.match(r"trial \d  val/loss \d", line)]) == 4
+    assert not any("run folder" in line for line in lines)  # nothing of the runs themselves
+
+    # what is written
+    assert [int(row["trial"]) for row in rows(search)] == [0, 1, 2, 3]
+    assert float(rows(search)[2]["val/loss"]) == study.trials[2].value
+    page = (search.folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img") >= 4
+    assert "4 trials: 4 complete" in page
+
+    # the best command
+    command = lines[-1].strip()
+    assert command in page.replace("&#39;", "'")
+    words = shlex.split(command)
+    assert words[:2] == ["python", "train.py"]
+    with trials.composed_run(words[2:], here / "again") as config:
+        metrics = training.train(config)
+    assert metrics["best/val/loss"] == study.best_value
+    again, best = (
+        Record.read(folder).values["weights_digest"]
+        for folder in (here / "again", search.folder / "trials" / str(study.best_trial.number))
+    )
+    assert again == best
+
+
+def test_the_same_command_changes_nothing_and_a_larger_number_goes_on(here, train_quickly, capsys):
+    called = train_quickly()
+    tune(make_search(3))
+    tune(make_search(3))
+    assert len(called) == 3
+    tune(make_search(5))
+    assert [config.folder.rpartition("/")[2] for config in called] == ["0", "1", "2", "3", "4"]
+    assert "study test: 3 of 5 trials" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "other", [{"space": {"optimizer.lr": {"low": 0.1, "high": 1.0}}}, {"overrides": ("data=moons",)}, {"mode": "max"}]
+)
+def test_another_search_of_the_same_name_is_refused(other, here, train_quickly):
+    train_quickly()
+    tune(make_search(1))
+    with pytest.raises(ConfigError, match=r"name=test: .* choose another name"):
+        tune(make_search(2, **other))
+    assert len(open_study(make_search()).trials) == 1
+
+
+def test_trials_are_given_up_as_the_pruner_says(here, capsys):
+    pruner = {"name": "ThresholdPruner", "upper": 0.0, "n_warmup_steps": 1}
+    with pytest.raises(RunFailed, match="no trial of test was completed"):
+        tune(make_search(2, pruner=pruner))
+    study = open_study(make_search(pruner=pruner))
+    assert states(study) == ["PRUNED", "PRUNED"]
+    assert [len(trial.intermediate_values) for trial in study.trials] == [1, 1]
+    assert "pruned after 1 validations" in capsys.readouterr().out
+
+
+def test_failed_trials_are_recorded_with_their_reason_and_end_nothing(here, train_quickly, capsys):
+    def fail_twice(config):
+        number = int(config.folder.rpartition("/")[2])
+        if number == 0:
+            raise RuntimeError("the roof fell in")
+        return {"best/val/loss": float("nan") if number == 1 else 0.5}
+
+    train_quickly(fail_twice)
+    search = make_search(3)
+    tune(search)
+    assert states(open_study(search)) == ["FAIL", "FAIL", "COMPLETE"]
+    assert [row["error"] for row in rows(search)] == ["the roof fell in", "the best val/loss is nan", ""]
+    assert "failed: the roof fell in" in capsys.readouterr().out
+
+
+def test_a_diverging_run_and_a_refused_one_are_failed_trials(here):
+    search = make_search(2, space={"optimizer.lr": {"choices": [1e38]}, "data.train_size": {"choices": [40, 5000]}})
+    study = open_study(search)
+    study.enqueue_trial({"optimizer.lr": 1e38, "data.train_size": 40})
+    study.enqueue_trial({"optimizer.lr": 1e38, "data.train_size": 5000})
+    with pytest.raises(RunFailed, match=r"no trial of test was completed; the last: data.train_size must be at most"):
+        tune(search)
+    assert rows(search)[0]["error"].startswith("diverged: the loss of update")
+    assert json.loads((search.folder / "trials" / "0" / "result.json").read_text())["status"] == "diverged"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_an_interrupted_trial_is_repeated_by_the_next_call(number, here, train_quickly):
+    def stop_at_second(config):
+        if config.folder.endswith("/1"):
+            raise Stopped(number)
+        return {"best/val/loss": 0.5}
+
+    called = train_quickly(stop_at_second)
+    with pytest.raises(Stopped, match="with 1 of 3 trials; the same command goes on") as stop:
+        tune(make_search(3))
+    assert stop.value.exit_code == 128 + number
+    tune(make_search(3))
+    assert states(open_study(make_search())) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert called[1].optimizer.lr == called[2].optimizer.lr
+    assert rows(make_search())[1]["outcome"] == "interrupted"
+
+
+def test_the_trial_of_a_killed_process_is_noticed_and_repeated(here, train_quickly, monkeypatch):
+    monkeypatch.setattr(studies, "HEARTBEAT", 1)
+    monkeypatch.setattr(studies, "GRACE", 1)
+    called = train_quickly()
+    search = make_search(2)
+    study = open_study(search)
+    killed = study.ask()
+    lr = trials.suggest(killed, "optimizer.lr", SPACE["optimizer.lr"])
+    study._storage.record_heartbeat(killed._trial_id)  # its last sign of life
+    time.sleep(2.5)
+    tune(search)
+    assert states(study) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert called[0].optimizer.lr == lr
+
+
+def test_a_journal_holds_a_study_as_well(here, train_quickly):
+    called = train_quickly()
+    search = make_search(2, storage=str(here / "shared" / "test.journal"))
+    tune(search)
+    tune(search._replace(n_trials=3))
+    assert len(called) == 3
+    assert (here / "shared" / "test.journal").stat().st_size > 0
+    assert not (search.folder / "study.db").exists()
+    assert len(rows(search)) == 3
+
+
+def test_ranges_and_choices_are_kept(here, train_quickly):
+    space = SPACE | {"trainer.max_epochs": {"low": 1, "high": 3}}
+    called = train_quickly()
+    tune(make_search(4, space=space, overrides=TINY[:2]))
+    assert all(0.01 <= config.optimizer.lr <= 1 for config in called)
+    assert {tuple(config.model.hidden_sizes) for config in called} <= {(4, 4), (8, 4)}
+    assert {config.data.batch_size for config in called} <= {8, "full"}
+    assert all(config.trainer.max_epochs in (1, 2, 3) for config in called)
+    assert all(type(config.trainer.max_epochs) is int for config in called)
+
+
+REFUSED = {
+    "a storage that cannot be reached": ({"storage": "nonsense://x"}, "storage: the study cannot be opened"),
+    "an unknown pruner": ({"pruner": {"name": "MedianPrunner"}}, "pruner.name=MedianPrunner: .*did you mean 'MedianPr"),
+    "an unknown option": ({"pruner": {"name": "NopPruner", "warm": 1}}, "pruner.warm: NopPruner has no such option"),
+    "a bad option": ({"pruner": {"name": "MedianPruner", "n_startup_trials": -1}}, "pruner: .*n_startup_trials=-1"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_optuna_refuses_is_named_and_nothing_is_written(options, message, here):
+    with pytest.raises(ConfigError, match=message):
+        tune(make_search(**options))
+    assert not list(here.iterdir())
+
+
+def test_a_damaged_study_is_named(here):
+    search = make_search()
+    search.folder.mkdir(parents=True)
+    (search.folder / "study.db").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=r"outputs/tuning/test: the study cannot be opened: .*not a database"):
+        tune(search)
+
+
+def program(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_mistake_is_answered_in_a_line(tmp_path):
+    process = program(tmp_path, "search=mlp", "n_trials=0", "pruner=mediam")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert [line.partition(":")[0] for line in errors.splitlines()] == ["error", "error"]
+    assert "n_trials must be an integer ≥ 1, got 0" in errors
+    assert "did you mean 'median'?" in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study(tmp_path):
+    arguments = ["search=mlp", "n_trials=6", "overrides=[data=passing,trainer.max_epochs=2]"]
+    both = [program(tmp_path, *arguments), program(tmp_path, *arguments)]
+    printed = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    numbers = [re.findall(r"^trial (\d+) ", out, flags=re.MULTILINE) for out, _ in printed]
+    assert all(numbers)
+    assert not set(numbers[0]) & set(numbers[1])
+    study = optuna.load_study(study_name="mlp", storage=f"sqlite:///{tmp_path}/outputs/tuning/mlp/study.db")
+    assert len(study.trials) in (6, 7)
+    assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len(finished_trials(study)) == len(numbers[0]) + len(numbers[1])
