@@ -123,10 +123,10 @@ def conclude(sweep: Sweep, *, anything_new: bool) -> int:
 
 def write_report(folder: Path) -> bool:
     """Compare the jobs; whether that worked. A report that fails must not hide what the jobs have done."""
-    from mlplab.report import report  # takes a second to import
+    from mlplab import report  # takes seconds to import
 
     try:
-        report([str(folder)])
+        report.show(report.write_report([folder], folder))
     except Exception as error:
         log.error("error: the report could not be written (%s: %s)", type(error).__name__, error)
         return False

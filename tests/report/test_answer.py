@@ -94,6 +94,14 @@ def test_a_fit_reads_the_row_of_the_history_that_it_names(make_run, history):
     assert values == pytest.approx([0.1, 0.8, 0.4])
 
 
+def test_a_setting_that_alone_finished_is_no_winner(make_run):
+    folders = [make_run("a", {"optimizer": {"lr": 0.1}}, **{"val/acc": 0.5}),
+               make_run("b", {"optimizer": {"lr": 9}}, status="diverged")]  # fmt: skip
+    (sentence,) = answer(Study(), grouped(read(folders)[0]), "val/acc")
+    assert sentence.startswith("Of 2 settings only lr=0.1 has finished runs: the validation accuracy is 50.00")
+    assert "highest" not in sentence
+
+
 def test_nothing_finished_is_said(groups):
     (sentence,) = answer(Study(), groups({0.1: [0.5]}, status="failed"), "val/acc")
     assert sentence.startswith("No run finished")

@@ -58,3 +58,8 @@ def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, hist
         assert "var(--c0)" in svg
         assert "#0072b2" not in svg
         assert "<metadata>" not in svg
+
+
+def test_a_loss_that_ranges_widely_is_drawn_logarithmically(group, history):
+    wide = [(*row[:7], 10.0 ** (3 * index), *row[8:]) for index, row in enumerate(history(0.5, 0.5, 0.5))]
+    assert ">1M<" in curves([group(wide)], ["val/loss"], alt="loss")

@@ -30,6 +30,8 @@ def test_a_row_per_group_with_the_best_marked(runs):
     assert [*table.rows[0][:3], table.rows[0][accuracy]] == ["0.1", "2", "", "81.00 ± 12.71"]
     assert [*table.rows[1][:3], table.rows[1][accuracy]] == ["0.5", "1", "1 diverged", "90.00"]
     assert table.marked == 1
+    assert table.headings[-1] == "seconds of training"  # of the history, not those of the fit
+    assert table.rows[1][-1] == "0.2"
 
 
 def test_budgets_are_what_the_shortest_run_had_spent(runs):

@@ -19,7 +19,7 @@ from mlplab.report.tables import summary
 from mlplab.report.words import count, is_share, shown_interval
 
 PAGE, SUMMARY = "report.html", "summary.csv"
-IN_TERMINAL = ("train/acc", "val/acc", "test/acc", "gap/acc", "updates", "fit_seconds")
+IN_TERMINAL = ("train/acc", "val/acc", "test/acc", "gap/acc", "updates", "seconds")
 
 
 class Report(NamedTuple):

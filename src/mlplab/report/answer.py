@@ -22,14 +22,16 @@ def answer(study: Study, groups: Sequence[Group], score: str) -> list[str]:
     if not known:
         return [f"No run finished with a {in_words(score)}: there is nothing to compare."]
     if len(known) == 1:
-        return [alone(known[0], score), *fitted(study, known)]
+        return [alone(known[0], score, of=len(groups)), *fitted(study, known)]
     ranked = sorted(known, key=lambda group: group.interval(score).mean, reverse=not smaller_is_better(score))
     return [*best_and_next(ranked, score, study.baseline), *trends(study, known, score), *fitted(study, known)]
 
 
-def alone(group: Group, score: str) -> str:
+def alone(group: Group, score: str, *, of: int) -> str:
+    """The only group with finished runs, of so many."""
     interval = group.interval(score)
-    return f"The {in_words(score)} is {with_interval(interval, score)} ({basis(interval)})."
+    opening = f"Of {of} settings only {group.name} has finished runs: the" if of > 1 else "The"
+    return f"{opening} {in_words(score)} is {with_interval(interval, score)} ({basis(interval)})."
 
 
 def best_and_next(ranked: Sequence[Group], score: str, baseline: str) -> list[str]:

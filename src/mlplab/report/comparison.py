@@ -1,5 +1,6 @@
 """The page that compares runs: the question, the answer, plots, tables, commands, versions."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from mlplab.record import now
 from mlplab.report.answer import answer, points
 from mlplab.report.curves import curves, has_curves
 from mlplab.report.drawing import MOST_LINES, Picture
-from mlplab.report.groups import Group, common_overrides, swept
+from mlplab.report.groups import Group, common_overrides, measured, swept
 from mlplab.report.intervals import power_law
 from mlplab.report.page import Page, Section
 from mlplab.report.runs import Run
@@ -53,7 +54,8 @@ def comparison(
 
 def at_a_glance(runs: Sequence[Run], groups: Sequence[Group]) -> dict[str, str]:
     finished = [run for run in runs if run.finished]
-    seconds = sum(value for run in runs if isinstance(value := run.result.get("fit_seconds"), int | float))
+    known = ([measured(run, name) for name in ("seconds", "fit_seconds")] for run in runs)
+    seconds = sum(next(filter(math.isfinite, values), 0.0) for values in known)
     duration = (
         f"{seconds:.0f} s"
         if seconds < 120
@@ -89,7 +91,7 @@ def warnings(runs: Sequence[Run], skipped: Sequence[str], missing: int) -> list[
 
 def unfinished_line(run: Run) -> str:
     """ "diverged: <folder>: the loss of update 12 …"."""
-    error = str(run.result.get("error") or "").strip()
+    error = str(run.result.get("error") or "").strip().removeprefix(f"{run.status}: ")
     return f"{run.status}: {run.folder}" + (f": {error.splitlines()[0][:200]}" if error else "")
 
 

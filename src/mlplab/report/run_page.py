@@ -80,7 +80,7 @@ def at_a_glance(run: Run) -> dict[str, str]:
     for key, name in (
         ("updates", "updates"),
         ("epochs", "epochs"),
-        ("fit_seconds", "s of training"),
+        ("fit_seconds", "s of the fit"),
         ("parameters", "parameters"),
     ):
         if isinstance(value := run.result.get(key), int | float):

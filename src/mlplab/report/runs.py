@@ -57,7 +57,7 @@ class Run:
         last = {
             name: float(values[np.isfinite(values)][-1])
             for name, values in self.columns.items()
-            if ("/" in name or name == "lr") and np.isfinite(values).any()
+            if ("/" in name or name in ("lr", "seconds")) and np.isfinite(values).any()
         }
         return last | final
 

@@ -16,7 +16,7 @@ from mlplab.report.settings import compared, differing, is_repeated, shown, valu
 from mlplab.report.words import in_words, shown_interval, shown_value, smaller_is_better, with_unit
 
 SCORES = ("train/acc", "val/acc", "best/val/acc", "test/acc", "gap/acc", "val/loss")
-COSTS = ("updates", "fit_seconds")
+COSTS = ("updates", "seconds", "fit_seconds")
 FACTS = ("batch_size", "updates_per_epoch", "parameters", "updates", "epochs", "samples_seen", "fit_seconds")
 ABOUT = (
     "stop_reason",
@@ -38,6 +38,8 @@ def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> 
     keys = list(groups[0].settings)
     unfinished = any(group.unfinished for group in groups)
     names = [name for name in dict.fromkeys([*metrics, *SCORES, *COSTS]) if any(group.values(name) for group in groups)]
+    if "seconds" in names:  # of training alone, which says more than the time of the fit with figures and checkpoints
+        names.remove("fit_seconds")
     rows = []
     for group in groups:
         cells = [value_label(key, group.settings[key]) for key in keys] or [group.label]

@@ -11,7 +11,7 @@ NAMES = {
     "weights/l2_norm": "weight norm", "grad/norm": "gradient norm", "grad/noise": "gradient noise",
     "lr": "learning rate",
     "updates": "updates", "samples_seen": "samples seen", "seconds": "seconds of training", "epoch": "epochs",
-    "fit_seconds": "seconds of training", "parameters": "parameters", "epochs": "epochs",
+    "fit_seconds": "seconds of the fit", "parameters": "parameters", "epochs": "epochs",
 }  # fmt: skip
 WHOLE = ("updates", "samples_seen", "parameters", "epochs")
 MOST_DIGITS = 6
