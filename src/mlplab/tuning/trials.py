@@ -80,6 +80,7 @@ def composed_run(overrides: Sequence[str], folder: Path) -> Iterator[DictConfig]
         del config["hydra"]
         for name in ONLY_SHOW:
             config.callbacks.pop(name, None)
+        config.trainer.enable_progress_bar = False  # else Lightning shows one of its own
         config.folder = str(folder)
     try:
         yield config
