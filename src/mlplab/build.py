@@ -217,7 +217,8 @@ def callbacks(config: DictConfig) -> list["Callback"]:
     for name, options in config.callbacks.items():
         if options:
             moment = monitoring_moment(options) if has_validation(config) else {}
-            chosen.append(make(options, f"callbacks.{name}", **moment))
+            wait = {"at_end": not is_multirun()} if options.get("at_end") == "auto" else {}
+            chosen.append(make(options, f"callbacks.{name}", **moment, **wait))
     return [RequireMonitors(), *chosen]
 
 

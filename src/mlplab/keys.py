@@ -80,6 +80,7 @@ RULES: dict[str, Rule] = {
     "callbacks.update_monitor.every_n_updates": integer(1),
     "callbacks.gradient_noise.num_batches": integer(2),
     "callbacks.gradient_noise.max_share": number(above=0, most=1),
+    "callbacks.figures.at_end": AUTO | SWITCH,
     "split": one_of("train", "val", "test"),
     "checkpoint": one_of("best", "last"),
     "accelerator": text(),

@@ -123,3 +123,9 @@ def test_early_stopping_is_told_from_the_planned_end():
     assert not stopped_early([stopped])
     stopped.stopped_epoch = 3
     assert stopped_early([stopped])
+
+
+def test_nothing_is_drawn_after_training_where_that_is_not_wanted(launch_full):
+    run = launch_full("callbacks.figures.at_end=false")
+    assert not (run.folder / "figures").exists()
+    assert images_of(run.folder) == {}

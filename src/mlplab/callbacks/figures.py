@@ -38,14 +38,17 @@ class Figures(Callback):
     Of two-feature data the decision boundary is kept after the first epoch, about ten times over the run and at its
     end (`every`: "auto", or so many epochs), and drawn as soon as drawing has cost less than `max_share` of the time
     of training, at the latest after it: TensorBoard's slider then steps through training. matplotlib is imported when
-    the first figure is drawn. A figure that fails is named in the log, and the run goes on.
+    the first figure is drawn. A figure that fails is named in the log, and the run goes on. Without `at_end` nothing is
+    drawn after training, which takes a few seconds.
     """
 
-    def __init__(self, *, every: int | str = "auto", max_share: float = 0.03, dpi: int = 110) -> None:
+    def __init__(
+        self, *, every: int | str = "auto", max_share: float = 0.03, dpi: int = 110, at_end: bool = True
+    ) -> None:  # fmt: skip
         EVERY.require("callbacks.figures.every", every)
         number(least=0, most=1).require("callbacks.figures.max_share", max_share)
         integer(10).require("callbacks.figures.dpi", dpi)
-        self.every, self.max_share, self.dpi = every, max_share, dpi
+        self.every, self.max_share, self.dpi, self.at_end = every, max_share, dpi, at_end
         self._looked_at: int | None = None
         self._waiting: list[tuple[int, Tensor]] = []  # after so many updates, probabilities in 255ths
         self._boundary: DecisionBoundary | None = None
@@ -87,7 +90,7 @@ class Figures(Callback):
         del self._waiting[:most]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not self.at_end:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._waiting = [(updates, seen) for updates, seen in self._waiting if updates != trainer.global_step]
