@@ -35,6 +35,7 @@ LAYERS = {
     "callbacks.run_logs": 1,
     "callbacks.last_checkpoint": 2,  # raises as callbacks.guards does
     "signals": 0,
+    "processes": 0,
     "callbacks.progress": 2,
     "callbacks.texts": 1,
     "callbacks.pruning": 1,

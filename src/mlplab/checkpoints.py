@@ -82,6 +82,23 @@ def newest_good(folder: Path) -> Path | None:
     return max(found, key=found.__getitem__, default=None)
 
 
+def last_checkpoint(folder: Path) -> Path | None:
+    """Where the run with this folder of checkpoints continues, None at its very beginning.
+
+    Raises ConfigError that names a good one for a damaged one.
+    """
+    path = folder / "last.ckpt"
+    if not path.exists():
+        return None
+    try:
+        read_checkpoint(path)
+    except ConfigError as error:
+        good = newest_good(folder)
+        advice = f"continue from the newest good one with resume={good}" if good else "there is no other; start anew"
+        raise ConfigError(f"{error}; {advice}") from error
+    return path
+
+
 def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
     """Load a checkpoint's weights into the model; gives the whole checkpoint. Raises ConfigError if they do not fit."""
     checkpoint = read_checkpoint(path)

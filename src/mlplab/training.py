@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +14,16 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from mlplab import build, result, signals
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.run_logs import cut_logs
 from mlplab.callbacks.tensorboard import log_hyperparameters, log_text
 from mlplab.callbacks.texts import code_block
-from mlplab.checkpoints import load_weights, newest_good, read_checkpoint, weights_digest
+from mlplab.checkpoints import last_checkpoint, load_weights, read_checkpoint, weights_digest
 from mlplab.checks import ConfigError, RunFailed
+from mlplab.processes import end_child_processes, prepare_child_processes
 from mlplab.record import CHECKPOINTS, Record, now
 from mlplab.resuming import LONGER, continued_config, rebased, run_and_checkpoint
 from mlplab.rules import config_faults
@@ -93,14 +92,14 @@ def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[
         job = prepare(config)
         if job.trainer.is_global_zero:
             record.lock()
-            checkpoint = checkpoint or last_checkpoint(folder)
+            checkpoint = checkpoint or last_checkpoint(folder / CHECKPOINTS)
             if longer:
                 log.info("made longer: %s; a schedule over the whole run is now one over the longer run", longer)
             if changes:
                 record.write_config(config)
             record.update(status="running", error=None, overrides=with_changes(record, config, changes))
         else:
-            checkpoint = checkpoint or last_checkpoint(folder)
+            checkpoint = checkpoint or last_checkpoint(folder / CHECKPOINTS)
         job = job._replace(record=record)
         return complete(job, checkpoint)
 
@@ -115,22 +114,6 @@ def prepare(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Job:
     build.set_threads(config, classifier)
     record = Record(Path(config.folder), result.facts(config, data, classifier))
     return Job(config, data, classifier, build.trainer(config, data, callbacks), record)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Where a run continues, None at its very beginning. Raises ConfigError that names a good one for a damaged one."""
-    path = folder / CHECKPOINTS / "last.ckpt"
-    if not path.exists():
-        return None
-    try:
-        read_checkpoint(path)
-    except ConfigError as error:
-        good = newest_good(path.parent)
-        offer = (
-            f"continue from the newest good one with resume={good}" if good else "there is no other; start a new run"
-        )
-        raise ConfigError(f"{error}; {offer}") from error
-    return path
 
 
 def complete(job: Job, checkpoint: Path | None) -> dict[str, float]:
@@ -261,23 +244,3 @@ def remove_if_empty(folder: Path) -> None:
     """Take back the folder that Hydra made for a run which did not start."""
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def prepare_child_processes() -> None:
-    """Let the processes that Lightning starts repeat this job, also where it is one of a multirun.
-
-    Lightning starts them with this process's arguments, which in a multirun are those of the whole sweep.
-    """
-    if HydraConfig.initialized():
-        hydra_config: Any = HydraConfig.get()
-        with read_write(hydra_config), open_dict(hydra_config):
-            hydra_config.run.dir = hydra_config.runtime.output_dir
-        sys.argv[1:] = list(hydra_config.overrides.task)
-
-
-def end_child_processes(environment: dict[str, str]) -> None:
-    """Leave the process group, and restore the environment, so that the next job of a multirun can form its own."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    os.environ.clear()
-    os.environ.update(environment)
