@@ -93,6 +93,7 @@ LAYERS = {
     "tuning.tune": 8,
     "sweeps": 4,
     "sweep_progress": 5,
+    "sweep_job": 6,
     "multirun": 9,
     "cli": 10,
     "": 9,  # mlplab itself, which offers load_run

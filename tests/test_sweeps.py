@@ -3,8 +3,11 @@
 import json
 import logging
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from mlplab import build
-from mlplab.checks import RunFailed
+from mlplab.checks import ConfigError, RunFailed
 from mlplab.cli import command
 from mlplab.command_line import composed, job_folder
 from mlplab.record import Record
@@ -30,9 +33,9 @@ def multirun(monkeypatch, capsys, tmp_path):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mlplab.multirun.write_report", lambda folder: True)
+    monkeypatch.setattr("mlplab.multirun.report_on", lambda folder: True)
 
-    def run(*arguments, play=lambda config: None, options=("-m",)):
+    def run(*arguments, play=lambda config: None, resume=None, options=("-m",)):
         ran, resumed = [], []
 
         def job(config):
@@ -46,13 +49,13 @@ def multirun(monkeypatch, capsys, tmp_path):
             finally:
                 record.release()
 
-        def resume(folder):
+        def finish(folder):
             record = Record.read(folder)
             config = record.config()
             resumed.append((config.optimizer.lr, config.seed))
             record.update(status="finished")
 
-        monkeypatch.setattr("mlplab.training.resume", resume)
+        monkeypatch.setattr("mlplab.training.resume", resume or finish)
         monkeypatch.setattr(sys, "argv", ["train.py", *options, *arguments])
         try:
             command("train")(job)()
@@ -129,6 +132,20 @@ def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
     (missing / "result.json").unlink()
     second = multirun(*GRID)
     assert (second.code, second.ran, second.resumed) == (0, [(0.1, 1), (0.2, 1)], [(0.2, 0)])
+
+
+def test_a_stopped_job_that_cannot_be_continued_now_is_not_begun_anew(multirun, monkeypatch):
+    multirun("sweep=a", "seed=0,1")
+    job = Path("outputs/sweeps/a/seed=1")
+    Record.read(job).update(status="stopped")
+
+    def refuse(folder):
+        raise ConfigError("data.root: no folder data")
+
+    again = multirun("sweep=a", "seed=0,1", resume=refuse)
+    assert (again.code, again.ran, again.resumed) == (1, [], [])
+    assert again.err[1].startswith("error: seed=1: stopped: data.root: no folder data")
+    assert multirun("sweep=a", "seed=0,1").resumed == [(0.1, 1)]
 
 
 def test_a_job_that_fails_before_it_has_begun_is_not_hidden(multirun):
@@ -231,6 +248,8 @@ def test_the_same_job_twice_is_one_job(multirun):
         (["sweep=..", "seed=0,1"], "sweep must be"),
         (["sweep=a,b"], "one sweep"),
         (["sweep=a", "seed=0,1", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
+        (["seed=0,1", "hydra/launcher=jobli"], "did you mean 'joblib'?"),
+        (["seed=0,1", "hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2: no such"),
         (["study=batchin"], "did you mean 'batching'?"),
         (["study=batching", "seed=0,-1"], "got -1"),
         (["study=batching", "hydra.sweeper.params.seed='0,-2'"], "got -2"),
@@ -322,6 +341,15 @@ def test_the_name_of_a_job_leaves_out_its_study():
 # As a program. It starts Python, so there is one.
 
 
+def program(*arguments, folder):
+    """`train.py -m …` as a process in a session of its own, so that what it leaves can be ended with it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", *arguments],
+        cwd=folder, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """A multirun of four jobs as a program, of which two diverge."""
@@ -392,3 +420,61 @@ def test_every_run_of_a_sweep_has_the_same_hyperparameter_columns(sweep):
     assert all(entry == columns[0] for entry in columns)
     assert {"model", "data", "batch_size", "lr", "dropout", "seed", "model.dropout"} <= set(columns[0])
     assert None not in columns[0].values()
+
+
+LONG = (
+    "data.num_samples=200", "data.batch_size=2", "trainer=cpu", "trainer.max_epochs=10", "callbacks=none",
+    "logger=none", "optimizer.lr=0.01,0.02,0.05,0.1", "seed=range(6)",
+)  # fmt: skip
+
+
+def results(folder, keys=("status", "weights_digest", "updates", "metrics", "overrides")):
+    """Of each job that has begun, what must not depend on how it was run."""
+    found = {}
+    for path in folder.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        found[path.parent.name] = {key: result.get(key) for key in keys}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_path):
+    whole, broken = tmp_path / "outputs/sweeps/whole", tmp_path / "outputs/sweeps/broken"
+    out, _ = program(*LONG, "sweep=whole", folder=tmp_path).communicate(timeout=600)
+    expected = results(whole)
+    assert len(expected) == 24, out
+    assert {result["status"] for result in expected.values()} == {"finished"}
+
+    arguments = (*LONG, "sweep=broken", f"hydra/launcher={launcher}")
+    done_before = {}
+    for number, enough in ((signal.SIGTERM, 5), (signal.SIGKILL, 11), (signal.SIGINT, 17)):
+        process = program(*arguments, folder=tmp_path)
+        while sum(result["status"] == "finished" for result in results(broken).values()) < enough:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(random.random())
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == (128 + number if number != signal.SIGKILL else -number), out
+        if number != signal.SIGKILL:
+            assert "the same command continues the sweep" in out
+        times = results(broken, keys=("status", "started", "finished"))
+        assert all(times[name] == result for name, result in done_before.items())  # no finished job was run again
+        done_before = {name: result for name, result in times.items() if result["status"] == "finished"}
+        assert enough <= len(done_before) < 24
+    out, _ = program(*arguments, folder=tmp_path).communicate(timeout=600)
+    assert results(broken) == expected, out
+    times = results(broken, keys=("status", "started", "finished"))
+    assert all(times[name] == result for name, result in done_before.items())
+    assert (broken / "summary.csv").read_text().count("\n") == (whole / "summary.csv").read_text().count("\n")
+
+
+@pytest.mark.slow
+def test_jobs_can_be_submitted(tmp_path):
+    arguments = ("sweep=a", *LONG[:-2], "seed=0,1", "hydra/launcher=submitit_local")
+    process = program(*arguments, folder=tmp_path)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert {result["status"] for result in results(tmp_path / "outputs/sweeps/a").values()} == {"finished"}
+    assert out.count("finished") == 2

@@ -200,7 +200,7 @@ def compose_one_by_one(config_name: str, overrides: Sequence[Override]) -> tuple
     """
     faults: list[str] = []
     kept: list[Override] = []
-    for override in sorted(overrides, key=lambda override: not chooses(override)):
+    for override in sorted(overrides, key=lambda override: (not chooses(override), "." in override.key_or_group)):
         faults_before = len(faults)
         earlier = [next(values(one)) for one in kept]
         for line in values(override):
@@ -252,6 +252,10 @@ def chooses(override: Override) -> bool:
 def explain(config: DictConfig, override: Override, line: str, error: Exception) -> str:
     """What is wrong with one override of `config`, written as `line`, and the nearest thing that exists."""
     key = override.key_or_group
+    if override.is_hydra_override():
+        choices = GlobalHydra.instance().config_loader().get_group_options(key) if "/" in key else []
+        there_are = f"; there are: {', '.join(choices)}" if choices else "; see --cfg hydra for all keys"
+        return f"{line}: no such {'choice' if choices else 'key'}{did_you_mean(line.partition('=')[2], choices)}{there_are}"
     if choices := available_choices(key):
         if override.is_add():
             return f"{line}: {key} is a group of the config already; write it without the +"
