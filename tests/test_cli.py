@@ -14,16 +14,10 @@ from omegaconf import OmegaConf
 
 from mlplab.checks import ConfigError, RunFailed
 from mlplab.cli import command
-from mlplab.command_line import (
-    available_choices,
-    check_command_line,
-    gather_paths,
-    job_folder,
-    parse_arguments,
-    quoted_overrides,
-    quoted_path,
-)
+from mlplab.command_line import check_command_line, gather_paths, parse_arguments, quoted_overrides, quoted_path
+from mlplab.overrides import available_choices
 from mlplab.rules import CONF, config_faults
+from mlplab.sweeps import job_folder
 
 TRAIN = CONF.parent / "train.py"
 MAX_LINES = 5

@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlplab import build
-from mlplab.command_line import INCLUDED, check_command_line, parse_arguments, quoted_overrides
+from mlplab.command_line import check_command_line, parse_arguments, quoted_overrides
 from mlplab.data.module import DataModule
+from mlplab.overrides import INCLUDED
 from mlplab.rules import CONF, config_faults
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))

@@ -17,9 +17,10 @@ from hydra import compose, initialize_config_dir
 from mlplab import build
 from mlplab.checks import ConfigError, RunFailed
 from mlplab.cli import command
-from mlplab.command_line import composed, job_folder
+from mlplab.overrides import composed
 from mlplab.record import Record
 from mlplab.rules import CONF
+from mlplab.sweeps import job_folder
 
 ROOT = CONF.parent
 

@@ -4,45 +4,28 @@ Nothing here imports torch, so `--help` and config errors answer at once.
 """
 
 import argparse
-import contextlib
-import copy
 import functools
-import hashlib
 import itertools
 import os
 import re
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.checks import ConfigError, did_you_mean, first_line
+from mlplab.checks import ConfigError, did_you_mean
+from mlplab.overrides import SWEEP_KEYS, all_faults, available_choices, parsed, values
 from mlplab.resuming import continued_config, run_and_checkpoint
-from mlplab.rules import CONF, config_faults
+from mlplab.rules import CONF
 
 PATHS = ("run", "resume", "input", "output", "into", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
 """Keys whose values are paths."""
-SWEEP_KEYS = ("sweep", "sweep_overwrite")
-"""Keys of a multirun as a whole, not of its jobs."""
-INCLUDED = "base"
-"""The config that others of its group include: no choice of its own."""
-MAX_JOBS_CHECKED = 1000
-"""Of a larger sweep the first so many jobs are checked before it starts; every job checks itself once more."""
-
-
-OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
-OmegaConf.register_new_resolver("job_folder", lambda overrides: job_folder(overrides), replace=True)
-OmegaConf.register_new_resolver("or", lambda value, other: value or other, replace=True)
 
 
 class Grid(NamedTuple):
@@ -157,130 +140,6 @@ def composed_for_sweep(config_name: str, overrides: Sequence[Override]) -> DictC
         return None  # which override is wrong is found out one by one
 
 
-def all_faults(config_name: str, overrides: Sequence[Override], *, sweep: bool, values_too: bool) -> list[str]:
-    """One line for each fault; overrides are tried one by one only where they do not compose together."""
-    faults = list(use_faults(overrides, sweep=sweep))
-    if not faults:
-        with contextlib.suppress(HydraException, OmegaConfBaseException, ValueError):
-            return value_faults(config_name, overrides) if values_too else []
-    kept, more = compose_one_by_one(config_name, [one for one in overrides if sweep or not one.is_sweep_override()])
-    return [*faults, *more, *(value_faults(config_name, kept) if values_too else ())]
-
-
-def use_faults(overrides: Sequence[Override], *, sweep: bool) -> Iterator[str]:
-    """Several values without a multirun, keys of a multirun without one, and several multiruns in one."""
-    for override in overrides:
-        key, line = override.key_or_group, override.input_line
-        if override.is_sweep_override() and not sweep:
-            yield f"{line}: several values need a multirun; add -m, or quote a list as [1,2]"
-        elif override.is_sweep_override() and key in (*SWEEP_KEYS, "study"):
-            yield f"{line}: a multirun has one {key}; start one for each"
-        elif key in SWEEP_KEYS and not sweep:
-            yield f"{line}: {key} is of a multirun; add -m, or leave it out"
-        elif key == "hydra.sweep.subdir":
-            yield f"{line}: cannot be set; jobs are found again by the names of their folders"
-
-
-def parsed(lines: Iterable[str]) -> list[Override]:
-    try:
-        return [parse_override(line) for line in lines]
-    except OverrideParseException as error:
-        raise ConfigError(f"{first_line(error)}; lists are written [1,2], texts with spaces 'in quotes'") from error
-
-
-@functools.cache
-def parse_override(line: str) -> Override:
-    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides([line])[0]
-
-
-def compose_one_by_one(config_name: str, overrides: Sequence[Override]) -> tuple[list[Override], list[str]]:
-    """The overrides that can be composed with those before them, and one line for each value that cannot.
-
-    Choices of groups come first, as in Hydra: `optimizer.momentum=0.5 optimizer=momentum` is right in either order.
-    """
-    faults: list[str] = []
-    kept: list[Override] = []
-    for override in sorted(overrides, key=lambda override: (not chooses(override), "." in override.key_or_group)):
-        faults_before = len(faults)
-        earlier = [next(values(one)) for one in kept]
-        for line in values(override):
-            try:
-                composed(config_name, [*earlier, line])
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
-                faults.append(explain(composed(config_name, earlier), override, line, error))
-        if len(faults) == faults_before:
-            kept.append(override)
-    return kept, faults
-
-
-def value_faults(config_name: str, overrides: Sequence[Override]) -> list[str]:
-    """The faults of the composed config; of a sweep, those of all its jobs, each once."""
-    found: dict[str, None] = {}
-    for job in itertools.islice(itertools.product(*map(values, overrides)), MAX_JOBS_CHECKED):
-        found |= dict.fromkeys(config_faults(composed(config_name, job)))
-    return list(found)
-
-
-def composed(config_name: str, lines: Sequence[str]) -> DictConfig:
-    """What Hydra's compose gives; the files are read once for configs that differ in plain values only."""
-    overrides = parsed(lines)
-    choices = tuple(override.input_line or "" for override in overrides if chooses(override))
-    config = copy.deepcopy(with_choices(config_name, choices))
-    ConfigLoaderImpl._apply_overrides_to_config([one for one in overrides if not chooses(one)], config)
-    return config
-
-
-@functools.lru_cache(maxsize=256)
-def with_choices(config_name: str, choices: tuple[str, ...]) -> DictConfig:
-    return compose(config_name, list(choices))
-
-
-def values(override: Override) -> Iterator[str]:
-    """The override itself, or one override for each value of a sweep such as `model=mlp,mlp_dropout`."""
-    if not override.is_sweep_override():
-        yield override.input_line or ""
-        return
-    for value in override.sweep_string_iterator():
-        yield f"{override.get_key_element()}={value}"
-
-
-def chooses(override: Override) -> bool:
-    """Whether an override has a part in which files are read; others change a plain value."""
-    return override.is_hydra_override() or bool(available_choices(override.key_or_group))
-
-
-def explain(config: DictConfig, override: Override, line: str, error: Exception) -> str:
-    """What is wrong with one override of `config`, written as `line`, and the nearest thing that exists."""
-    key = override.key_or_group
-    if override.is_hydra_override():
-        choices = GlobalHydra.instance().config_loader().get_group_options(key) if "/" in key else []
-        there_are = f"; there are: {', '.join(choices)}" if choices else "; see --cfg hydra for all keys"
-        return f"{line}: no such {'choice' if choices else 'key'}{did_you_mean(line.partition('=')[2], choices)}{there_are}"
-    if choices := available_choices(key):
-        if override.is_add():
-            return f"{line}: {key} is a group of the config already; write it without the +"
-        value = line.partition("=")[2]
-        if value not in choices:
-            return f"{line}: no such choice{did_you_mean(value, choices)}; there are: {', '.join(choices)}"
-    parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
-    if isinstance(node, DictConfig) and leaf not in node:
-        names = [str(name) for name in node if not str(name).startswith("_")]
-        groups = [path.name for path in CONF.iterdir() if path.is_dir()] if not parent else []
-        return (
-            f"{key}: no such key{did_you_mean(leaf, names + groups)}; {parent or 'the config'} has: {', '.join(names)}"
-        )
-    if node is None or not isinstance(node, DictConfig):
-        top = key.partition(".")[0]
-        return f"{key}: no such key{did_you_mean(top, map(str, config))}; see --cfg job for all keys"
-    return f"{line}: {first_line(error)}"
-
-
-def available_choices(group: str) -> list[str]:
-    folder = CONF / group
-    return sorted({path.stem for path in folder.glob("*.yaml")} - {INCLUDED}) if group and folder.is_dir() else []
-
-
 # Sweeps
 
 
@@ -294,15 +153,6 @@ def grid(config: DictConfig, overrides: Sequence[Override]) -> Grid:
         overwrite=config.sweep_overwrite,
         study=OmegaConf.to_container(config.study) if config.get("study") else None,  # type: ignore[arg-type]
     )
-
-
-def job_folder(overrides: Sequence[str]) -> str:
-    """A short, collision-free folder name for one job of a sweep, made of its overrides."""
-    kept = sorted(override for override in overrides if not override.startswith(("hydra", "study=")))
-    exact = ",".join(kept)
-    name = re.sub(r"[^\w.=,+~()-]+", "-", exact.replace("[", "(").replace("]", ")")) or "default"
-    changed = len(name) > 100 or "-" in name
-    return f"{name[:90]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}" if changed else name
 
 
 # Help

@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 
 from mlplab import signals
 from mlplab.checks import ConfigError, first_line
-from mlplab.command_line import Grid, composed, job_folder
+from mlplab.command_line import Grid
+from mlplab.overrides import composed
 from mlplab.record import LOCK, Record, lock
 from mlplab.rules import CONF
 from mlplab.signals import Stopped
@@ -40,8 +41,8 @@ def run_sweep(config_name: str, grid: Grid, function: Callable[[DictConfig], Any
         alone_in(grid.folder),
         signals.caught(),
     ):
-        compose, jobs = functools.partial(composed, config_name), list(grid.jobs())
-        sweep = make_sweep(grid.folder, grid.overrides, grid.study, jobs=jobs, job_folder=job_folder)
+        compose = functools.partial(composed, config_name)
+        sweep = make_sweep(grid.folder, grid.overrides, grid.study, list(grid.jobs()))
         if grid.overwrite:
             sweep.discard_other_jobs(compose)
         sweep.check(compose)

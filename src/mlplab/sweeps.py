@@ -1,6 +1,9 @@
 """A sweep on disk: sweep.json and a folder for each job; what is done, and what is still to be run. Needs no torch."""
 
+import hashlib
 import json
+import re
+import secrets
 import shlex
 import shutil
 import sys
@@ -26,6 +29,11 @@ NOT_COMPARED = ("folder", "resume", "sweep", "sweep_overwrite", "study")
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
 MAX_NAMED = 4
 """How many jobs one error names; it counts the others."""
+
+
+OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("job_folder", lambda overrides: job_folder(overrides), replace=True)
+OmegaConf.register_new_resolver("or", lambda value, other: value or other, replace=True)
 
 
 @dataclass(frozen=True)
@@ -135,9 +143,8 @@ class Sweep:
 
 
 def make_sweep(
-    folder: Path, overrides: dict[str, list[str]], study: dict[str, Any] | None, *,
-    jobs: Sequence[Sequence[str]], job_folder: Callable[[Sequence[str]], str],
-) -> Sweep:  # fmt: skip
+    folder: Path, overrides: dict[str, list[str]], study: dict[str, Any] | None, jobs: Sequence[Sequence[str]]
+) -> Sweep:
     """The sweep of these overrides; jobs are called by what differs between them."""
     swept = {line for lines in overrides.values() if len(lines) > 1 for line in lines}
     return Sweep(
@@ -149,6 +156,15 @@ def make_sweep(
         overrides,
         study,
     )
+
+
+def job_folder(overrides: Sequence[str]) -> str:
+    """A short, collision-free folder name for one job of a sweep, made of its overrides."""
+    kept = sorted(override for override in overrides if not override.startswith(("hydra", "study=")))
+    exact = ",".join(kept)
+    name = re.sub(r"[^\w.=,+~()-]+", "-", exact.replace("[", "(").replace("]", ")")) or "default"
+    changed = len(name) > 100 or "-" in name
+    return f"{name[:90]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}" if changed else name
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab.checks import ConfigError, did_you_mean
-from mlplab.command_line import compose_one_by_one, composed, parsed, use_faults
+from mlplab.overrides import compose_one_by_one, composed, parsed, use_faults
 from mlplab.rules import CONF, config_faults, select
 
 STUDIES = Path("outputs") / "tuning"
