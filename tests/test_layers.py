@@ -25,7 +25,7 @@ LAYERS = {
     "update": 1,
     "compiled": 2,
     "data.sources": 1,
-    "data.image_folder": 1,
+    "data.image_folder": 2,  # caches as checkpoints are written
     "data.splits": 1,
     "data.augment": 1,
     "data.pictures": 1,
@@ -54,7 +54,7 @@ LAYERS = {
     "figures.network": 4,
     "callbacks.figures": 5,  # draws what callbacks.history and callbacks.layers noted
     "classifier": 3,  # performs updates as update and compiled do
-    "data.inputs": 2,  # decodes as data.image_folder does
+    "data.inputs": 3,  # decodes as data.image_folder does
     "data.loader": 2,
     "resuming": 3,
     "result": 4,

@@ -56,19 +56,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises ConfigError when a byte of the file is not what was written.
     """
     try:
-        raw = path.read_bytes()
+        if not is_whole(path):
+            raise ConfigError(f"{path} is damaged: its digest does not match its content")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    body, end = raw[: -DIGEST_BYTES - 2], raw[-DIGEST_BYTES - 2 :]
-    if end != struct.pack("<H", DIGEST_BYTES) + hashlib.sha256(body).hexdigest().encode():
-        raise ConfigError(f"{path} is damaged: its digest does not match its content")
-    try:
-        checkpoint = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except ConfigError:
+        raise
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise ConfigError(f"{path} is damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(checkpoint, dict):
         raise ConfigError(f"{path} is not a checkpoint")
     return checkpoint
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file ends in the digest of what comes before it."""
+    digest, end = hashlib.sha256(), b""
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            kept = end + part
+            digest.update(kept[: -DIGEST_BYTES - 2])
+            end = kept[-DIGEST_BYTES - 2 :]
+    return end == struct.pack("<H", DIGEST_BYTES) + digest.hexdigest().encode()
 
 
 def newest_good(folder: Path) -> Path | None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
+from mlplab.checkpoints import read_checkpoint, write_checkpoint
 from mlplab.checks import ConfigError
 from mlplab.data import image_folder as module
 from mlplab.data.image_folder import MAX_NAMED, decode, image_folder
@@ -318,6 +319,68 @@ def test_a_damaged_cache_is_made_anew(tree, no_decoding, content):
     assert_same(read(tree, cache=True), first)
 
 
+def damage_the_cache(tree, caplog, *, times):
+    """Flip a bit or cut off the end so many times; fails where the images are not decoded anew and the file named."""
+    first = read(tree, cache=True)
+    (path,) = cache_files(tree)
+    content, generator = path.read_bytes(), np.random.default_rng(0)
+    for number in range(times):
+        place = int(generator.integers(len(content))) if number else len(content) - 1
+        flipped = bytes([content[place] ^ 1 << int(generator.integers(8))])
+        path.write_bytes(content[:place] + (b"" if number % 4 == 1 else flipped + content[place + 1 :]))
+        caplog.clear()
+        assert_same(read(tree, cache=True), first)
+        (warning,) = [entry for entry in caplog.records if entry.levelname == "WARNING"]
+        assert str(path) in warning.getMessage()
+        assert "decoding the images again" in warning.getMessage()
+
+
+def test_a_flipped_bit_of_the_cache_is_noticed(tree, caplog, record_property):
+    damage_the_cache(tree, caplog, times=20)
+    record_property("damaged_files", 20)
+
+
+@pytest.mark.faults
+def test_each_flipped_bit_of_the_cache_is_noticed(tree, caplog, record_property):
+    damage_the_cache(tree, caplog, times=300)
+    record_property("damaged_files", 300)
+
+
+def rewritten(path, **changes):
+    """Change a cache's tensors and give it the right digest again."""
+    content = read_checkpoint(path)
+    content["tensors"] |= changes
+    write_checkpoint(content, path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_images": "text"}, {"train_images": torch.zeros(6, 3, 6, 5)}, {"train_labels": torch.arange(6)},
+        {"train_images": torch.zeros(5, 3, 6, 5, dtype=torch.uint8)}, {"train_labels": None}, {"train_images": []},
+        {"train_images": torch.zeros(6, 90, dtype=torch.uint8)}, {"train_labels": torch.zeros(6)},
+        {"test_images": torch.zeros(3, 1, 6, 5, dtype=torch.uint8)}, {"test_labels": torch.tensor([0, 1, 9])},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_forged_cache_that_does_not_fit_the_images_is_made_anew(tree, changes, caplog):
+    first = read(tree, cache=True)
+    rewritten(cache_files(tree)[0], **changes)
+    assert_same(read(tree, cache=True), first)
+    assert str(cache_files(tree)[0]) in caplog.text
+
+
+def test_an_image_that_vanishes_before_it_is_decoded_is_named(tree, monkeypatch):
+    path = tree / "train" / "dog" / "1.png"
+    monkeypatch.setattr(module, "decode", lambda paths, **options: path.unlink() or decode(paths, **options))
+    with pytest.raises(ConfigError) as error:
+        read(tree, cache=True)
+    (line,) = error.value.faults
+    assert line.startswith(f"{path}: cannot be decoded (")
+    assert "No such file" in line
+    assert cache_files(tree) == []
+
+
 @pytest.mark.parametrize("content", [[], {}, {"fingerprint": "x"}], ids=str)
 def test_another_file_in_the_place_of_the_cache_is_made_anew(tree, content):
     first = read(tree, cache=True)
@@ -333,9 +396,10 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def test_a_cache_cannot_run_code(tree, tmp_path):
+@pytest.mark.parametrize("save", [torch.save, write_checkpoint], ids=["bare", "with a right digest"])
+def test_a_cache_cannot_run_code(tree, tmp_path, save):
     first = read(tree, cache=True)
-    torch.save(Bomb(tmp_path / "exploded"), cache_files(tree)[0])
+    save({"fingerprint": "x", "tensors": Bomb(tmp_path / "exploded")}, cache_files(tree)[0])
     assert_same(read(tree, cache=True), first)
     assert not (tmp_path / "exploded").exists()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms.v2.functional import resize
 
+from mlplab.checkpoints import read_checkpoint, write_checkpoint
 from mlplab.checks import ConfigError, first_line
 from mlplab.data.types import Source
 
@@ -148,27 +149,41 @@ def _cache_file(folder: Path, options: dict) -> Path:
 
 
 def _cached(folder: Path, files: Files, options: dict) -> dict[str, Tensor] | None:
-    """The tensors of an earlier call, or None when there are none, or the tree or the file has changed."""
+    """The tensors of an earlier call, or None when there are none, or the tree or a bit of the file has changed."""
     path = _cache_file(folder, options)
     if not path.exists():
         return None
     try:
-        content = torch.load(path, weights_only=True, mmap=False)
-        if content["fingerprint"] == _fingerprint(folder, files, options):
+        content = read_checkpoint(path)
+        if content["fingerprint"] != _fingerprint(folder, files, options):
+            log.info("%s: the images have changed, decoding them again", path)
+        elif _fits(content["tensors"], files):
             return content["tensors"]
-        log.info("%s: the images have changed, decoding them again", path)
+        else:
+            log.warning("%s: not the cache of these images, decoding them again", path)
     except Exception as error:  # a damaged cache costs time, never the run
-        log.warning("%s: unreadable cache (%s), decoding the images again", path, first_line(error))
+        reason = first_line(error).removeprefix(f"{path} ")
+        log.warning("%s: unreadable cache (%s), decoding the images again", path, reason)
     return None
+
+
+def _fits(tensors: dict[str, Tensor], files: Files) -> bool:
+    """Whether a cache holds uint8 images (n, channels, height, width) and class numbers for all the files."""
+    shapes = set()
+    for split, members in files.items():
+        images, labels = tensors[f"{split}_images"], tensors[f"{split}_labels"]
+        if images.ndim != 4 or len(images) != len(members) or images.dtype != torch.uint8:
+            return False
+        if labels.tolist() != [label for _, label in members] or labels.dtype != torch.int64:
+            return False
+        shapes.add(images.shape[1:])
+    return len(shapes) == 1
 
 
 def _write_cache(folder: Path, files: Files, options: dict, tensors: dict[str, Tensor]) -> None:
     path = _cache_file(folder, options)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        torch.save({"fingerprint": _fingerprint(folder, files, options), "tensors": tensors}, temporary)
-        temporary.replace(path)
+        write_checkpoint({"fingerprint": _fingerprint(folder, files, options), "tensors": tensors}, path)
         log.info("decoded images cached in %s", path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError, MemoryError) as error:
         log.warning("cannot write the cache %s (%s); the images will be decoded at every start", path, error)
