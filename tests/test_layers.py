@@ -17,6 +17,7 @@ LAYERS = {
     "record": 1,
     "targets": 1,
     "keys": 1,
+    "memory": 0,
     "rules": 2,
     "checkpoints": 1,
     "networks": 1,

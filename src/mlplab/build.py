@@ -13,9 +13,10 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mlplab import passes
-from mlplab.checks import ConfigError, first_line
+from mlplab.checks import ConfigError, first_line, is_out_of_memory
 from mlplab.rules import has_validation, select
 from mlplab.targets import SPECIAL, check_result, resolved
 
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
+
+
+SMALLER = {"data": "choose fewer or smaller samples", "model": "choose fewer units"}
+"""What helps where memory has run out."""
 
 
 def data_module(config: DictConfig) -> "DataModule":
@@ -85,9 +90,12 @@ def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
         compile_batch_size=data.batch_size if pays_to_compile(config, data) else None,
     )
     try:
-        model.configure_optimizers()  # Lightning calls it again, but a wrong option should end here
+        optimizer: Any = model.configure_optimizers()  # Lightning calls it again, but a wrong option should end here
     except (InstantiationException, TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {first_line(error.__cause__ or error)}") from error
+    # One that evaluates the loss several times in an update asks for a function that does.
+    if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+        raise ConfigError(f"optimizer._target_: {type(optimizer).__name__} is not supported; choose another")
     return model
 
 
@@ -247,6 +255,10 @@ def construct(options: dict[str, Any], key: str, **more: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
+        if is_out_of_memory(cause):
+            raise ConfigError(
+                f"{key}: out of memory; {SMALLER.get(key, 'it is too large')} ({first_line(cause)})"
+            ) from error
         raise ConfigError(f"{key}: {first_line(cause)}") from error
     if key in ("data", "model"):
         check_result(made, key)
@@ -255,7 +267,10 @@ def construct(options: dict[str, Any], key: str, **more: Any) -> Any:
 
 def plain(options: DictConfig) -> dict[str, Any]:
     """Plain data instead of a config, without interpolations, so that what is checked is what is built."""
-    values = OmegaConf.to_container(options, resolve=True)
+    try:
+        values = OmegaConf.to_container(options, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

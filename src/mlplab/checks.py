@@ -78,20 +78,34 @@ def one_of(*choices: Any) -> Rule:
     return Rule(text, lambda value: any(type(value) is type(choice) and value == choice for choice in choices))
 
 
-def each(rule: Rule, *, empty: bool = True) -> Rule:
+def each(rule: Rule, *, empty: bool = True, length: int | None = None) -> Rule:
     """Lists and tuples of which every item keeps `rule`."""
 
     def holds(value: Any) -> bool:
-        if not isinstance(value, Sequence) or isinstance(value, str):
+        if not isinstance(value, Sequence) or isinstance(value, str) or length not in (None, len(value)):
             return False
         return (empty or len(value) > 0) and all(map(rule.holds, value))
 
-    return Rule(f"a list in which each is {rule.text}", holds)
+    return Rule(f"a list{'' if length is None else f' of {length}'} in which each is {rule.text}", holds)
+
+
+def mapping() -> Rule:
+    """Keys with values, as YAML and Hydra write them."""
+    return Rule("keys with values", lambda value: isinstance(value, dict))
 
 
 def text() -> Rule:
     """Strings that are not empty."""
     return Rule("a text", lambda value: isinstance(value, str) and value != "")
+
+
+def local_path() -> Rule:
+    """Paths of files and folders. What a URL leads to may change, and be anything."""
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, str) and value.strip() != "" and "://" not in value and "\0" not in value
+
+    return Rule("a path on this machine (download a URL first)", holds)
 
 
 NULL = one_of(None)
@@ -108,3 +122,9 @@ def first_line(error: BaseException | str) -> str:
     """What an error says, cut to one line; its type where it says nothing."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".:")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine could not give as much memory as was asked for, by whatever library."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlplab import build
 from mlplab.checkpoints import load_weights, read_checkpoint
-from mlplab.checks import SWITCH, ConfigError, text
+from mlplab.checks import SWITCH, ConfigError, local_path
 from mlplab.data.inputs import read_inputs
 from mlplab.data.module import preprocess
 from mlplab.data.types import Batch
@@ -41,7 +41,7 @@ def predict(config: DictConfig) -> None:
     damaged, and when the input does not fit the run's network.
     """
     for key in ("run", "input", "output"):
-        text().require(key, config[key])
+        local_path().require(key, config[key])
     SWITCH.require("overwrite", config.overwrite)
     source, output = Path(config.input), Path(config.output)
     check_output(output, source=source, overwrite=config.overwrite)

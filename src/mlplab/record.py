@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasToken, YAMLError, scan
 
 from mlplab.checks import ConfigError, first_line
 
@@ -81,7 +81,7 @@ class Record:
             raise ConfigError(f"{folder} is not a run folder: it has no {RESULT}")
         try:
             values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{folder / RESULT} cannot be read: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{folder / RESULT} cannot be read: it does not hold a record")
@@ -94,8 +94,11 @@ class Record:
         try:
             content = (self.folder / CONFIG).read_bytes()
             intact = self.values.get("config_digest") in (None, hashlib.sha256(content).hexdigest())
-            config = OmegaConf.create(content.decode()) if intact else None
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+            text = content.decode() if intact else ""
+            if "${" in text or any(isinstance(token, AliasToken) for token in scan(text)):
+                raise ValueError("it refers to other values, which no config that a run has written does")
+            config = OmegaConf.create(text)
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
             raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
         if not intact:
             raise ConfigError(f"{self.folder / CONFIG} is damaged or was edited: it is not what this run was made with")

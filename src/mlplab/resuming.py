@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.checks import ConfigError
+from mlplab.checks import ConfigError, local_path
 from mlplab.record import RESULT, Record
 from mlplab.rules import config_faults
 
@@ -27,6 +27,7 @@ Compose = Callable[[list[str]], DictConfig]
 
 def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     """The run folder, and the checkpoint if one was named, that `resume=` means."""
+    local_path().require("resume", resume)
     path = Path(resume)
     return (path.parent.parent, path) if path.suffix == ".ckpt" else (path, None)
 

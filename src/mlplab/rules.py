@@ -1,6 +1,7 @@
 """What is wrong with a config: single values, and how they must go together. Reads values only; needs no torch."""
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -10,12 +11,21 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.checks import integer
-from mlplab.keys import FRACTION, RULES
+from mlplab.checks import NULL, each, first_line, integer, mapping
+from mlplab.keys import FRACTION, RULES, SET_BY_MLPLAB
+from mlplab.memory import too_large
 from mlplab.targets import is_own, name_faults
 
 CONF = Path(__file__).parents[2] / "conf"
 """The folder of all configs, at the top of the checkout."""
+
+SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+TENSORBOARD = (
+    "save_dir", "name", "version", "log_graph", "default_hp_metric", "prefix", "sub_dir", "max_queue", "flush_secs",
+    "filename_suffix",
+)  # fmt: skip
+BYTES_OF_A_SAMPLE = 100
+"""What a generated sample of two features takes at most while it is made: float64 numbers, labels and orders."""
 
 LINEAR = ("mlplab.networks.Perceptron", "mlplab.networks.SoftmaxRegression")
 FIXED_SIZE = ("digits", "cifar10", "mnist", "image_folder")
@@ -26,20 +36,35 @@ def config_faults(config: DictConfig) -> list[str]:
     missing = list(_missing(config))
     if "folder" in config and (absent_sections := section_faults(config)):
         return absent_sections
-    absent = object()
     faults = [f"{key} must be given: write {key}=…" for key in missing]
-    for key, rule in RULES.items():
+    found = {key: fault for key in RULES if key not in missing and (fault := _value_fault(config, key))}
+    for section in ("callbacks", "logger"):
+        for name, options in (select(config, section) or {}).items() if section not in found else ():
+            if fault := (NULL | mapping()).fault(f"{section}.{name}", options):
+                found[section] = fault
+    faults += found.values()
+    return faults if found.keys() & set(SECTIONS) else faults + list(_cross_faults(config))
+
+
+def _value_fault(config: DictConfig, key: str) -> str | None:
+    """What is wrong with the value of a key, None if nothing is, or if the config has no such key."""
+    absent, parent = object(), key.rpartition(".")[0]
+    try:
+        holder: Any = OmegaConf.select(config, parent) if parent else config
+        plain: Any = OmegaConf.to_container(holder) if isinstance(holder, DictConfig) else {}
+        written = plain.get(key.rpartition(".")[2])
+        if re.fullmatch(r"\$\{[\w.]+\}", str(written)):
+            return None  # the value of another key, which is looked at there
         value = select(config, key, absent)
-        if isinstance(value, dict) and key == "checkpoint":
-            continue  # train.py's section of that name; elsewhere it names one
-        if value is not absent and key not in missing and (fault := rule.fault(key, value)):
-            faults.append(fault)
-    return faults + list(_cross_faults(config))
+    except OmegaConfBaseException as error:
+        unknown_yet = "HydraConfig was not set" in str(error)  # the run folder has no name before the run begins
+        return None if unknown_yet else f"{key}: {first_line(error)}"
+    return None if value is absent else RULES[key].fault(key, value)
 
 
 def section_faults(config: DictConfig) -> list[str]:
     """One line for each part that the config of a run must have and lacks."""
-    needed = [f"{section}._target_" for section in ("data", "model", "loss", "optimizer", "scheduler", "trainer")]
+    needed = [f"{section}._target_" for section in SECTIONS[:6]]
     needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
     absent = object()
     return [f"{key} must be given" for key in needed if select(config, key, absent) is absent]
@@ -48,9 +73,11 @@ def section_faults(config: DictConfig) -> list[str]:
 def _missing(config: DictConfig, path: str = "") -> Iterator[str]:
     """Keys whose value is ???, dotted."""
     for key in map(str, config):
+        if OmegaConf.is_interpolation(config, key):
+            continue
         if OmegaConf.is_missing(config, key):
             yield f"{path}{key}"
-        elif not OmegaConf.is_interpolation(config, key) and isinstance(config[key], DictConfig):
+        elif isinstance(config[key], DictConfig):
             yield from _missing(config[key], f"{path}{key}.")
 
 
@@ -70,6 +97,8 @@ def _cross_faults(config: DictConfig) -> Iterator[str]:
     yield from _split_faults(config)
     yield from _model_faults(config)
     yield from _trainer_faults(config)
+    yield from _logger_faults(config)
+    yield from _size_faults(config)
 
 
 KNOWN_KEYS = {
@@ -173,15 +202,40 @@ def _model_faults(config: DictConfig) -> Iterator[str]:
 
 
 def _trainer_faults(config: DictConfig) -> Iterator[str]:
-    if "trainer" not in config:
+    if not isinstance(config.get("trainer"), DictConfig):
         return
     trainer = config.trainer
     cores, devices = os.cpu_count() or 1, select(config, "trainer.devices")
-    if trainer.get("accelerator") == "cpu" and isinstance(devices, int) and devices > cores:
+    if trainer.get("accelerator") in ("cpu", "auto") and isinstance(devices, int) and devices > cores:
         yield f"trainer.devices must be at most {cores}, the number of CPU cores here, got {devices}"
+    for key in SET_BY_MLPLAB:
+        if key.partition(".")[2] in trainer:
+            yield f"{key} is decided by mlplab; leave it out"
     if trainer.get("accumulate_grad_batches", 1) != 1:
         yield "trainer.accumulate_grad_batches is not supported; raise data.batch_size, which gives the same updates"
     if trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1:
         name = str(select(config, "scheduler._target_")).rpartition(".")[2]
         if name not in ("constant", "Plateau") or select(config, "scheduler.warmup"):
             yield f"scheduler {name} must know the number of updates; set trainer.max_epochs or trainer.max_steps"
+
+
+def _logger_faults(config: DictConfig) -> Iterator[str]:
+    """Options that no logger has: TensorBoard's would say so only once the run has begun."""
+    for name, options in (select(config, "logger") or {}).items():
+        if options and str(options.get("_target_")).endswith(".TensorBoardLogger"):
+            for key in options.keys() - {"_target_", *TENSORBOARD}:
+                yield f"logger.{name}.{key}: no such option; it has: {', '.join(TENSORBOARD)}"
+
+
+def _size_faults(config: DictConfig) -> Iterator[str]:
+    """Data and networks that cannot fit into the memory of this machine."""
+    samples, size = select(config, "data.num_samples"), select(config, "data.size")
+    if integer(1).holds(samples):
+        pixels = size * size * (select(config, "data.channels") or 1) if integer(1).holds(size) else 0
+        if fault := too_large(f"data.num_samples={samples}", samples * (BYTES_OF_A_SAMPLE + pixels), "choose fewer"):
+            yield fault
+    sizes = select(config, "model.hidden_sizes")
+    if each(integer(1)).holds(sizes):
+        weights = sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+        if fault := too_large(f"model.hidden_sizes={sizes}", 2 * 4 * weights, "choose smaller ones"):
+            yield fault
