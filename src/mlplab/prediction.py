@@ -25,7 +25,7 @@ from mlplab.data.inputs import read_inputs
 from mlplab.data.module import preprocess
 from mlplab.data.types import Batch
 from mlplab.record import Record, write_atomically
-from mlplab.rules import config_faults
+from mlplab.rules import config_faults, section_faults
 
 if TYPE_CHECKING:
     from mlplab.classifier import Classifier
@@ -128,7 +128,7 @@ def load_predictor(folder: Path, *, checkpoint: str = "best") -> Predictor:
     """
     record = Record.read(folder)
     config = record.config()
-    if faults := config_faults(config):
+    if faults := section_faults(config) or config_faults(config):
         raise ConfigError(*(f"{folder}/config.yaml: {fault}" for fault in faults))
     path = record.checkpoint(checkpoint)
     data = TrainingData.read(path)

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasToken, YAMLError, scan
+from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, YAMLError, parse
 
 from mlplab.checks import ConfigError, first_line
 
@@ -95,8 +95,8 @@ class Record:
             content = (self.folder / CONFIG).read_bytes()
             intact = self.values.get("config_digest") in (None, hashlib.sha256(content).hexdigest())
             text = content.decode() if intact else ""
-            if "${" in text or any(isinstance(token, AliasToken) for token in scan(text)):
-                raise ValueError("it refers to other values, which no config that a run has written does")
+            if "${" in text or not is_simple(text):
+                raise ValueError("it refers to other values or is nested too deeply, unlike what a run writes")
             config = OmegaConf.create(text)
         except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
             raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
@@ -124,6 +124,16 @@ class Record:
             there = sorted(file.stem for file in path.parent.glob("*.ckpt"))
             raise ConfigError(f"no checkpoint {path}; there are: {', '.join(there) or 'none'}")
         return path
+
+
+def is_simple(text: str) -> bool:
+    """Whether YAML has no references, which could multiply without end, and few levels."""
+    depth = 0
+    for event in parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > 20:
+            return False
+    return True
 
 
 def lock(file: IO[bytes]) -> bool:

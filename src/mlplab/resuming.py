@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab.checks import ConfigError, local_path
 from mlplab.record import RESULT, Record
-from mlplab.rules import config_faults
+from mlplab.rules import config_faults, section_faults
 
 LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 """Keys that make a run longer and change nothing of what it has done."""
@@ -56,7 +56,7 @@ def continued_config(folder: Path, overrides: Sequence[str], compose: Compose) -
         faults.append(f"{folder} ended by early stopping, so it does not become longer; start a new run")
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
-    faults += [f"{folder}/config.yaml: {fault}" for fault in config_faults(config)]
+    faults += [f"{folder}/config.yaml: {fault}" for fault in section_faults(config) or config_faults(config)]
     if faults:
         raise ConfigError(*faults)
     return config, changes

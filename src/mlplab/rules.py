@@ -43,7 +43,12 @@ def config_faults(config: DictConfig) -> list[str]:
             if fault := (NULL | mapping()).fault(f"{section}.{name}", options):
                 found[section] = fault
     faults += found.values()
-    return faults if found.keys() & set(SECTIONS) else faults + list(_cross_faults(config))
+    if not found.keys() & set(SECTIONS):
+        try:
+            faults += list(_cross_faults(config))
+        except OmegaConfBaseException as error:
+            faults = faults or [first_line(error)]
+    return faults
 
 
 def _value_fault(config: DictConfig, key: str) -> str | None:

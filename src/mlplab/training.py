@@ -26,7 +26,7 @@ from mlplab.checks import ConfigError, RunFailed
 from mlplab.processes import end_child_processes, prepare_child_processes
 from mlplab.record import CHECKPOINTS, Record, now
 from mlplab.resuming import LONGER, continued_config, rebased, run_and_checkpoint
-from mlplab.rules import config_faults
+from mlplab.rules import config_faults, section_faults
 from mlplab.signals import Stopped
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[
     record = Record.read(folder)
     if config is None:
         config = rebased(record.config(), folder)
-        if faults := config_faults(config):
+        if faults := section_faults(config) or config_faults(config):
             raise ConfigError(*(f"{folder}/config.yaml: {fault}" for fault in faults))
     longer = [f"{key}={OmegaConf.select(config, key)}" for key in changes if key in LONGER]
     if record.values.get("status") == "finished" and not longer and checkpoint is None:
