@@ -280,7 +280,7 @@ OUTSIDE = [
     ("logger.tensorboard.save_dir", "/elsewhere"), ("logger.tensorboard.save_dir", "."),
     ("logger.tensorboard.name", "/elsewhere"), ("logger.tensorboard.version", "../../elsewhere"),
     ("logger.tensorboard.sub_dir", "../.."), ("logger.tensorboard.filename_suffix", "/../../x"),
-    ("logger.tensorboard.deep", [{"a": "http://elsewhere"}]),
+    ("callbacks.figures.deep", [{"a": "http://elsewhere"}]),
 ]  # fmt: skip
 
 
