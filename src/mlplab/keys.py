@@ -140,6 +140,7 @@ RULES: dict[str, Rule] = {
     "callbacks.figures.max_share": SHARE,
     "callbacks.figures.dpi": integer(10, 1000),
     "callbacks.layers.every": AUTO | COUNT,
+    "callbacks.progress_bar.draws_per_second": number(above=0, most=1000),
     "callbacks.update_monitor.every_n_updates": COUNT,
     "callbacks.gradient_noise.num_batches": integer(2, 10**9),
     "callbacks.gradient_noise.max_share": number(above=0, most=1),
