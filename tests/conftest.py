@@ -132,6 +132,12 @@ def run_job(folder: Path, overrides: Sequence[str]) -> Launched:
 
 
 @pytest.fixture(scope="session")
+def launch_in() -> Callable[[Path, Sequence[str]], "Launched"]:
+    """Run a tiny job in a folder of one's own, for runs that several tests look at."""
+    return run_job
+
+
+@pytest.fixture(scope="session")
 def save_config() -> Callable[[Path, DictConfig], None]:
     """Give a run folder another config, as if it had been made with that one."""
 

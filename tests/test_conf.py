@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mlplab import build
 from mlplab.command_line import check_command_line, parse_arguments, quoted_overrides
 from mlplab.data.module import DataModule
-from mlplab.overrides import INCLUDED
+from mlplab.overrides import INCLUDED, values
 from mlplab.rules import CONF, config_faults
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -70,7 +71,8 @@ def test_a_command_in_a_header_composes(path):
         line = re.sub(r"<[^>]*>", "x", line)
         for program, arguments in re.findall(r"python (?:scripts/)?(\w+)\.py((?: -m| [^\s=]+=\S+)*)", line):
             words = [quoted_overrides(word) for word in arguments.split() if word != "-m"]
-            words = [re.sub(r"^([^=]+=)([^,\[\]]+),.*", r"\1\2", word) for word in words]  # the first of a sweep
+            overrides = OverridesParser.create().parse_overrides(words)
+            words = [next(values(override)) for override in overrides]  # the first of a sweep
             composed(*words, primary=program)
 
 
@@ -155,6 +157,17 @@ def test_a_study_is_a_grid_of_runs_without_faults(name, monkeypatch):
     assert grid.folder == Path("outputs/sweeps") / name
     assert grid.study["name"] == name
     assert {"question", "claim", "source"} <= set(grid.study)
+
+
+@pytest.mark.parametrize("name", choices("study"))
+def test_every_command_of_a_study_is_a_grid_without_faults(name, monkeypatch):
+    """Among them that for CIFAR-10, which puts another recipe in the place of the study's own."""
+    text = (CONF / "study" / f"{name}.yaml").read_text(encoding="utf-8")
+    commands = re.findall(rf"^# .*python train\.py (study={name} .+)", text, flags=re.MULTILINE)
+    assert any("experiment=cifar10_mlp" in command for command in commands)
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["train.py", *command.replace("<folder>", "images").split()])
+        assert len(list(check_command_line("train", parse_arguments()).jobs())) > 1
 
 
 # Building

@@ -44,7 +44,8 @@ LAYERS = {
     "callbacks.outputs": 1,
     "callbacks.embedding": 2,  # of what callbacks.outputs sees
     "callbacks.tensorboard": 3,
-    "callbacks.history": 2,  # notes what callbacks.gradient_noise measured
+    "callbacks.split_curve": 2,  # notes times as record does
+    "callbacks.history": 3,  # notes what callbacks.gradient_noise and callbacks.split_curve measured
     "callbacks.layers": 4,  # logs at moments, to the boards that callbacks.tensorboard finds
     "figures.plane": 1,
     "figures.style": 2,  # with the colours of data.pictures
@@ -72,6 +73,8 @@ LAYERS = {
     "report.curves": 5,
     "report.scores": 5,
     "report.tables": 6,
+    "report.chosen_epochs": 6,
+    "report.side_by_side": 6,
     "report.answer": 6,
     "report.run_page": 6,
     "report.comparison": 7,

@@ -144,6 +144,7 @@ RULES: dict[str, Rule] = {
     "callbacks.update_monitor.every_n_updates": COUNT,
     "callbacks.gradient_noise.num_batches": integer(2, 10**9),
     "callbacks.gradient_noise.max_share": number(above=0, most=1),
+    "callbacks.gradient_noise.before_training": SWITCH,
     "callbacks.figures.at_end": AUTO | SWITCH,
     "logger": mapping(),
     "logger.tensorboard.save_dir": text(),

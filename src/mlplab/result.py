@@ -19,6 +19,7 @@ from rich.table import Table
 from mlplab.callbacks.history import History
 from mlplab.callbacks.last_checkpoint import LastCheckpoint
 from mlplab.callbacks.pruning import Pruning
+from mlplab.callbacks.split_curve import SplitCurve
 from mlplab.callbacks.texts import table
 from mlplab.record import Record, now
 from mlplab.resuming import slurm_job
@@ -73,6 +74,12 @@ def fit_seconds(trainer: pl.Trainer, elapsed: float) -> float:
     saving = [callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint)]  # type: ignore[attr-defined]
     histories = [callback for callback in trainer.callbacks if isinstance(callback, History)]  # type: ignore[attr-defined]
     return histories[0].seconds if histories else elapsed + (saving[0].seconds_before if saving else 0.0)
+
+
+def looks_during_training(trainer: pl.Trainer) -> list[str]:
+    """When this launch evaluated the test set before the end of training: never, but for a study of early stopping."""
+    curves = [callback for callback in trainer.callbacks if isinstance(callback, SplitCurve)]  # type: ignore[attr-defined]
+    return [look for curve in curves for look in curve.looks]
 
 
 def best_checkpoint(trainer: pl.Trainer) -> str | None:

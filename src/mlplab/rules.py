@@ -192,7 +192,7 @@ def has_validation(config: DictConfig) -> bool:
 def _model_faults(config: DictConfig) -> Iterator[str]:
     target, dropout = select(config, "model._target_"), select(config, "model.dropout")
     sizes = select(config, "model.hidden_sizes")
-    if dropout is not None and (target in LINEAR or sizes == []):
+    if dropout is not None and (target in LINEAR or (sizes == [] and dropout != 0)):
         yield f"model.dropout={dropout} needs hidden layers, which this network lacks; choose model=mlp_dropout"
     elif isinstance(dropout, list) and isinstance(sizes, list) and len(dropout) != len(sizes):
         yield f"model.dropout must be one number or one per hidden layer ({len(sizes)}), got {dropout!r}"

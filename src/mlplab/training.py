@@ -175,6 +175,7 @@ def fit(job: Job, checkpoint: Path | None) -> None:
             "metrics": result.metrics_of(trainer),
             "best_checkpoint": os.path.relpath(best, record.folder) if best else None,
             "fit_seconds": result.fit_seconds(trainer, time.perf_counter() - start),
+            "test_evaluations": [*record.values.get("test_evaluations", []), *result.looks_during_training(trainer)],
         }
         if trainer.is_global_zero:
             record.update(**outcome)

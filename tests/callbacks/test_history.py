@@ -55,6 +55,21 @@ def test_an_epoch_without_validation_has_the_values_of_training(launch):
     assert None not in column(rows, "train/loss")
 
 
+def test_noise_measured_before_training_has_a_row_of_its_own(launch_full):
+    """It is of the weights that training begins with: the same number for every batch size's own noise."""
+    quiet = ("logger=none", "callbacks=study", "test=false", "callbacks.gradient_noise.before_training=true")
+    runs = [launch_full(*quiet, f"data.batch_size={size}", folder=f"{size}") for size in (7, 14)]
+    for run in runs:
+        first, second, *_ = table(run.folder)
+        assert first["epoch"] == first["updates"] == first["samples_seen"] == 0
+        assert first["grad/noise"] > 0
+        assert first["val/loss"] is first["train/loss"] is first["grad/norm"] is None
+        assert second["updates"] == len(run.trainer.datamodule.datasets["train"]) // run.config.data.batch_size
+    ours, theirs = (table(run.folder)[0] for run in runs)
+    assert ours["weights/l2_norm"] == theirs["weights/l2_norm"]
+    assert ours["grad/noise"] > theirs["grad/noise"]
+
+
 def test_a_run_that_goes_on_from_a_checkpoint_has_each_row_once(launch):
     """A run killed after update 12 whose last checkpoint is of update 8 leaves two rows that come again."""
     whole = launch(*ONLY_HISTORY, folder="whole")

@@ -13,24 +13,36 @@ from mlplab.checks import integer, number
 class GradientNoise(Callback):
     """Log `grad/noise`: the variance of the batch gradient, summed over all weights, after a validation.
 
+    With `before_training` also at the weights that training begins with: they are the same for every batch size.
+
     It is estimated without bias from `num_batches` random batches of the training batch size, at the weights of that
     moment, without dropout and augmentation; for batches drawn from N samples it falls as 1/B · (N − B)/(N − 1), to 0
     for the full batch. It is measured as often as `max_share` of the training's gradients allows, and after the
     first validation in any case. It draws from a generator of its own: training is the same with and without it.
     """
 
-    def __init__(self, *, num_batches: int = 8, max_share: float = 0.05, seed: int = 0) -> None:
+    def __init__(
+        self, *, num_batches: int = 8, max_share: float = 0.05, seed: int = 0, before_training: bool = False
+    ) -> None:
         integer(2).require("callbacks.gradient_noise.num_batches", num_batches)
         number(above=0, most=1).require("callbacks.gradient_noise.max_share", max_share)
         self.num_batches, self.max_share, self.seed = num_batches, max_share, seed
+        self.before_training = before_training
         self.latest: tuple[int | None, float | None] = None, None  # after so many updates, the noise
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.before_training and trainer.global_step == 0:
+            self._log(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking and self._is_due(trainer):
-            noise = self.measure(trainer, pl_module)
-            self.latest = trainer.global_step, noise
-            for logger in trainer.loggers:
-                logger.log_metrics({"grad/noise": noise}, step=trainer.global_step)
+            self._log(trainer, pl_module)
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        noise = self.measure(trainer, pl_module)
+        self.latest = trainer.global_step, noise
+        for logger in trainer.loggers:
+            logger.log_metrics({"grad/noise": noise}, step=trainer.global_step)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         measured_at, _ = self.latest

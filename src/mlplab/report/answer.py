@@ -45,7 +45,7 @@ def best_and_next(ranked: Sequence[Group], score: str, baseline: str) -> list[st
     if ours.mean == theirs.mean and ours.half_width == theirs.half_width == 0:
         same = with_interval(ours, score)
         return [f"{best.name} and {other.name} have the same {in_words(score)}, {same}, in every run."]
-    if math.isclose(ours.mean, theirs.mean):
+    if math.isclose(ours.mean, theirs.mean, rel_tol=1e-6):  # as far as numbers of 32 bits tell
         opening = f"{best.name} and {other.name} share the {least} {in_words(score)}, "
         rest = f"{with_interval(ours, score)} ({basis(ours)}) and {with_interval(theirs, score)} ({basis(theirs)})"
         return [f"{opening}{rest}{last_of(ranked, other, score)}."]

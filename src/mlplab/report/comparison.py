@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlplab.record import now
 from mlplab.report.answer import answer, points
+from mlplab.report.chosen_epochs import stopping
 from mlplab.report.curves import curves, has_curves
 from mlplab.report.drawing import MOST_LINES, Picture
 from mlplab.report.groups import Group, common_overrides, measured, swept
@@ -13,6 +14,7 @@ from mlplab.report.intervals import power_law
 from mlplab.report.page import Page, Section
 from mlplab.report.runs import Run
 from mlplab.report.scores import heat_maps, power_law_plot, scores_by_label, scores_by_number
+from mlplab.report.side_by_side import side_by_side
 from mlplab.report.study import Study, axes_of, question_of
 from mlplab.report.tables import budget_table, group_table, run_table, statuses
 from mlplab.report.words import count, in_words, smaller_is_better
@@ -29,7 +31,7 @@ def comparison(
     sections = []
     if known:
         sections = [scores_section(study, known, score), two_settings(study, known, score), course(known, score)]
-        sections.append(fits(study, known))
+        sections += [side_by_side(study.pictures, known), stopping(known), fits(study, known)]
     sections += [
         Section("All groups", tables=[group_table(groups, study.metrics, score)], notes=[table_note(runs, groups)]),
         budgets(known),
@@ -131,7 +133,7 @@ def course(groups: Sequence[Group], score: str) -> Section | None:
     """Training and validation over the course of training."""
     drawn = spread_out([group for group in groups if has_curves([group], "val/loss")], score, MOST_LINES)
     pictures = []
-    for metrics in (("val/acc", "train/acc", "gap/acc"), ("val/loss", "train/loss")):
+    for metrics in (("val/acc", "train/acc", "gap/acc", "test/acc"), ("val/loss", "train/loss", "test/loss")):
         there = [metric for metric in metrics if has_curves(drawn, metric)]
         if there:
             alt = f"Curves of {', '.join(map(in_words, there))} against updates, samples seen and seconds"

@@ -26,7 +26,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; what is empty is left out. `folded` hides it behind its title until it is asked for."""
+    """A part of a page; what is empty is left out. `folded` hides it behind its title until it is asked for.
+
+    `side_by_side` puts as many of its pictures into a row as there is room for.
+    """
 
     title: str
     text: list[str] = field(default_factory=list)
@@ -36,6 +39,7 @@ class Section:
     code: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     folded: bool = False
+    side_by_side: bool = False
 
 
 @dataclass(frozen=True)

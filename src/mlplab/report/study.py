@@ -10,7 +10,7 @@ from mlplab.report.words import in_words
 
 SCORES = ("test/acc", "val/acc")
 MOST_METRICS = 6
-PLAIN = ("name", "question", "claim", "source", "x", "group", "baseline", "score")
+PLAIN = ("name", "question", "claim", "source", "x", "group", "baseline", "score", "pictures")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Study:
     group: str = ""  # the setting that makes the lines
     baseline: str = ""  # the value of the group that the best is compared with, e.g. none
     score: str = ""  # the metric that decides, where it is not the test or validation accuracy
+    pictures: str = ""  # a figure of each run to be shown side by side: the name of its file without .png
     metrics: tuple[str, ...] = ()
     fits: tuple[Fit, ...] = ()
 

@@ -8,10 +8,13 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 MEASURES = {"acc": "accuracy", "loss": "loss"}
 NAMES = {
     "gap/acc": "accuracy gap", "gap/loss": "loss gap",
+    "fitted/acc": "training accuracy without dropout and augmentation",
+    "fitted/loss": "training loss without dropout and augmentation", "gap/fitted/acc": "accuracy gap without dropout",
     "weights/l2_norm": "weight norm", "grad/norm": "gradient norm", "grad/noise": "gradient noise",
     "lr": "learning rate",
     "updates": "updates", "samples_seen": "samples seen", "seconds": "seconds of training", "epoch": "epochs",
     "fit_seconds": "seconds of the fit", "parameters": "parameters", "epochs": "epochs",
+    "updates_per_epoch": "updates per epoch",
 }  # fmt: skip
 WHOLE = ("updates", "samples_seen", "parameters", "epochs")
 MOST_DIGITS = 6
