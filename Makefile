@@ -57,6 +57,9 @@ gallery: $(READY)
 	@mkdir -p outputs/gallery
 	@cp outputs/train/gallery-spirals/figures/decision_boundary.png outputs/gallery/spirals.png
 	@cp outputs/train/gallery-overfitting/figures/learning_curves.png outputs/gallery/overfitting.png
+	@$(BIN)/python train.py study=batching
+	@$(BIN)/python train.py study=overfitting
+	@$(BIN)/python -c "from mlplab.report.stills import save_gallery; save_gallery()"
 
 benchmark: $(READY)
 	@$(BIN)/python scripts/benchmark.py

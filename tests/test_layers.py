@@ -75,6 +75,7 @@ LAYERS = {
     "report.tables": 6,
     "report.chosen_epochs": 6,
     "report.side_by_side": 6,
+    "report.stills": 6,
     "report.answer": 6,
     "report.run_page": 6,
     "report.comparison": 7,
