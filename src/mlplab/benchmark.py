@@ -32,9 +32,13 @@ from mlplab.baselines import (
     plain_validation,
 )
 from mlplab.checks import ConfigError
+from mlplab.figure_cost import figure_cost
 from mlplab.record import now, write_atomically
 from mlplab.rules import CONF
 from mlplab.speed_tables import COMPILED, LOOP_LOADER, LOOP_TENSORS, MLPLAB, PLAIN, markdown, plot
+
+FIGURES = "figures"
+"""The name by which `only` asks for the cost of figures."""
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +81,10 @@ def benchmark(config: DictConfig) -> None:
     build.quiet_libraries()
     logging.getLogger("mlplab.callbacks.progress").setLevel(logging.WARNING)
     chosen = [case for case in cases() if not config.only or any(str(part) in case.name for part in config.only)]
-    if not chosen:
-        raise ConfigError(f"only={list(config.only)} names no workload; there are: {[case.name for case in cases()]}")
+    figures = not config.only or FIGURES in config.only
+    if not chosen and not figures:
+        there = [FIGURES, *(case.name for case in cases())]
+        raise ConfigError(f"only={list(config.only)} names no workload; there are: {there}")
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"when": now(), "hardware": result.hardware(), "git_commit": result.git_commit()}
@@ -88,13 +94,16 @@ def benchmark(config: DictConfig) -> None:
         report["updates"] = [
             measure(case, config, Path(scratch)) for case in track(chosen, "Workloads", disable=not sys.stderr.isatty())
         ]
+        if figures:
+            report["figures"] = figure_cost(config, Path(scratch))
         if not config.only:
             report["evaluation"] = measure_evaluation(config, Path(scratch))
             report["scaling"] = measure_scaling(config, Path(scratch))
             report["process"] = measure_process(config, Path(scratch))
     write_atomically(folder / "benchmark.json", json.dumps(report, indent=2) + "\n")
     write_atomically(folder / "benchmark.md", markdown(report))
-    plot(report).savefig(folder / "benchmark.png", dpi=110)
+    if chosen:
+        plot(report).savefig(folder / "benchmark.png", dpi=110)
     Console().print(markdown(report), highlight=False, soft_wrap=True)
 
 

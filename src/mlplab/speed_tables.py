@@ -23,12 +23,33 @@ def ratio(slow: list[float], fast: list[float], digits: int = 2) -> str:
 
 def markdown(report: dict[str, Any]) -> str:
     """All figures as tables."""
+    lines = [f"{report['hardware']}, torch {report['torch']}, {report['when'][:10]}. Median (least–greatest)."]
+    lines += speed(report["updates"]) if report["updates"] else []
+    if "figures" in report:
+        lines += ["", "CPU seconds of runs with default figures and without:", "", *figure_cost(report["figures"])]
+    if "evaluation" in report:
+        times = report["evaluation"]
+        lines += ["", "Evaluating 10,000 images after training at batch 1: "
+                  f"mlplab {spread(times['mlplab'], 2)} s, plain Lightning {spread(times['plain Lightning'], 2)} s, "
+                  f"ratio {ratio(times['plain Lightning'], times['mlplab'], 0)}."]  # fmt: skip
+        scaling = [f"{int(samples):,} samples {spread(times, 2)} s" for samples, times in report["scaling"].items()]
+        lines += ["", f"One epoch of passing at batch 32: {'; '.join(scaling)}."]
+        process = [
+            f"{name} {spread(figures['seconds'], 1)} s and {spread(figures['megabytes'])} MB"
+            for name, figures in report["process"].items()
+        ]
+        lines += ["", f"A whole process with one update: {'; '.join(process)}."]
+    return "\n".join(lines) + "\n"
+
+
+def speed(rows: list[dict[str, Any]]) -> list[str]:
+    """Microseconds per update of every contender, and how they compare."""
     lines = [
-        f"{report['hardware']}, torch {report['torch']}, {report['when'][:10]}. Median (least–greatest).", "",
+        "",
         "Microseconds per update, validation once an epoch included:", "",
         f"| workload | {' | '.join(CONTENDERS)} | compiling: first, again, s |", "|---" * (len(CONTENDERS) + 2) + "|",
     ]  # fmt: skip
-    for row in report["updates"]:
+    for row in rows:
         cells = [spread(row["us_per_update"][name]) for name in CONTENDERS]
         first, *again = row["compile_seconds"] + row["compile_seconds"][:1]
         lines.append(
@@ -46,22 +67,21 @@ def markdown(report: dict[str, Any]) -> str:
         (LOOP_TENSORS, COMPILED),
         (PLAIN, COMPILED),
     )
-    for row in report["updates"]:
+    for row in rows:
         cells = [ratio(row["us_per_update"][slow], row["us_per_update"][fast]) for slow, fast in pairs]
         lines.append(f"| {row['case'].rstrip(',')} | {' | '.join(cells)} |")
-    if "evaluation" in report:
-        times = report["evaluation"]
-        lines += ["", "Evaluating 10,000 images after training at batch 1: "
-                  f"mlplab {spread(times['mlplab'], 2)} s, plain Lightning {spread(times['plain Lightning'], 2)} s, "
-                  f"ratio {ratio(times['plain Lightning'], times['mlplab'], 0)}."]  # fmt: skip
-        scaling = [f"{int(samples):,} samples {spread(times, 2)} s" for samples, times in report["scaling"].items()]
-        lines += ["", f"One epoch of passing at batch 32: {'; '.join(scaling)}."]
-        process = [
-            f"{name} {spread(figures['seconds'], 1)} s and {spread(figures['megabytes'])} MB"
-            for name, figures in report["process"].items()
-        ]
-        lines += ["", f"A whole process with one update: {'; '.join(process)}."]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def figure_cost(costs: dict[str, dict[str, Any]]) -> list[str]:
+    """What figures cost each job while it trains, and after it."""
+    lines = ["| job | training without | with | ratio | afterwards without | with |", "|---|---|---|---|---|---|"]
+    for name, cost in costs.items():
+        off, on = cost["without"], cost["with"]
+        ratios = ratio(on["training"], off["training"])
+        cells = [spread(off["training"], 2), spread(on["training"], 2), ratios]
+        lines.append(f"| {name} | {' | '.join([*cells, spread(off['afterwards'], 2), spread(on['afterwards'], 2)])} |")
+    return lines
 
 
 def plot(report: dict[str, Any]) -> Figure:
