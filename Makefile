@@ -59,11 +59,11 @@ gallery: $(READY)
 	@mkdir -p outputs/gallery
 	@cp outputs/train/gallery-spirals/figures/decision_boundary.png outputs/gallery/spirals.png
 	@cp outputs/train/gallery-overfitting/figures/learning_curves.png outputs/gallery/overfitting.png
+	@cp outputs/train/gallery-digits/figures/extremes.png outputs/gallery/mistakes.png
+	@cp outputs/train/gallery-digits/figures/layers.png outputs/gallery/layers.png
 	@$(BIN)/python train.py study=batching
 	@$(BIN)/python train.py study=overfitting
 	@$(BIN)/python -c "from mlplab.report.stills import save_gallery; save_gallery()"
-	@cp outputs/train/gallery-digits/figures/extremes.png outputs/gallery/mistakes.png
-	@cp outputs/train/gallery-digits/figures/layers.png outputs/gallery/layers.png
 
 benchmark: $(READY)
 	@$(BIN)/python scripts/benchmark.py

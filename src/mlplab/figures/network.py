@@ -14,8 +14,8 @@ from mlplab.figures.style import panels
 
 PANELS = (
     ("weight_norm", "Weights", "L2 norm"),
-    ("update_to_weight", "Update-to-weight ratio", "norm of one update / norm of the weights"),
-    ("dead_relus", "Dead ReLUs", "share of units that are 0 for all samples"),
+    ("update_to_weight", "Update-to-weight ratio", "‖update‖ / ‖weights‖"),
+    ("dead_relus", "Dead ReLUs", "share of units that are always 0"),
 )
 MOST_UNITS = 64
 """First-layer units that are shown."""
