@@ -171,5 +171,5 @@ def test_what_changes_the_numbers_is_listed(asked):
 
 
 def test_a_run_does_not_become_shorter(asked):
-    with pytest.raises(ConfigError, match="has done 3 epochs already"):
+    with pytest.raises(ConfigError, match="this run has 3, and can only become longer"):
         asked("trainer.max_epochs=1")

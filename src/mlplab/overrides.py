@@ -137,6 +137,8 @@ def explain(config: DictConfig, override: Override, line: str, error: Exception)
     if isinstance(node, DictConfig) and leaf not in node:
         names = [str(name) for name in node if not str(name).startswith("_")]
         groups = [path.name for path in CONF.iterdir() if path.is_dir()] if not parent else []
+        if not parent and (inner := keys_ending_in(config, leaf)):
+            return f"{key}: no such key at the top level; did you mean {' or '.join(inner)}?"
         return (
             f"{key}: no such key{did_you_mean(leaf, names + groups)}; {parent or 'the config'} has: {', '.join(names)}"
         )
@@ -144,6 +146,19 @@ def explain(config: DictConfig, override: Override, line: str, error: Exception)
         top = key.partition(".")[0]
         return f"{key}: no such key{did_you_mean(top, map(str, config))}; see --cfg job for all keys"
     return f"{line}: {first_line(error)}"
+
+
+OFTEN_MEANT = {"epochs": "trainer.max_epochs", "learning_rate": "optimizer.lr"}
+
+
+def keys_ending_in(config: DictConfig, leaf: str) -> list[str]:
+    """The keys `<section>.<leaf>` of the config, or the one that is meant by a common other name."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    found = [
+        ".".join([str(section), leaf]) for section, keys in plain.items() if isinstance(keys, dict) and leaf in keys
+    ]
+    return found or ([OFTEN_MEANT[leaf]] if leaf in OFTEN_MEANT else [])
 
 
 def available_choices(group: str) -> list[str]:

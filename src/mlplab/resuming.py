@@ -49,9 +49,11 @@ def continued_config(folder: Path, overrides: Sequence[str], compose: Compose) -
         for key, value in changes.items()
         if key not in LONGER + HARMLESS
     ]
-    done = record.values.get("epochs", 0) if "trainer.max_epochs" in changes else 0
-    if 0 <= changes.get("trainer.max_epochs", 0) < done:
-        faults.append(f"trainer.max_epochs={changes['trainer.max_epochs']}: this run has done {done} epochs already")
+    faults += [
+        f"{key}={changes[key]}: this run has {OmegaConf.select(config, key)}, and can only become longer"
+        for key in ("trainer.max_epochs", "trainer.max_steps")
+        if 0 <= changes.get(key, -1) < OmegaConf.select(config, key)
+    ]
     if any(key in changes for key in LONGER) and "early stopping" in str(record.values.get("stop_reason")):
         faults.append(f"{folder} ended by early stopping, so it does not become longer; start a new run")
     for key, value in changes.items():

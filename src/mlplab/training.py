@@ -94,7 +94,7 @@ def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[
             record.lock()
             checkpoint = checkpoint or last_checkpoint(folder / CHECKPOINTS)
             if longer:
-                log.info("made longer: %s; a schedule over the whole run is now one over the longer run", longer)
+                log.info("longer now: %s; a schedule over the whole run is one over the longer run", " ".join(longer))
             if changes:
                 record.write_config(config)
             record.update(status="running", error=None, overrides=with_changes(record, config, changes))

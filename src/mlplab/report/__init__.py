@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mlplab.checks import ConfigError, RunFailed
 from mlplab.record import RESULT, write_atomically
-from mlplab.report.comparison import comparison, unfinished_line
+from mlplab.report.comparison import comparison, confounded, unfinished_line
 from mlplab.report.groups import Group, common_overrides, grouped
 from mlplab.report.run_page import run_page
 from mlplab.report.runs import Run, find, read, read_sweep
@@ -78,7 +78,7 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     page = comparison(
         title=output.resolve().name, study=study, runs=runs, groups=groups, score=score_of(study, groups),
         skipped=skipped, command=str(sweep.get("command") or ""), output=output,
-        missing=len(jobs) - len(found) if isinstance(jobs, list | dict) else 0,
+        folders=folders, missing=len(jobs) - len(found) if isinstance(jobs, list | dict) else 0,
     )  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / SUMMARY, summary(runs, groups, output).to_csv(index=False))
@@ -101,6 +101,12 @@ def show(written: Report) -> None:
         console.print("all with", *common, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
     console.print()
-    for line in [*(unfinished_line(run) for run in written.runs if not run.finished), *written.skipped]:
+    if any(len(group.runs) > 1 for group in written.groups):
+        console.print("n: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
+    for line in [
+        *confounded(written.runs, written.groups),
+        *(unfinished_line(run) for run in written.runs if not run.finished),
+        *written.skipped,
+    ]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report  {written.page}", markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """The page that compares runs: the question, the answer, plots, tables, commands, versions."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mlplab.report.intervals import power_law
 from mlplab.report.page import Page, Section
 from mlplab.report.runs import Run
 from mlplab.report.scores import heat_maps, power_law_plot, scores_by_label, scores_by_number
+from mlplab.report.settings import alongside
 from mlplab.report.side_by_side import side_by_side
 from mlplab.report.study import Study, axes_of, question_of
 from mlplab.report.tables import budget_table, group_table, run_table, statuses
@@ -24,7 +26,7 @@ MOST_ROWS, MOST_CELLS, MOST_RUNS, MOST_NAMED, MOST_COMMANDS = 30, 400, 300, 20, 
 
 def comparison(
     *, title: str, study: Study, runs: Sequence[Run], groups: Sequence[Group], score: str, skipped: Sequence[str],
-    command: str, output: Path, missing: int,
+    command: str, output: Path, missing: int, folders: Sequence[Path],
 ) -> Page:  # fmt: skip
     """The page of a set of runs that `grouped` has put into groups and that `score` ranks."""
     known = [group for group in groups if group.interval(score).n]
@@ -36,7 +38,7 @@ def comparison(
         Section("All groups", tables=[group_table(groups, study.metrics, score)], notes=[table_note(runs, groups)]),
         budgets(known),
         every_run(runs, groups, output),
-        repeat(command, runs, output),
+        repeat(command, runs, folders),
         made_with(runs),
         method(score),
     ]
@@ -48,7 +50,7 @@ def comparison(
         source=study.source,
         answer=answer(study, groups, score),
         numbers=at_a_glance(runs, groups),
-        warnings=warnings(runs, skipped, missing),
+        warnings=[*warnings(runs, skipped, missing), *confounded(runs, groups)],
         sections=[section for section in sections if section],
         made=f"Made {now()} by python scripts/report.py. summary.csv beside this page has a row for each run.",
     )
@@ -89,6 +91,13 @@ def warnings(runs: Sequence[Run], skipped: Sequence[str], missing: int) -> list[
     if missing > 0:
         lines.append(f"{count(missing, 'job')} of the sweep {'has' if missing == 1 else 'have'} not started.")
     return lines + [f"left out: {line}" for line in skipped]
+
+
+def confounded(runs: Sequence[Run], groups: Sequence[Group]) -> list[str]:
+    """A line on settings that were changed together with those compared, where there are any."""
+    keys = alongside(runs, list(groups[0].settings))
+    return [f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''} too, always together with the settings compared: "
+            "what made the difference cannot be told."] if keys else []  # fmt: skip
 
 
 def unfinished_line(run: Run) -> str:
@@ -202,7 +211,7 @@ def every_run(runs: Sequence[Run], groups: Sequence[Group], output: Path) -> Sec
     return Section(f"Every run ({len(runs)})", tables=[run_table(runs, groups, output)], folded=True)
 
 
-def repeat(command: str, runs: Sequence[Run], output: Path) -> Section:
+def repeat(command: str, runs: Sequence[Run], folders: Sequence[Path]) -> Section:
     """What to type for the same runs and the same report."""
     commands = (
         [command] if command else [f"python {run.result['command']}" for run in runs if run.result.get("command")]
@@ -210,7 +219,7 @@ def repeat(command: str, runs: Sequence[Run], output: Path) -> Section:
     notes = []
     if len(commands) > MOST_COMMANDS:
         notes = [f"These are {MOST_COMMANDS} of {len(commands)} commands; all are in summary.csv."]
-    report = f"python scripts/report.py {output}"
+    report = shlex.join(["python", "scripts/report.py", *map(str, folders)])
     return Section("Do it again", code=["\n".join([*commands[:MOST_COMMANDS], report])], notes=notes)
 
 

@@ -74,6 +74,16 @@ def settings(runs: Sequence[Run], *, first: Sequence[str] = ()) -> dict[str, lis
     return chosen
 
 
+def alongside(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
+    """Settings that were typed for some runs and differ as well, always together with the `chosen` ones."""
+    differ = differing([compared(run) for run in runs])
+    return [
+        key
+        for key in dict.fromkeys(key for run in runs for key in run.overrides)
+        if key in differ and key not in chosen
+    ]
+
+
 def partition(columns: Sequence[Sequence[Any]], length: int) -> list[tuple[str, ...]]:
     """For each of `length` runs the values that it has in all columns, to be compared."""
     return [tuple(shown(column[index]) for column in columns) for index in range(length)]
