@@ -14,7 +14,7 @@ train: $(READY)
 	@$(BIN)/python train.py
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -m slow
