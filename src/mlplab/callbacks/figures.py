@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FRAME_RESOLUTION, FINAL_RESOLUTION = 80, 300
+FRAME_RESOLUTION, FINAL_RESOLUTION = 60, 300
 """Points per axis at which the plane of two features is looked at, during training and at the end."""
 FRAME_SIZE, FRAME_DPI = 4.2, 80
 FIRST_GUESS = 1.0
