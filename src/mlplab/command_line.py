@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import mlplab.sweeps  # noqa: F401 - registers what conf/hydra/default.yaml refers to
 from mlplab.checks import ConfigError, did_you_mean
 from mlplab.overrides import SWEEP_KEYS, all_faults, available_choices, parsed, values
 from mlplab.resuming import continued_config, run_and_checkpoint
