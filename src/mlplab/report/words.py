@@ -8,8 +8,8 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 MEASURES = {"acc": "accuracy", "loss": "loss"}
 NAMES = {
     "gap/acc": "accuracy gap", "gap/loss": "loss gap",
-    "fitted/acc": "training accuracy without dropout and augmentation",
-    "fitted/loss": "training loss without dropout and augmentation", "gap/fitted/acc": "accuracy gap without dropout",
+    "fitted/acc": "evaluated training accuracy",
+    "fitted/loss": "evaluated training loss", "gap/fitted/acc": "evaluated accuracy gap",
     "weights/l2_norm": "weight norm", "grad/norm": "gradient norm", "grad/noise": "gradient noise",
     "lr": "learning rate",
     "updates": "updates", "samples_seen": "samples seen", "seconds": "seconds of training", "epoch": "epochs",
