@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def named_files() -> dict[str, str]:
 def commands() -> list[list[str]]:
     """All `python train.py …` of the README as lists of arguments, those with placeholders left out."""
     found = re.findall(r"^(?:\.venv/bin/)?python train\.py([^#\n]*)", README, flags=re.MULTILINE)
-    return [line.split() for line in found if "<" not in line and "…" not in line]
+    return [shlex.split(line) for line in found if "<" not in line and "…" not in line]
 
 
 def test_following_the_readme_adds_a_data_set_and_a_network(tmp_path):
