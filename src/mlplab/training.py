@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mlplab import build, result, signals
 from mlplab.callbacks.guards import Diverged
-from mlplab.callbacks.run_logs import cut_logs
+from mlplab.callbacks.run_logs import cut_logs, flush_logs, say_errors_once
 from mlplab.callbacks.tensorboard import log_hyperparameters, log_text
 from mlplab.callbacks.texts import code_block
 from mlplab.checkpoints import last_checkpoint, load_weights, read_checkpoint, weights_digest
@@ -152,6 +152,7 @@ def continue_logs(trainer: pl.Trainer, checkpoint: Path | None) -> None:
     """Take back what an earlier launch of this run logged after the checkpoint."""
     for path in Path(trainer.default_root_dir, CHECKPOINTS).glob(".*.tmp"):
         path.unlink()  # left by a crash in the midst of saving
+    say_errors_once()
     for line in cut_logs(trainer.loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
         log.warning(line)
 
@@ -205,6 +206,7 @@ def finish(job: Job) -> None:
     for logger in job.trainer.loggers:
         logger.log_metrics(best, step=job.trainer.global_step)
     log_text(job.trainer.loggers, "result", result.markdown(job.record), updates=job.trainer.global_step)
+    flush_logs(job.trainer.loggers)  # which raises what could not be written; closing does not
     for logger in job.trainer.loggers:
         logger.finalize("success")
     job.record.update(status="finished", finished=now())

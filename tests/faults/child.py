@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import runpy
+import shutil
 import signal
 import sys
 import tempfile
@@ -144,3 +145,37 @@ class KilledWhileSaving:
             time.sleep(float(delay))
             os.kill(victim, signal.SIGKILL)
         os._exit(0)
+
+
+class DiskFull:
+    """The disk becomes full but for `free` KiB, once `method` of the classifier has run with `update` updates done."""
+
+    def __init__(self, disk: Path, free: int, update: int, method: str) -> None:
+        self.disk, self.free, self.update, self.method = disk, free, update, method
+
+    def __call__(self) -> None:
+        from mlplab.classifier import Classifier
+
+        method, left = getattr(Classifier, self.method), [True]
+
+        def filling(module: Any, *arguments: Any) -> Any:
+            outputs = method(module, *arguments)
+            if left and module.trainer.global_step >= self.update and not module.trainer.sanity_checking:
+                left.clear()
+                shutil.copytree(self.disk / "run" / "checkpoints", self.disk.parent / "before", dirs_exist_ok=True)
+                fill(self.disk, self.free)
+            return outputs
+
+        setattr(Classifier, self.method, filling)
+
+
+def fill(disk: Path, free: int) -> None:
+    """Take up all space but so many KiB."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+        file.truncate(file.tell() - free * 1024)

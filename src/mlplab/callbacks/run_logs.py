@@ -2,6 +2,7 @@
 
 import csv
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ def cut_logs(loggers: Iterable[Logger], sizes: dict[str, Any]) -> list[str]:
             rows = csv_rows(logger)[: sizes.get("csv", 0)]
             logger.experiment.metrics = rows  # making the experiment removes the file; saving writes these again
     return lost
+
+
+def say_errors_once() -> None:
+    """Keep the traceback of TensorBoard's writing thread out of the terminal: the next write raises the same error."""
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        if not (type(arguments.thread).__name__ == "_AsyncWriterThread" and isinstance(arguments.exc_value, OSError)):
+            threading.__excepthook__(arguments)
+
+    threading.excepthook = report
 
 
 def event_files(folder: Path) -> list[Path]:

@@ -1,0 +1,87 @@
+"""A file system that is full: the checkpoint saved before stays whole, the message is one line, space makes it go on."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import child
+import pytest
+from comparing import differences
+from omegaconf import OmegaConf
+
+from mlplab.checkpoints import read_checkpoint
+
+MEGABYTES = 8
+OVERRIDES = (
+    "model=mlp_dropout", "optimizer=momentum", "data.batch_size=5", "threads=1", "steps_per_execution=1",
+    "checkpoint.every_n_updates=3", "checkpoint.max_share=1", "trainer.max_epochs=3",
+    "callbacks.update_monitor.every_n_updates=1", "callbacks.progress_bar=null", "trainer.enable_progress_bar=false",
+)  # fmt: skip
+POINTS = [
+    (update, method, free)
+    for update, method in ((4, "training_step"), (8, "training_step"), (12, "on_validation_epoch_end"),
+                           (24, "on_train_epoch_end"), (36, "on_validation_epoch_end"), (36, "on_test_epoch_end"))
+    for free in (0, 4, 12, 40)
+]  # fmt: skip
+"""After which update, in which method of the classifier, the disk becomes full, but for so many KiB."""
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file system of its own of a few megabytes."""
+    place = tmp_path_factory.mktemp("disk")
+    size = f"size={MEGABYTES}m"
+    try:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", place], capture_output=True, check=False)
+    except OSError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip("mounting a small file system needs more rights")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.fixture
+def disk(small_disk: Path) -> Iterator[Path]:
+    """The same, empty again after each test."""
+    yield small_disk
+    for path in small_disk.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def check_message(output: str, place: str) -> None:
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, output
+    assert "No space left on device" in lines[0], output
+    assert f"python train.py resume={place}" in lines[0], output
+    assert "Traceback" not in output, output
+    assert "Exception ignored" not in output, output
+
+
+@pytest.mark.parametrize(
+    "points", [POINTS[4:5], pytest.param(POINTS, marks=pytest.mark.faults)], ids=["one point", "all points"]
+)
+def test_a_full_disk_keeps_the_checkpoint_and_the_run_goes_on(points, make_config, run, disk, tmp_path, tally):
+    whole = tmp_path / "whole"
+    assert run(child.train, OmegaConf.to_yaml(make_config(*OVERRIDES, folder="whole"))).code == 0
+    for update, method, free in points:
+        config = make_config(*OVERRIDES)
+        config.folder = str(disk / "run")
+        ended = run(child.train, OmegaConf.to_yaml(config), fault=child.DiskFull(disk, free, update, method))
+        story = f"after update {update}, {method}, {free} KiB free: exit {ended.code}\n{ended.output}"
+        assert ended.code == 1 or free, story
+        if ended.code:
+            assert ended.code == 1, story
+            check_message(ended.output, str(disk / "run"))
+            for path in (disk.parent / "before").iterdir():
+                read_checkpoint(disk / "run" / "checkpoints" / path.name)
+            tally("points at which the disk was full")
+        (disk / "filler").unlink()
+        ended = run(child.resume, disk / "run")
+        assert ended.code == 0, story + ended.output
+        # A test whose result found no place is made again, and both looks at the test set are counted.
+        again = ["result.json.test_evaluations: 1 | 2"] if method == "on_test_epoch_end" else []
+        assert differences(whole, disk / "run") in ([], again), (story, differences(whole, disk / "run"))
+        shutil.rmtree(disk / "run")
+        shutil.rmtree(disk.parent / "before")
