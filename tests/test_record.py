@@ -157,14 +157,8 @@ def test_a_single_flipped_bit_is_noticed(tmp_path):
             damaged = bytearray(content)
             damaged[bit // 8] ^= 1 << bit % 8
             (tmp_path / name).write_bytes(damaged)
-            try:
-                record = Record.read(tmp_path)
-                record.config()
-            except ConfigError:
-                continue
-            # Unless it was a bit of the name of the digest itself.
-            assert name == "result.json"
-            assert "digest" not in json.loads(damaged)
+            with pytest.raises(ConfigError, match=name):
+                Record.read(tmp_path).config()
         (tmp_path / name).write_bytes(content)
 
 

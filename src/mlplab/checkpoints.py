@@ -98,12 +98,15 @@ def last_checkpoint(folder: Path) -> Path | None:
     Raises ConfigError that names a good one for a damaged one.
     """
     path = folder / "last.ckpt"
-    if not path.exists():
-        return None
+    return whole(path) if path.exists() else None
+
+
+def whole(path: Path) -> Path:
+    """The path of a checkpoint that can be read. Raises ConfigError that names a good one beside it for a damaged one."""
     try:
         read_checkpoint(path)
     except ConfigError as error:
-        good = newest_good(folder)
+        good = newest_good(path.parent)
         advice = f"continue from the newest good one with resume={good}" if good else "there is no other; start anew"
         raise ConfigError(f"{error}; {advice}") from error
     return path

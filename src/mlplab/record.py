@@ -80,12 +80,14 @@ class Record:
         if not (folder / RESULT).is_file():
             raise ConfigError(f"{folder} is not a run folder: it has no {RESULT}")
         try:
-            values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+            content = (folder / RESULT).read_text(encoding="utf-8")
+            values = json.loads(content)
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{folder / RESULT} cannot be read: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{folder / RESULT} cannot be read: it does not hold a record")
-        if values.pop("digest", None) not in (None, digest_of(values)):
+        has_digest = values.pop("digest", None) is not None or "config_digest" in values  # old records have neither
+        if has_digest and content != with_digest(values):
             raise ConfigError(f"{folder / RESULT} is damaged or was edited: its digest does not match its content")
         return cls(folder, values)
 
@@ -109,9 +111,7 @@ class Record:
     def update(self, **values: Any) -> None:
         """Set values and write the file anew; readers see the old content or the new, never a part."""
         self.values |= values
-        content = json.loads(json.dumps(json_ready(self.values)))
-        content["digest"] = digest_of(content)
-        write_atomically(self.folder / RESULT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_atomically(self.folder / RESULT, with_digest(json.loads(json.dumps(json_ready(self.values)))))
 
     def count_test(self) -> None:
         """Note that the test set was looked at."""
@@ -163,9 +163,10 @@ def is_in_use(folder: Path) -> bool:
         return False
 
 
-def digest_of(values: dict[str, Any]) -> str:
-    """The SHA-256 of a record's content."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def with_digest(values: dict[str, Any]) -> str:
+    """A record as it stands in its file, with the SHA-256 of its content; any other text for it has been edited."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return json.dumps(values | {"digest": digest}, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +22,8 @@ from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.run_logs import cut_logs, flush_logs, say_errors_once
 from mlplab.callbacks.tensorboard import log_hyperparameters, log_text
 from mlplab.callbacks.texts import code_block
-from mlplab.checkpoints import last_checkpoint, load_weights, read_checkpoint, weights_digest
-from mlplab.checks import ConfigError, RunFailed
+from mlplab.checkpoints import last_checkpoint, load_weights, read_checkpoint, weights_digest, whole
+from mlplab.checks import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.processes import end_child_processes, prepare_child_processes
 from mlplab.record import CHECKPOINTS, Record, now
 from mlplab.resuming import LONGER, continued_config, rebased, run_and_checkpoint
@@ -90,18 +91,17 @@ def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[
         return record.values["metrics"]
     with signals.caught():
         job = prepare(config)
+        checkpoint = whole(checkpoint) if checkpoint else last_checkpoint(folder / CHECKPOINTS)
+        if checkpoint is not None:
+            check_data(job, record, checkpoint)
         if job.trainer.is_global_zero:
             record.lock()
-            checkpoint = checkpoint or last_checkpoint(folder / CHECKPOINTS)
             if longer:
                 log.info("longer now: %s; a schedule over the whole run is one over the longer run", " ".join(longer))
             if changes:
                 record.write_config(config)
             record.update(status="running", error=None, overrides=with_changes(record, config, changes))
-        else:
-            checkpoint = checkpoint or last_checkpoint(folder / CHECKPOINTS)
-        job = job._replace(record=record)
-        return complete(job, checkpoint)
+        return complete(job._replace(record=record), checkpoint)
 
 
 def prepare(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Job:
@@ -114,6 +114,17 @@ def prepare(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Job:
     build.set_threads(config, classifier)
     record = Record(Path(config.folder), result.facts(config, data, classifier))
     return Job(config, data, classifier, build.trainer(config, data, callbacks), record)
+
+
+def check_data(job: Job, record: Record, checkpoint: Path) -> None:
+    """Raise ConfigError where the data are not those that the run was trained on."""
+    before = read_checkpoint(checkpoint)["DataModule"] | {"number of samples": record.values.get("samples")}
+    now = job.data.state_dict() | {"number of samples": job.record.values["samples"]}
+    if changed := [name.replace("_", " ") for name, value in now.items() if before.get(name) != value]:
+        raise ConfigError(
+            f"the data are not those that {record.folder} was trained on: other {', '.join(changed)}; "
+            "bring them back, or start a new run"
+        )
 
 
 def complete(job: Job, checkpoint: Path | None) -> dict[str, float]:
@@ -215,12 +226,12 @@ def finish(job: Job) -> None:
 
 def explained(error: Exception, job: Job) -> Exception:
     """The error, or one that says what to do about a machine that has run out of something."""
-    text, folder = str(error), result.short_path(job.record.folder)
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
-    if memory:
-        key = "data.eval_batch_size" if job.trainer.state.stage in ("validate", "test") else "data.batch_size"
+    folder = result.short_path(job.record.folder)
+    if is_out_of_memory(error):  # Lightning has forgotten by now what it was doing
+        evaluates = any("evaluation_loop" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+        key = "data.eval_batch_size" if evaluates else "data.batch_size"
         return RunFailed(
-            f"out of memory: lower {key} (or steps_per_execution, model.hidden_sizes); {text.splitlines()[0]}"
+            f"out of memory: lower {key} (or steps_per_execution, model.hidden_sizes); {first_line(error)}"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return RunFailed(

@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -90,8 +92,8 @@ def nothing() -> None:
 class Interrupted:
     """An exception, or a signal by its name, once `method` of the classifier has run with `update` updates done."""
 
-    def __init__(self, how: str, update: int, method: str = "training_step") -> None:
-        self.how, self.update, self.method = how, update, method
+    def __init__(self, how: str, update: int, method: str = "training_step", *, times: int = 1) -> None:
+        self.how, self.update, self.method, self.times = how, update, method, times
 
     def __call__(self) -> None:
         from mlplab.classifier import Classifier
@@ -104,7 +106,8 @@ class Interrupted:
                 left.clear()
                 if self.how == "exception":
                     raise RuntimeError("the power is gone")
-                os.kill(os.getpid(), signal.Signals[self.how])
+                for _ in range(self.times):
+                    os.kill(os.getpid(), signal.Signals[self.how])
             return outputs
 
         setattr(Classifier, self.method, failing)
@@ -179,3 +182,38 @@ def fill(disk: Path, free: int) -> None:
             except OSError:
                 continue
         file.truncate(file.tell() - free * 1024)
+
+
+class Paused:
+    """Training waits before its first update until there is a file `go`."""
+
+    def __init__(self, go: Path) -> None:
+        self.go = go
+
+    def __call__(self) -> None:
+        from mlplab.classifier import Classifier
+
+        step = Classifier.training_step
+
+        def waiting(module: Any, *arguments: Any) -> Any:
+            while not self.go.exists():
+                time.sleep(0.02)
+            return step(module, *arguments)
+
+        Classifier.training_step = waiting  # type: ignore[method-assign]
+
+
+def in_the_same_second() -> None:
+    """Hydra's clock stands still."""
+    import hydra.core.utils
+
+    hydra.core.utils.datetime = SimpleNamespace(now=lambda: datetime(2026, 1, 1))  # type: ignore[misc, assignment]
+
+
+def little_memory() -> None:
+    """The process may take 256 MB more than it has."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + 2**28
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,4 +1,4 @@
-"""A file system that is full: the checkpoint saved before stays whole, the message is one line, space makes it go on."""
+"""A full file system: the checkpoint saved before stays whole, the message is one line, space makes the run go on."""
 
 import shutil
 import subprocess

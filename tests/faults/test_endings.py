@@ -1,0 +1,215 @@
+"""Other ways for a run to end: SLURM, a second Ctrl-C, no memory, no finite numbers, files that are gone."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import child
+import pytest
+import torch
+from comparing import differences
+from omegaconf import OmegaConf
+from PIL import Image
+
+from mlplab.checkpoints import read_checkpoint
+from mlplab.record import Record
+
+BARE = ("callbacks=none", "logger=none", "test=false", "trainer.enable_progress_bar=false")
+SHORT = ("data.batch_size=5", "steps_per_execution=1", "checkpoint.max_share=1", *BARE)
+COMMAND = ("data.num_samples=80", "trainer=cpu", "trainer.max_epochs=3", *SHORT)
+
+
+@pytest.fixture
+def train(make_config, run):
+    """Train with SHORT and more overrides: train("seed=1", folder="a", fault=…)."""
+
+    def start(*overrides, folder="run", fault=child.nothing):
+        return run(child.train, OmegaConf.to_yaml(make_config(*SHORT, *overrides, folder=folder)), fault=fault)
+
+    return start
+
+
+@pytest.fixture
+def slurm(tmp_path) -> dict[str, str]:
+    """The environment of a batch job, and a scontrol that notes what it was asked."""
+    (tmp_path / "bin").mkdir()
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked.txt\n')
+    scontrol.chmod(0o755)
+    job = {"JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    return {f"SLURM_{name}": value for name, value in job.items()} | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("warning", ["SIGUSR1", "SIGUSR2"])
+def test_a_job_that_slurm_starts_again_goes_on_by_itself(warning, slurm, run, tmp_path, tally):
+    for name in ("whole", "requeued"):
+        (tmp_path / name).mkdir()
+    assert run(child.run_command, list(COMMAND), cwd=tmp_path / "whole").code == 0
+    there = {"cwd": tmp_path / "requeued", "environment": slurm}
+    first = run(child.run_command, list(COMMAND), fault=child.Interrupted(warning, 13), **there)
+    assert first.code == 128 + signal.Signals[warning], first.output
+    assert (tmp_path / "asked.txt").read_text() == "requeue 4711\n"
+    there["environment"] = slurm | {"SLURM_RESTART_COUNT": "1"}
+    second = run(child.run_command, list(COMMAND), **there)
+    assert second.code == 0, second.output
+    (whole,), (requeued,) = ((tmp_path / name / "outputs" / "train").iterdir() for name in ("whole", "requeued"))
+    assert [line for line in differences(whole, requeued) if "slurm_job" not in line] == []
+    tally("jobs that SLURM started again and that went on by themselves")
+
+
+def test_a_second_ctrl_c_stops_at_once(train, run, tmp_path, tally):
+    assert train(folder="whole").code == 0
+    ended = train(fault=child.Interrupted("SIGINT", 17, times=2))
+    assert ended.code == 130, ended.output
+    assert Record.read(tmp_path / "run").values["status"] == "stopped"
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 12
+    assert run(child.resume, tmp_path / "run").code == 0
+    assert not differences(tmp_path / "whole", tmp_path / "run")
+    tally("second Ctrl-C that stopped at once")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (("model.hidden_sizes=[20000,20000]",), "model.hidden_sizes"),
+        (("data.num_samples=200000", "data.batch_size=100000", "model.hidden_sizes=[2000,2000]"), "data.batch_size"),
+        (("data.num_samples=200000", "data.train_size=99", "data.eval_batch_size=60000", "model.hidden_sizes=[3000,8]"),
+         "data.eval_batch_size"),
+    ],
+)  # fmt: skip
+def test_without_memory_it_says_what_to_lower(overrides, key, train, tally):
+    ended = train(*overrides, fault=child.little_memory)
+    assert ended.code == (2 if key == "model.hidden_sizes" else 1), ended.output
+    (line,) = [line for line in ended.output.splitlines() if line.startswith("error: ")]
+    assert "out of memory" in line
+    assert key in line
+    assert "Traceback" not in ended.output
+    tally("runs without memory that said what to lower")
+
+
+@pytest.mark.faults
+def test_numbers_that_are_not_finite_end_the_run_and_never_a_checkpoint(train, make_config, run, tmp_path, tally):
+    config = make_config("data.batch_size=5", "callbacks.figures=null", "checkpoint.every_n_updates=1",
+                         "checkpoint.max_share=1", "optimizer=momentum", "optimizer.lr=1e12")  # fmt: skip
+    ended = run(child.train, OmegaConf.to_yaml(config))
+    assert ended.code == 1, ended.output
+    (line,) = [line for line in ended.output.splitlines() if line.startswith("error: ")]
+    assert "diverged: " in line
+    assert "update " in line
+    assert Record.read(tmp_path / "run").values["status"] == "diverged"
+    for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
+        assert all(values.isfinite().all() for values in read_checkpoint(path)["state_dict"].values())
+    tally("diverged runs that named the update and kept finite checkpoints")
+
+
+@pytest.mark.faults
+def test_a_moved_run_goes_on_in_its_new_place(train, run, tmp_path, tally):
+    assert train(folder="whole").code == 0
+    assert train(fault=child.Interrupted("SIGTERM", 14)).code == 143
+    shutil.move(tmp_path / "run", tmp_path / "other" / "place")
+    ended = run(child.resume, tmp_path / "other" / "place")
+    assert ended.code == 0, ended.output
+    assert not (tmp_path / "run").exists()
+    assert not differences(tmp_path / "whole", tmp_path / "other" / "place")
+    tally("moved runs that went on")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("missing", [100, None])
+def test_a_log_that_lacks_what_was_written_is_said(missing, make_config, run, tmp_path, tally):
+    config = make_config("data.batch_size=5", "callbacks.figures=null", "checkpoint.max_share=1")
+    assert run(child.train, OmegaConf.to_yaml(config), fault=child.Interrupted("SIGTERM", 14)).code == 143
+    (events,) = (tmp_path / "run" / "tensorboard").glob("events*")
+    if missing is None:
+        events.unlink()
+    else:
+        os.truncate(events, events.stat().st_size - missing)
+    ended = run(child.resume, tmp_path / "run")
+    assert ended.code == 0, ended.output
+    said = f"lacks {missing} bytes that had been written" if missing else "is gone"
+    assert f"{said}: its curves have a gap" in ended.output
+    tally("damaged event files said")
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Forty small pictures in two classes."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(40):
+        path = tmp_path / "pictures" / "train" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (4, 4, 3), dtype=torch.uint8, generator=generator)
+        Image.fromarray(pixels.numpy()).save(path)
+    return tmp_path / "pictures"
+
+
+@pytest.mark.faults
+def test_a_run_does_not_go_on_with_other_data(pictures, train, run, tmp_path, tally):
+    overrides = ("data=image_folder", f"data.root={pictures}")
+    assert train(*overrides, fault=child.Interrupted("SIGTERM", 7)).code == 143
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    gone = pictures / "train" / "a" / "04.png"
+    content = gone.read_bytes()
+    gone.unlink()
+    ended = run(child.resume, tmp_path / "run")
+    assert ended.code == 2, ended.output
+    (line,) = [line for line in ended.output.splitlines() if line.startswith("error: ")]
+    assert "data" in line
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+    shutil.move(pictures, tmp_path / "elsewhere")
+    ended = run(child.resume, tmp_path / "run")
+    assert ended.code == 2, ended.output
+    assert str(pictures) in ended.output
+    shutil.move(tmp_path / "elsewhere", pictures)
+    gone.write_bytes(content)
+    ended = run(child.resume, tmp_path / "run")
+    assert ended.code == 0, ended.output
+    tally("vanished data files said", 2)
+
+
+@pytest.mark.faults
+def test_a_folder_that_cannot_be_written_is_said(run, tmp_path, tally):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "run", Path("/proc/nowhere")):
+        ended = run(child.run_command, [*COMMAND, f"hydra.run.dir={place}"])
+        assert ended.code == 2, ended.output
+        (line,) = ended.output.strip().splitlines()
+        assert str(place.parent) in line
+        tally("folders that could not be written, exit 2")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("moment", range(3))
+def test_two_processes_that_share_batches_go_on_exactly(moment, tmp_path, tally):
+    """The real command, which Lightning starts a second time; SIGTERM reaches the first process only."""
+    arguments = ["data.num_samples=400", "trainer=ddp_cpu", "trainer.max_epochs=8", "model=mlp_dropout", *SHORT]
+    program = [sys.executable, str(child.ROOT / "train.py")]
+
+    def launch(*arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [*program, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )  # fmt: skip
+
+    whole = launch(*arguments, "hydra.run.dir=whole")
+    broken = launch(*arguments, "hydra.run.dir=broken")
+    output, _ = whole.communicate(timeout=400)
+    assert whole.returncode == 0, output
+    deadline = time.monotonic() + 400
+    while not (tmp_path / "broken" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.15 * moment)
+    broken.send_signal(signal.SIGTERM)
+    output, _ = broken.communicate(timeout=400)
+    assert broken.returncode in (0, 143), output
+    if broken.returncode == 143:
+        tally("interruptions of two processes that share batches")
+    again = launch("resume=broken")
+    output, _ = again.communicate(timeout=400)
+    assert again.returncode == 0, output
+    assert not differences(tmp_path / "whole", tmp_path / "broken")
