@@ -21,7 +21,7 @@ test-slow: $(READY)
 
 # Crashes, full disks, damage, hundreds of times over; prints how many were survived.
 test-faults: $(READY)
-	@$(BIN)/python -m pytest tests/faults -m faults
+	@$(BIN)/python -m pytest -m "faults or hostile"
 
 check: $(READY)
 	@$(BIN)/ruff check .

@@ -21,6 +21,8 @@ from mlplab.evaluation import load_run
 from mlplab.prediction import load_predictor, predict
 from mlplab.training import resume
 
+pytestmark = pytest.mark.hostile
+
 
 class Bomb:
     """Unpickling it creates a file."""

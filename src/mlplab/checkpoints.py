@@ -102,7 +102,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def whole(path: Path) -> Path:
-    """The path of a checkpoint that can be read. Raises ConfigError that names a good one beside it for a damaged one."""
+    """The path of an intact checkpoint. Raises ConfigError that names another one beside it for a damaged one."""
     try:
         read_checkpoint(path)
     except ConfigError as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf, read_write
 

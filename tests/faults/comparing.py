@@ -12,8 +12,8 @@ from mlplab.checkpoints import read_checkpoint
 from mlplab.record import Record
 
 TIMES = {"started", "finished", "fit_seconds", "seconds"}
-OF_THE_LAUNCH = {"loops", "epoch", "current_score"}
-"""What Lightning notes of a launch and does not read back."""
+OF_THE_LAUNCH = {"loops", "epoch", "current_score", "git_commit"}
+"""What Lightning notes of a launch and does not read back; the commit, since the code may be worked on meanwhile."""
 OF_THE_FOLDER = {"config_digest", "folder", "dirpath", "best_model_path", "kth_best_model_path", "best_k_models",
                  "last_model_path", "logs"}  # fmt: skip
 

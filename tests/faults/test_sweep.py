@@ -15,7 +15,7 @@ SWEEP = (
     "trainer.enable_progress_bar=false", "sweep=many", "checkpoint.max_share=1",
 )  # fmt: skip
 KILLS = 10
-TIMES = {"run", "folder", "fit_seconds", "seconds", "started", "finished"}
+ASIDE = {"fit_seconds", "seconds", "started", "finished", "config_digest", "git_commit"}
 
 
 def finished(folder: Path) -> dict[str, bytes]:
@@ -28,9 +28,9 @@ def finished(folder: Path) -> dict[str, bytes]:
 
 
 def table(folder: Path) -> list[dict[str, str]]:
-    """The sweep's table, without times."""
+    """The sweep's table, without times and what depends on the place."""
     with (folder / "summary.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if "seconds" not in key and key not in TIMES}
+        return [{key: value for key, value in row.items() if key not in ASIDE}
                 for row in csv.DictReader(file)]  # fmt: skip
 
 
