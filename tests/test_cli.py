@@ -258,6 +258,21 @@ def test_eval_names_a_run_folder_that_is_not_there(enter, tmp_path):
     assert [line.split()[1] for line in lines] == ["split", "checkpoint"]
 
 
+@pytest.mark.parametrize("name", [path.stem for path in CONF.glob("*.yaml")])
+def test_the_help_of_a_command_is_its_own(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    command(name)(lambda config: None)()
+    text = capsys.readouterr().out
+    assert f"{name}.py" in text
+    assert "hydra" not in text.partition("Set any value")[0]
+    for key in OmegaConf.load(CONF / f"{name}.yaml"):
+        assert key == "defaults" or f"\n{key}: " in text or f"\n{key}:\n" in text
+    for line in text.splitlines():
+        if line.startswith("  data  "):
+            assert "passing" in line
+            assert " base" not in line
+
+
 def test_choices_are_the_files_of_a_group():
     assert available_choices("batching") == ["full_batch", "mini_batch", "stochastic"]
     assert available_choices("data.batch_size") == []

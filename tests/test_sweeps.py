@@ -149,6 +149,44 @@ def test_a_stopped_job_that_cannot_be_continued_now_is_not_begun_anew(multirun, 
     assert multirun("sweep=a", "seed=0,1").resumed == [(0.1, 1)]
 
 
+@pytest.mark.parametrize(("name", "hint"), [("sweep=a", ""), ("", " with sweep=")])
+def test_a_signal_ends_the_sweep_and_the_same_command_continues_it(name, hint, multirun):
+    def play(config):
+        if config.seed == 1:
+            record = Record.read(Path(config.folder))
+            record.update(status="stopped")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    arguments = [word for word in (name, "seed=0,1,2") if word]
+    stopped = multirun(*arguments, play=play)
+    assert stopped.code == 143
+    assert [seed for _, seed in stopped.ran] == [0, 1]
+    last_line = stopped.out.splitlines()[-1]
+    assert f"1 of 3 jobs are done; the same command{hint}" in last_line
+    (folder,) = Path("outputs/sweeps").iterdir()
+    again = multirun(f"sweep={folder.name}", "seed=0,1,2")
+    assert (again.code, again.ran, again.resumed) == (0, [(0.1, 2)], [(0.1, 1)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks a file as on POSIX")
+def test_two_processes_do_not_run_one_sweep(multirun):
+    multirun("sweep=a", "seed=0,1")
+    hold = (
+        "import fcntl, sys; file = open(sys.argv[1], 'ab'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print('held', flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, "outputs/sweeps/a/.lock"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "held\n"
+    refused = multirun("sweep=a", "seed=0,1,2")
+    holder.communicate("\n")
+    assert (refused.code, refused.ran) == (2, [])
+    assert refused.err == ["error: outputs/sweeps/a is being run by another process; wait for it, or stop it first"]
+    assert len(multirun("sweep=a", "seed=0,1,2").ran) == 1
+
+
 def test_a_job_that_fails_before_it_has_begun_is_not_hidden(multirun):
     def refuse(config):
         (Path(config.folder) / "result.json").unlink()
@@ -276,25 +314,26 @@ def test_a_sweep_needs_a_multirun(multirun):
 
 @pytest.mark.parametrize("options", [(), ("-m",)], ids=str)
 def test_a_study_is_a_sweep_of_its_name(options, multirun):
-    done = multirun("study=batching", options=options)
-    assert (done.code, len(done.ran)) == (0, 9)
+    done = multirun("study=batching", "seed=7", options=options)
     described = sweep_json("batching")
-    assert described["num_jobs"] == 9
+    assert (done.code, len(done.ran)) == (0, described["num_jobs"])
+    assert len(done.ran) > 1  # the study's own grid
+    assert {seed for _, seed in done.ran} == {7}  # its seeds replaced
     assert described["study"]["question"]
     config = Record.read(Path("outputs/sweeps/batching", described["jobs"][0])).config()
     assert config.study == described["study"]
 
 
-def test_the_command_line_replaces_values_of_a_study_and_adds_to_them(multirun):
-    done = multirun("study=batching", "seed=7", "optimizer.lr=0.1,0.2", "batching=mini_batch", "sweep=other")
-    assert done.ran == [(0.1, 7), (0.2, 7)]
-    assert folders("other") == {f"batching=mini_batch,optimizer.lr={lr},seed=7" for lr in (0.1, 0.2)}
+def test_the_command_line_adds_to_the_grid_of_a_study(multirun):
+    done = multirun("study=batching", "seed=7", "data.batch_size=8", "optimizer.lr=0.1,0.2", "sweep=other")
+    assert {lr for lr, _ in done.ran} == {0.1, 0.2}
+    assert all("data.batch_size=8" in name for name in folders("other"))
 
 
 def test_a_process_of_ddp_repeats_one_job_of_a_study(multirun, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning sets it
     folder = tmp_path / "job"
-    done = multirun("study=batching", "seed=1", f"hydra.run.dir={folder}", options=())
+    done = multirun("study=batching", "seed=1", "optimizer.lr=0.1", f"hydra.run.dir={folder}", options=())
     assert done.ran == [(0.1, 1)]
     assert (folder / "result.json").is_file()
 
@@ -307,7 +346,8 @@ def test_a_process_of_ddp_repeats_one_job_of_a_study(multirun, monkeypatch, tmp_
     [
         ["seed=3", "data=digits", "model.hidden_sizes=[1,2]"],
         ["model.dropout=0.5", "optimizer.momentum=0.5", "optimizer=momentum"],
-        ["~callbacks.figures", "+trainer.max_depth=3", "++data.noise=1", "study=batching"],
+        ["~callbacks.figures", "+trainer.max_depth=3", "++data.noise=1"],
+        ["study=batching", "seed=7", "experiment=digits_mlp"],
         ["hydra/launcher=joblib", "seed=null"],
     ],
     ids=" ".join,

@@ -37,6 +37,8 @@ class Grid(NamedTuple):
     launch: list[str]
     overwrite: bool
     study: dict | None
+    named: bool
+    """Whether the same command would use the same folder again."""
 
     def jobs(self) -> Iterator[tuple[str, ...]]:
         """The overrides of each job, each combination once; the last key changes fastest."""
@@ -152,6 +154,7 @@ def grid(config: DictConfig, overrides: Sequence[Override]) -> Grid:
         overrides={one.get_key_element(): list(values(one)) for one in in_jobs},
         launch=[one.input_line or "" for one in overrides if one.is_hydra_override()],
         overwrite=config.sweep_overwrite,
+        named=bool(config.sweep) or any(one.key_or_group == "hydra.sweep.dir" for one in overrides),
         study=OmegaConf.to_container(config.study) if config.get("study") else None,  # type: ignore[arg-type]
     )
 

@@ -57,7 +57,8 @@ def run_sweep(config_name: str, grid: Grid, function: Callable[[DictConfig], Any
                     launch(config_name, grid, sweep.folder, waiting, function)
             except Stopped as stop:
                 ended = sum(job.status() in DONE for job in sweep.jobs)
-                print(f"{stop}: {ended} of {len(sweep.jobs)} jobs are done; the same command continues the sweep")
+                again = "the same command" if grid.named else f"the same command with sweep={sweep.folder.name}"
+                print(f"{stop}: {ended} of {len(sweep.jobs)} jobs are done; {again} continues the sweep")
                 return stop.exit_code
             except Exception as error:  # of the launcher: a process of its own was killed, or a cluster refused a job
                 print(f"error: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
