@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -385,6 +385,11 @@ GENERATED = {"deadline": None, "database": None, "derandomize": True, "suppress_
 
 
 @settings(max_examples=60, **GENERATED)
+@example(key="loss", value=[])
+@example(key="model", value=3)
+@example(key="data", value="${nothing}")
+@example(key="optimizer._target_", value="${nothing}")
+@example(key="data.test_fraction", value="${nothing}")
 @given(key=st.sampled_from(KEYS + SECTIONS), value=VALUES)
 def test_generated_values_are_taken_or_refused_in_a_line(trying, key, value):
     try_out(key, value, trying)

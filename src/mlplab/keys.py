@@ -139,6 +139,7 @@ RULES: dict[str, Rule] = {
     "callbacks.figures.every": AUTO | COUNT,
     "callbacks.figures.max_share": SHARE,
     "callbacks.figures.dpi": integer(10, 1000),
+    "callbacks.tensorboard.num_embedded": integer(0, 10**9),
     "callbacks.layers.every": AUTO | COUNT,
     "callbacks.progress_bar.draws_per_second": number(above=0, most=1000),
     "callbacks.update_monitor.every_n_updates": COUNT,

@@ -40,7 +40,9 @@ def use_faults(overrides: Sequence[Override], *, sweep: bool) -> Iterator[str]:
     """Several values without a multirun, keys of a multirun without one, and several multiruns in one."""
     for override in overrides:
         key, line = override.key_or_group, override.input_line
-        if override.is_sweep_override() and not sweep:
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and not override.value():
+            yield f"{key} must name a folder, got nothing; leave it out for a fresh one"
+        elif override.is_sweep_override() and not sweep:
             yield f"{line}: several values need a multirun; add -m, or quote a list as [1,2]"
         elif override.is_sweep_override() and key in (*SWEEP_KEYS, "study"):
             yield f"{line}: a multirun has one {key}; start one for each"

@@ -69,10 +69,14 @@ def _value_fault(config: DictConfig, key: str) -> str | None:
 
 def section_faults(config: DictConfig) -> list[str]:
     """One line for each part that the config of a run must have and lacks."""
+    if wrong := [fault for key in SECTIONS if (fault := _value_fault(config, key))]:
+        return wrong
     needed = [f"{section}._target_" for section in SECTIONS[:6]]
     needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
-    absent = object()
-    return [f"{key} must be given" for key in needed if select(config, key, absent) is absent]
+    plain: Any = OmegaConf.to_container(config)
+    sections = {key: value if isinstance(value, dict) else {} for key, value in plain.items()}
+    present = {f"{section}.{key}" for section, keys in sections.items() for key in keys} | plain.keys()
+    return [f"{key} must be given" for key in needed if key not in present]
 
 
 def _missing(config: DictConfig, path: str = "") -> Iterator[str]:
