@@ -84,7 +84,9 @@ def test_one_cycle_without_a_way_up_is_cosine():
 
 
 @pytest.mark.parametrize(
-    "schedule", [constant, linear, cosine, one_cycle, partial(step, milestones=[0.5]), Plateau()], ids=str
+    "schedule",
+    [constant, linear, cosine, one_cycle, partial(step, milestones=[0.5]), Plateau()],
+    ids=lambda schedule: getattr(schedule, "__name__", type(schedule).__name__),
 )
 @pytest.mark.parametrize("total", [1, 2, 3, 7])
 def test_short_runs_have_factors_too(schedule, total):
