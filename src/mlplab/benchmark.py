@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,6 @@ def cases() -> list[Case]:
 def benchmark(config: DictConfig) -> None:
     """Run all cases that `config.only` names; print the table and write benchmark.json, .md and .png."""
     build.quiet_libraries()
-    logging.getLogger("mlplab.callbacks.progress").setLevel(logging.WARNING)
     chosen = [case for case in cases() if not config.only or any(str(part) in case.name for part in config.only)]
     figures = not config.only or FIGURES in config.only
     if not chosen and not figures:
@@ -89,8 +88,7 @@ def benchmark(config: DictConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"when": now(), "hardware": result.hardware(), "git_commit": result.git_commit()}
     report["torch"] = torch.__version__
-    with tempfile.TemporaryDirectory() as scratch:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{scratch}/compiled"  # the first repetition compiles from nothing
+    with quiet_progress(), tempfile.TemporaryDirectory() as scratch, compile_cache(f"{scratch}/compiled"):
         report["updates"] = [
             measure(case, config, Path(scratch)) for case in track(chosen, "Workloads", disable=not sys.stderr.isatty())
         ]
@@ -105,6 +103,32 @@ def benchmark(config: DictConfig) -> None:
     if chosen:
         plot(report).savefig(folder / "benchmark.png", dpi=110)
     Console().print(markdown(report), highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def quiet_progress() -> Iterator[None]:
+    """Without the lines about the progress of each of the many runs."""
+    progress = logging.getLogger("mlplab.callbacks.progress")
+    level = progress.level
+    progress.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        progress.setLevel(level)
+
+
+@contextlib.contextmanager
+def compile_cache(folder: str) -> Iterator[None]:
+    """An empty folder for what torch.compile keeps, so that the first repetition compiles from nothing."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = folder
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 # Measuring
