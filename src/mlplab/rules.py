@@ -34,10 +34,11 @@ FIXED_SIZE = ("digits", "cifar10", "mnist", "image_folder")
 def config_faults(config: DictConfig) -> list[str]:
     """One line for each fault that can be seen from the config alone."""
     missing = list(_missing(config))
+    written: Any = OmegaConf.to_container(config)
     if "folder" in config and (absent_sections := section_faults(config)):
         return absent_sections
     faults = [f"{key} must be given: write {key}=…" for key in missing]
-    found = {key: fault for key in RULES if key not in missing and (fault := _value_fault(config, key))}
+    found = {key: fault for key in RULES if key not in missing and (fault := _value_fault(config, key, written))}
     for section in ("callbacks", "logger"):
         for name, options in (select(config, section) or {}).items() if section not in found else ():
             if fault := (NULL | mapping()).fault(f"{section}.{name}", options):
@@ -51,8 +52,26 @@ def config_faults(config: DictConfig) -> list[str]:
     return faults
 
 
-def _value_fault(config: DictConfig, key: str) -> str | None:
-    """What is wrong with the value of a key, None if nothing is, or if the config has no such key."""
+def _value_fault(config: DictConfig, key: str, written: dict[Any, Any]) -> str | None:
+    """What is wrong with the value of a key, None if nothing is, or if the config has no such key.
+
+    `written` is the config as plain data with its references as text: OmegaConf is asked only where there are some,
+    since it is slow and a sweep has thousands of values.
+    """
+    value: Any = written
+    for name in key.split("."):
+        if not isinstance(value, dict):
+            return _resolved_fault(config, key)
+        if name not in value:
+            return None
+        value = value[name]
+    if "${" in str(value) or "???" in str(value):
+        return _resolved_fault(config, key)
+    return RULES[key].fault(key, value)
+
+
+def _resolved_fault(config: DictConfig, key: str) -> str | None:
+    """What is wrong with a value that refers to others, or has no place in the config."""
     absent, parent = object(), key.rpartition(".")[0]
     try:
         holder: Any = OmegaConf.select(config, parent) if parent else config
@@ -69,11 +88,11 @@ def _value_fault(config: DictConfig, key: str) -> str | None:
 
 def section_faults(config: DictConfig) -> list[str]:
     """One line for each part that the config of a run must have and lacks."""
-    if wrong := [fault for key in SECTIONS if (fault := _value_fault(config, key))]:
+    plain: Any = OmegaConf.to_container(config)
+    if wrong := [fault for key in SECTIONS if (fault := _value_fault(config, key, plain))]:
         return wrong
     needed = [f"{section}._target_" for section in SECTIONS[:6]]
     needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
-    plain: Any = OmegaConf.to_container(config)
     sections = {key: value if isinstance(value, dict) else {} for key, value in plain.items()}
     present = {f"{section}.{key}" for section, keys in sections.items() for key in keys} | plain.keys()
     return [f"{key} must be given" for key in needed if key not in present]
