@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mlplab.checks import ConfigError, first_line, is_out_of_memory
 from mlplab.targets import SPECIAL, check_result, resolved
 
-SMALLER = {"data": "choose fewer or smaller samples", "model": "choose fewer units"}
+SMALLER = {"data": "choose fewer or smaller samples", "model": "lower model.hidden_sizes"}
 """What helps where memory has run out."""
 
 
