@@ -218,6 +218,21 @@ def test_output_must_be_a_file_in_a_folder_that_exists(passing: Path, tmp_path: 
             predicted(passing, tmp_path / "points.csv", output)
 
 
+def test_faults_of_run_input_and_output_are_reported_together(passing: Path, tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("0.5\n")
+    (tmp_path / "out.csv").touch()
+    for run, source, said in (
+        (tmp_path / "none", "none.csv", ("no run folder", "no such file", "exists")),
+        (tmp_path / "none", "points.csv", ("no run folder", "exists")),
+        (passing, "points.csv", ("expected 2 columns", "exists")),
+    ):
+        with pytest.raises(ConfigError) as error:
+            predicted(run, tmp_path / source, tmp_path / "out.csv")
+        assert len(error.value.faults) == len(said)
+        for part, fault in zip(said, error.value.faults, strict=True):
+            assert part in fault
+
+
 def test_bad_switches_are_refused(passing: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="overwrite must be True or False, got 'maybe'"):
         predicted(passing, tmp_path, tmp_path / "out.csv", "overwrite=maybe")

@@ -1,8 +1,9 @@
 """Rules for values that a person can set, and the error that names key, value and rule."""
 
+import contextlib
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,15 @@ class ConfigError(ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.faults
+
+
+@contextlib.contextmanager
+def noted(faults: list[str]) -> Iterator[None]:
+    """Add the faults of a ConfigError to a list instead of raising it, so that others can be found too."""
+    try:
+        yield
+    except ConfigError as error:
+        faults += error.faults
 
 
 class RunFailed(RuntimeError):

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlplab import build
 from mlplab.checkpoints import load_weights, read_checkpoint
-from mlplab.checks import SWITCH, ConfigError, local_path
-from mlplab.data.inputs import read_inputs
+from mlplab.checks import SWITCH, ConfigError, local_path, noted
+from mlplab.data.inputs import Inputs, check_kind, read_inputs
 from mlplab.data.module import preprocess
 from mlplab.data.types import Batch
 from mlplab.record import Record, write_atomically
@@ -38,18 +38,23 @@ def predict(config: DictConfig) -> None:
     """Write one row per input to the CSV file `config.output`: name, predicted class, probability of every class.
 
     Raises ConfigError when the output exists (unless `config.overwrite`) or cannot be written, when the run folder is
-    damaged, and when the input does not fit the run's network.
+    damaged, and when the input does not fit the run's network: all that can be found at the same time together.
     """
     for key in ("run", "input", "output"):
         local_path().require(key, config[key])
     SWITCH.require("overwrite", config.overwrite)
     source, output = Path(config.input), Path(config.output)
-    check_output(output, source=source, overwrite=config.overwrite)
+    run, inputs, faults = None, None, list[str]()
+    with noted(faults):
+        run = load_predictor(Path(config.run), checkpoint=config.checkpoint)
+    with noted(faults):
+        inputs = read_for(run, source)
+    with noted(faults):
+        check_output(output, source=source, overwrite=config.overwrite)
+    if faults or run is None or inputs is None:
+        raise ConfigError(*faults)
 
-    run = load_predictor(Path(config.run), checkpoint=config.checkpoint)
-    names, features = read_inputs(
-        source, feature_shape=run.data.feature_shape, feature_names=run.data.feature_names
-    )  # fmt: skip
+    names, features = inputs
     probabilities = run.probabilities(features, batch_size=config.batch_size, accelerator=config.accelerator)
     classes = [run.data.class_names[index] for index in probabilities.argmax(dim=1).tolist()]
     try:
@@ -135,6 +140,14 @@ def load_predictor(folder: Path, *, checkpoint: str = "best") -> Predictor:
     model = build.classifier(config, cast("DataModule", data))  # which reads numbers of features and classes only
     load_weights(model, path)
     return Predictor(model.eval(), config, data)
+
+
+def read_for(run: Predictor | None, source: Path) -> Inputs | None:
+    """The inputs as the network takes them; without a network None, after what can be said of the source alone."""
+    if run is None:
+        check_kind(source)
+        return None
+    return read_inputs(source, feature_shape=run.data.feature_shape, feature_names=run.data.feature_names)
 
 
 # The output

@@ -32,21 +32,26 @@ def read_inputs(path: Path, *, feature_shape: Sequence[int], feature_names: Sequ
     named by their path within the folder, rows by their number, counted from 1. Raises ConfigError that says what is
     wrong, where, and what is expected.
     """
-    if not path.exists():
-        raise ConfigError(f"input={path}: no such file or folder")
+    check_kind(path)
     kind = path.suffix.lower()
     if path.is_dir() or kind in EXTENSIONS:
         return read_images(path, feature_shape)
     if kind == ".csv":
         array = read_csv(path, num_features=math.prod(feature_shape), feature_names=feature_names)
-    elif kind == ".npy":
-        array = read_npy(path, feature_shape)
     else:
-        raise ConfigError(f"input={path} must be a folder of images, a PNG or JPEG image, a .csv or a .npy file")
+        array = read_npy(path, feature_shape)
     features = torch.from_numpy(array)
     if len(feature_shape) == 3:
         features = as_pixels(path, features).reshape(-1, *feature_shape)
     return Inputs([str(row) for row in range(1, len(array) + 1)], features)
+
+
+def check_kind(path: Path) -> None:
+    """Raise ConfigError for what no network could take."""
+    if not path.exists():
+        raise ConfigError(f"input={path}: no such file or folder")
+    if not path.is_dir() and path.suffix.lower() not in (*EXTENSIONS, ".csv", ".npy"):
+        raise ConfigError(f"input={path} must be a folder of images, a PNG or JPEG image, a .csv or a .npy file")
 
 
 # Images
