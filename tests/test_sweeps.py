@@ -20,7 +20,8 @@ from mlplab.cli import command
 from mlplab.overrides import composed
 from mlplab.record import Record
 from mlplab.rules import CONF
-from mlplab.sweeps import job_folder
+from mlplab.sweep_progress import SweepProgress
+from mlplab.sweeps import Job, job_folder
 
 ROOT = CONF.parent
 
@@ -105,12 +106,38 @@ def test_each_job_has_one_line_and_its_own_output_goes_to_its_log(multirun):
         assert "talkative" in Path("outputs/sweeps/a", name, "train.log").read_text()
 
 
+def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path, monkeypatch, capsys):
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
+    monkeypatch.setattr("mlplab.sweep_progress.time", clock)
+    jobs = [Job((f"seed={seed}",), tmp_path / str(seed), f"seed={seed}") for seed in range(4)]
+    records = [Record(job.folder, {}) for job in jobs]
+    for job in jobs:
+        job.folder.mkdir()
+    progress = SweepProgress(jobs, total=4)
+
+    def at(seconds, number, status):
+        clock.now = seconds
+        if number is not None:
+            records[number].update(status=status, metrics={})
+        progress._look()
+        return capsys.readouterr().out
+
+    at(10, None, None)  # torch is being imported
+    at(10.5, 0, "running")
+    assert "about 0:00:06 left" in at(12, 0, "finished")  # 2 s each
+    at(12, 1, "running")
+    assert "about 0:00:06 left" in at(16, 1, "finished")  # 3 s each
+
+
 def test_repeating_a_finished_sweep_runs_nothing_and_changes_nothing(multirun):
     multirun(*GRID)
     before = {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
     again = multirun(*GRID)
     assert (again.code, again.ran) == (0, [])
     assert "4 of them done before" in again.out
+    assert "report" not in again.out  # it was not written here
+    Path("outputs/sweeps/a/report.html").touch()
+    assert multirun(*GRID).out.splitlines()[-1] == f"report  {Path('outputs/sweeps/a/report.html')}"
     assert before == {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
 
 

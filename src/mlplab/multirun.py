@@ -120,8 +120,12 @@ def is_joblib(launcher: DictConfig) -> bool:
 def conclude(sweep: Sweep, *, anything_new: bool) -> int:
     """Name what failed, and write the report; gives the exit code."""
     ends = {job: job.status() for job in sweep.jobs}
-    nothing_to_say = set(ends.values()) == {"missing"} or (not anything_new and (sweep.folder / PAGE).is_file())
-    reported = nothing_to_say or report_on(sweep.folder)
+    page = sweep.folder / PAGE
+    if not anything_new and page.is_file():
+        print(f"report  {page}")
+        reported = True
+    else:
+        reported = set(ends.values()) == {"missing"} or report_on(sweep.folder)
     failed = {job: status for job, status in ends.items() if status != "finished"}
     if failed:
         sys.stdout.flush()

@@ -37,9 +37,9 @@ class SweepProgress:
             console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False,
             disable=not self.console.is_terminal,
         )  # fmt: skip
+        self._task = self._bar.add_task("", total=self.total, completed=self.total - len(self.waiting), left="")
 
     def __enter__(self) -> "SweepProgress":
-        self._task = self._bar.add_task("", total=self.total, completed=self.total - len(self.waiting), left="")
         self._bar.start()
         self._thread.start()
         return self
@@ -55,10 +55,11 @@ class SweepProgress:
             self._look()
 
     def _look(self) -> None:
-        running, num_jobs = [], len(self.waiting)
+        running, num_jobs, any_begun = [], len(self.waiting), len(self.waiting) < len(self._before)
         for job in list(self.waiting):
             if changed_at(job) == self._before[job.label]:
                 continue  # not yet begun; what an earlier launch left there has been said
+            any_begun = True
             try:
                 record = Record.read(job.folder)
             except ConfigError:
@@ -68,6 +69,8 @@ class SweepProgress:
                 continue
             self.waiting.remove(job)
             self._show(job, record.values)
+        if not any_begun:  # libraries and data are being loaded, which later jobs need not wait for
+            self._start = time.monotonic()
         if len(self.waiting) < num_jobs or running:
             description, left = ", ".join(running[:2]), self._time_left()
             self._bar.update(self._task, completed=self.total - len(self.waiting), description=description, left=left)
@@ -79,7 +82,7 @@ class SweepProgress:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _time_left(self) -> str:
-        """From the jobs that have ended since the start, all of them taken to be equally long."""
+        """From the jobs that have ended since the first began, all of them taken to be equally long."""
         ended = self.total - len(self.waiting) - (self.total - len(self._before))
         if not ended or not self.waiting:
             return ""
