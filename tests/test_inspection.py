@@ -143,7 +143,7 @@ def test_mean_brightness_refuses_what_it_cannot_do(tmp_path: Path) -> None:
         ("data=passing", "must be images"),
         ("images=test", "no official test set"),
         ("images=val", "images must be 'train' or 'test' or 'all', got 'val'"),
-        (f"figure={tmp_path / 'none' / 'a.png'}", "no folder"),
+        (f"figure={tmp_path / 'none' / 'such' / 'a.png'}", "no folder"),
         ("figure=a.docx", "must end in .png"),
         ("figure=3", "figure must be null or a text, got 3"),
     ):
@@ -155,7 +155,7 @@ def test_mean_brightness_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 
 
 def test_inspection_of_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figure = tmp_path / "points.png"
+    figure = tmp_path / "made" / "points.png"
     inspect_data(composed("inspect_data", "data.num_samples=100", "batching=stochastic", f"figure={figure}"))
     printed = capsys.readouterr().out
     for text in ("fail", "pass", "(2,) torch.float32", "lectures attended", "updates per epoch │ 70", "EpochOrder",

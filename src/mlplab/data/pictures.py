@@ -105,14 +105,16 @@ def figure_path(figure: Any) -> Path | None:
     path, formats = Path(figure), Figure().canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in formats:
         raise ConfigError(f"figure={path} must end in .png or another of: {', '.join(sorted(formats))}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"figure={path}: no folder {path.parent}; make it, or choose another")
+    above = path.parent.parent  # the file's own folder is made with it
+    if not path.parent.is_dir() and not above.is_dir():
+        raise ConfigError(f"figure={path}: no folder {above}; make it, or choose another")
     return path
 
 
 def save(figure: Figure, path: Path) -> None:
     """Raises ConfigError when the file cannot be written."""
     try:
+        path.parent.mkdir(exist_ok=True)
         figure.savefig(path, dpi=110)
     except OSError as error:
         raise ConfigError(f"figure={path} cannot be written: {error.strerror}; choose another file") from error
