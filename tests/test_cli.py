@@ -206,11 +206,28 @@ def test_a_sweep_with_one_bad_value_is_refused_before_any_job(enter, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_several_values_without_multirun_are_refused(enter):
-    code, lines = enter("model=mlp,mlp_dropout")
+@pytest.mark.parametrize(
+    ("override", "list_hint"),
+    [
+        ("model=mlp,mlp_dropout", ""),
+        ("seed=0,1", ""),
+        ("model.hidden_sizes=32,16", ", or write one list as 'model.hidden_sizes=[32,16]'"),
+        ("model.dropout=0.2,0.5", ", or write one list as 'model.dropout=[0.2,0.5]'"),
+        ("model.hidden_sizes=[32],[16]", ""),
+    ],
+)
+def test_several_values_without_multirun_are_refused(override, list_hint, enter):
+    code, lines = enter(override)
     assert code == 2
-    assert len(lines) == 1
-    assert "multirun" in lines[0] or "-m" in lines[0]
+    assert lines == [f"error: {override}: several values need a multirun; add -m{list_hint}"]
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(True, ["loading libraries …"]), (False, [])])
+def test_only_a_person_is_told_why_nothing_seems_to_happen(terminal, lines, enter, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: terminal)
+    assert enter(f"hydra.run.dir={tmp_path / 'here'}") == (0, lines)
+    assert enter("optimizer.lr=fast")[1][0].startswith("error: ")  # at once, before any loading
 
 
 @pytest.mark.parametrize(
@@ -401,6 +418,16 @@ def test_help_config_and_errors_do_not_wait_for_torch(arguments, code, shown, tm
     assert f"HEAVY [] CODE {code}" in done.stderr
     assert shown is None or shown in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_help_may_be_read_in_part(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does when it has seen enough
+    done = subprocess.run(
+        [sys.executable, str(TRAIN), "--help"], cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_mistake_ends_the_program_and_its_traceback_can_be_asked_for(tmp_path):

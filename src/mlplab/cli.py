@@ -73,10 +73,11 @@ def command(
                     sys.argv[1:] = gather_paths(sys.argv[1:], bare_paths)
                 arguments = parse_arguments()
                 if arguments.help:
-                    print(help_text(config_name))
+                    print_help(help_text(config_name))
                 elif grid := check_command_line(config_name, arguments):
                     sys.exit(run_sweep(config_name, grid, function))
                 else:
+                    say_loading()
                     hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
             except Stopped as stop:
                 leave(stop)
@@ -90,6 +91,20 @@ def command(
         return entry_point
 
     return decorate
+
+
+def print_help(text: str) -> None:
+    """Print the help, of which a reader such as `head` or `less` may take only a part."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # what is left goes nowhere; otherwise Python tries again when it ends, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say_loading() -> None:
+    """Tell a person who waits, and nobody else, why nothing seems to happen for some seconds."""
+    if sys.stderr.isatty() and "torch" not in sys.modules and "LOCAL_RANK" not in os.environ:
+        print("loading libraries …", file=sys.stderr)
 
 
 def leave(error: BaseException) -> NoReturn:

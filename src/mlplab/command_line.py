@@ -169,7 +169,7 @@ def help_text(config_name: str) -> str:
     keys = re.sub(r"^(?:  - .*\n)+", "", rest).strip()
     listed = [next(iter(item)) for item in OmegaConf.load(path).defaults if isinstance(item, DictConfig)]
     groups = {str(group): available_choices(str(group)) for group in listed if group != "hydra"}
-    paragraphs = ["\n".join(line.removeprefix("# ") for line in head.strip().splitlines())]
+    paragraphs = ["\n".join(line.removeprefix("#").removeprefix(" ") for line in head.strip().splitlines())]
     if groups:
         width = max(map(len, groups))
         rows = [f"  {group:{width}}  {' '.join(choices)}" for group, choices in groups.items()]

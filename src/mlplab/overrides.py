@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.checks import ConfigError, did_you_mean, first_line
+from mlplab.keys import RULES
 from mlplab.rules import CONF, config_faults
 
 SWEEP_KEYS = ("sweep", "sweep_overwrite")
@@ -43,13 +44,22 @@ def use_faults(overrides: Sequence[Override], *, sweep: bool) -> Iterator[str]:
         if key in ("hydra.run.dir", "hydra.sweep.dir") and not override.value():
             yield f"{key} must name a folder, got nothing; leave it out for a fresh one"
         elif override.is_sweep_override() and not sweep:
-            yield f"{line}: several values need a multirun; add -m, or quote a list as [1,2]"
+            yield f"{line}: several values need a multirun; add -m{or_as_list(override)}"
         elif override.is_sweep_override() and key in (*SWEEP_KEYS, "study"):
             yield f"{line}: a multirun has one {key}; start one for each"
         elif key in SWEEP_KEYS and not sweep:
             yield f"{line}: {key} is of a multirun; add -m, or leave it out"
         elif key == "hydra.sweep.subdir":
             yield f"{line}: cannot be set; jobs are found again by the names of their folders"
+
+
+def or_as_list(override: Override) -> str:
+    """How several values would be written as one, where that is a value of the key: `model.hidden_sizes=32,16`."""
+    key, _, value = (override.input_line or "").partition("=")
+    with contextlib.suppress(OverrideParseException):
+        if key in RULES and RULES[key].holds(parse_override(f"{key}=[{value}]").value()):
+            return f", or write one list as '{key}=[{value}]'"
+    return ""
 
 
 def parsed(lines: Iterable[str]) -> list[Override]:
