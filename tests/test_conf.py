@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -62,6 +63,11 @@ def test_a_file_begins_with_what_it_is_for(path):
     assert len(header[0]) > 15
 
 
+def assert_quoted(arguments):
+    """Shells such as zsh read [ and ~ outside quotes as their own."""
+    assert not re.search(r"[\[~{]", re.sub(r"'[^']*'|\"[^\"]*\"", "", arguments)), arguments
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_command_in_a_header_composes(path):
     """`python train.py model=mlp`, as the comments say it; placeholders such as <folder> stand for any text."""
@@ -70,7 +76,8 @@ def test_a_command_in_a_header_composes(path):
             continue
         line = re.sub(r"<[^>]*>", "x", line)
         for program, arguments in re.findall(r"python (?:scripts/)?(\w+)\.py((?: -m| [^\s=]+=\S+)*)", line):
-            words = [quoted_overrides(word) for word in arguments.split() if word != "-m"]
+            assert_quoted(arguments)
+            words = [quoted_overrides(word) for word in shlex.split(arguments) if word != "-m"]
             overrides = OverridesParser.create().parse_overrides(words)
             words = [next(values(override)) for override in overrides]  # the first of a sweep
             composed(*words, primary=program)
@@ -132,6 +139,23 @@ def listed_choices():
     return listed
 
 
+def test_what_train_yaml_says_is_set_most_can_be_set():
+    text = (CONF / "train.yaml").read_text(encoding="utf-8")
+    examples = re.findall(r"^#   ([\w.]+=\w\S*)  ", text, flags=re.MULTILINE)
+    keys = [
+        "model",
+        "data",
+        "data.batch_size",
+        "regularization",
+        "optimizer",
+        "optimizer.lr",
+        "trainer.max_epochs",
+        "seed",
+    ]
+    assert [example.partition("=")[0] for example in examples] == keys
+    assert config_faults(train_config(*examples)) == []
+
+
 def test_train_yaml_lists_every_choice_and_nothing_else():
     listed = listed_choices()
     for group in ("experiment", "study"):
@@ -166,7 +190,7 @@ def test_every_command_of_a_study_is_a_grid_without_faults(name, monkeypatch):
     commands = re.findall(rf"^# .*python train\.py (study={name} .+)", text, flags=re.MULTILINE)
     assert any("experiment=cifar10_mlp" in command for command in commands)
     for command in commands:
-        monkeypatch.setattr(sys, "argv", ["train.py", *command.replace("<folder>", "images").split()])
+        monkeypatch.setattr(sys, "argv", ["train.py", *shlex.split(command.replace("<folder>", "images"))])
         assert len(list(check_command_line("train", parse_arguments()).jobs())) > 1
 
 

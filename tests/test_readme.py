@@ -64,12 +64,20 @@ def test_every_training_command_of_the_readme_is_without_fault(monkeypatch):
         check_command_line("train", parse_arguments())
 
 
+def test_what_a_shell_would_read_as_its_own_is_quoted():
+    """zsh looks for files named by [256,128], and for the home of a user by ~callbacks."""
+    lines = re.findall(r"^(?:\.venv/bin/)?python ([^#\n]+)|`python ([^`]+)`", README, flags=re.MULTILINE)
+    assert len(lines) >= 20
+    for line in ("".join(pair) for pair in lines):
+        assert not re.search(r"[\[~{]", re.sub(r"'[^']*'|\"[^\"]*\"", "", line)), line
+
+
 def test_every_tuning_command_of_the_readme_is_without_fault():
     lines = re.findall(r"^python scripts/tune\.py([^#\n]*)", README, flags=re.MULTILINE)
     assert len(lines) >= 2
     for line in lines:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("tune", list(map(quoted_overrides, line.split())))
+            config = compose("tune", list(map(quoted_overrides, shlex.split(line))))
         assert config_faults(config) == []
         assert read_search(config).space
 
