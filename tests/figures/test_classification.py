@@ -57,3 +57,21 @@ def test_a_threshold_gives_no_graded_probabilities(probabilities, graded):
 def test_curves_need_two_classes():
     assert has_both_classes(LABELS)
     assert not has_both_classes(LABELS[:3])
+
+
+def test_titles_say_which_samples_and_which_moment():
+    of = "7 validation samples, at the end of training (epoch 2)"
+    names = {"class_names": ["a", "b", "c"]}
+    for figure in (
+        confusion(PROBABILITIES, LABELS, of=of, **names), calibration(PROBABILITIES, LABELS, of=of),
+        precision_recall(PROBABILITIES[:, :2], LABELS.clamp(max=1), of=of, **names),
+    ):  # fmt: skip
+        assert figure.get_suptitle().endswith(of)
+
+
+def test_equal_confidence_and_accuracy_are_both_seen():
+    """The lines differ in width, and the legend has their numbers."""
+    histogram = calibration(PROBABILITIES, LABELS).axes[1]
+    accuracy, confidence = histogram.lines
+    assert accuracy.get_linewidth() > 2 * confidence.get_linewidth()
+    assert [line.get_label() for line in histogram.lines] == ["accuracy 71.4%", "mean confidence 80.0%"]

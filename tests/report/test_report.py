@@ -111,10 +111,12 @@ def test_a_strangers_folder_cannot_run_a_script(make_run, history, tmp_path):
 
 
 def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
-    run = make_run("run", {"data": {"batch_size": 8}}, history=history(0.3, 0.5), **{"val/acc": 0.5, "val/loss": 1.25})
+    config = {"data": {"batch_size": 8}, "monitor": "val/acc", "monitor_mode": "max"}
+    run = make_run("run", config, history=history(0.3, 0.5), **{"val/acc": 0.5, "val/loss": 1.25})
     (run / "train.log").write_text("epoch 1 <b>")
     (run / "figures").mkdir()
-    (run / "figures" / "learning_curves.png").write_bytes(PIXEL)
+    (run / "figures" / "learning_curves.png").write_bytes(PIXEL)  # which the page has of its own
+    (run / "figures" / "calibration.png").write_bytes(PIXEL)
     (run / "figures" / "broken.png").write_bytes(b"GIF")
     report([str(run)])
     page = Page(run / "report.html")
@@ -122,12 +124,21 @@ def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
     assert image["src"].startswith("data:image/png;base64,iVBOR")
     assert image["alt"]
     for part in (
-        "Loss and accuracy of training and validation", "broken.png is left out", "python train.py seed=0", "1.25",
+        "The last point is after 4 updates, 32 samples seen, 0.2 seconds of training", "best, epoch 2",
+        "How often the network is right", "broken.png is left out", "python train.py seed=0", "1.25",
         "data.batch_size", "batch_size: 8", "training samples", "epoch 1 <b>",
     ):  # fmt: skip
         assert part in page.text
     assert not (run / "summary.csv").exists()
     assert "report.html" in capsys.readouterr().out
+
+
+def test_without_a_history_the_page_shows_the_figure_of_the_curves(make_run):
+    run = make_run("run", {"data": {"batch_size": 8}}, **{"val/acc": 0.5})
+    (run / "figures").mkdir()
+    (run / "figures" / "learning_curves.png").write_bytes(PIXEL)
+    report([str(run)])
+    assert "Loss and accuracy of training and validation" in Page(run / "report.html").text
 
 
 def test_a_real_run_gives_both_pages(finished, tmp_path):

@@ -133,18 +133,19 @@ def final_figures(trainer: pl.Trainer, pl_module: Any, data: Any) -> Iterator[tu
         if isinstance(callback, LayerMonitor) and callback.rows:
             yield "layers", partial(network.layers, callback.rows)
     if can_look(trainer):
-        yield "weights", lambda: network.weight_histograms(layer_weights(pl_module.network))
+        when = end_of_training(data, trainer.global_step)
+        yield "weights", lambda: network.weight_histograms(layer_weights(pl_module.network), when=f", {when}")
         if data.feature_shape == (2,):
             seen = probabilities(pl_module, data, plane_of(data).grid(FINAL_RESOLUTION))
             large = boundary(data, size=5.4, dpi=110)
             yield "decision_boundary", partial(large.draw, seen, title=title(data, trainer.global_step))
         if data.source.is_images:
-            yield from image_figures(pl_module, data)
+            yield from image_figures(pl_module, data, when=when)
         if len(data.datasets["val"]):
-            yield from validation_figures(pl_module, data)
+            yield from validation_figures(pl_module, data, when=when)
 
 
-def image_figures(pl_module: Any, data: Any) -> Iterator[tuple[str, Draw]]:
+def image_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tuple[str, Draw]]:
     """Of image data: training samples as the network sees them, and what its first layer looks for."""
     from mlplab.figures import images, network
 
@@ -153,22 +154,24 @@ def image_figures(pl_module: Any, data: Any) -> Iterator[tuple[str, Draw]]:
     if linear and linear[0].in_features == data.num_features:
         weight = linear[0].weight.detach()
         names = data.source.class_names if len(weight) == data.num_classes and len(linear) == 1 else ()
-        yield "first_layer", lambda: network.first_layer(weight, shape=data.feature_shape, unit_names=names)
+        shape = data.feature_shape
+        yield "first_layer", lambda: network.first_layer(weight, shape=shape, unit_names=names, when=f", {when}")
 
 
-def validation_figures(pl_module: Any, data: Any) -> Iterator[tuple[str, Draw]]:
+def validation_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tuple[str, Draw]]:
     """How well the classes of the validation samples are told apart."""
     from mlplab.figures import classification, images
 
     features, labels, seen = predictions(pl_module, data, "val")
-    names = data.source.class_names
-    yield "confusion", lambda: classification.confusion(seen, labels, class_names=names)
+    said: dict[str, Any] = {"of": f"{of_all(len(labels), len(data.datasets['val']))} validation samples, {when}"}
+    named = {"class_names": data.source.class_names, **said}
+    yield "confusion", lambda: classification.confusion(seen, labels, **named)
     if data.source.is_images:
-        yield "extremes", lambda: images.extremes(features, labels, seen, class_names=names)
+        yield "extremes", lambda: images.extremes(features, labels, seen, **named)
     if classification.is_graded(seen):
-        yield "calibration", lambda: classification.calibration(seen, labels)
+        yield "calibration", lambda: classification.calibration(seen, labels, **said)
         if data.num_classes == 2 and classification.has_both_classes(labels):
-            yield "precision_recall", lambda: classification.precision_recall(seen, labels, class_names=names)
+            yield "precision_recall", lambda: classification.precision_recall(seen, labels, **named)
 
 
 def boundary(data: Any, *, size: float, dpi: int) -> "DecisionBoundary":
@@ -190,6 +193,16 @@ def boundary(data: Any, *, size: float, dpi: int) -> "DecisionBoundary":
 def title(data: Any, updates: int) -> str:
     """What stands above the decision boundary after so many updates."""
     return f"Decision boundary after epoch {updates / data.updates_per_epoch:g}"
+
+
+def end_of_training(data: Any, updates: int) -> str:
+    """The moment of all figures but the curves: the network as it is in the end, not the best checkpoint."""
+    return f"at the end of training (epoch {updates / data.updates_per_epoch:g})"
+
+
+def of_all(number: int, among: int) -> str:
+    """How many samples were looked at."""
+    return f"{number:,}" if number == among else f"{number:,} of {among:,}"
 
 
 def plane_of(data: Any) -> Any:

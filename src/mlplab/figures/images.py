@@ -13,6 +13,8 @@ from mlplab.data.pictures import draw_image, image_grid, shortened
 ROWS, COLUMNS = 4, 8
 CELL = 1.2
 """Inches for an image in `extremes`."""
+TITLE = 0.35
+"""Inches for the title."""
 
 
 def training_samples(data: Any) -> Figure:
@@ -31,10 +33,13 @@ def training_samples(data: Any) -> Figure:
     return image_grid(rows, labels=labels, title="Training samples, and how they are augmented", column_names=columns)
 
 
-def extremes(images: Tensor, labels: Tensor, probabilities: Tensor, *, class_names: Sequence[str]) -> Figure:
+def extremes(
+    images: Tensor, labels: Tensor, probabilities: Tensor, *, class_names: Sequence[str], of: str = ""
+) -> Figure:  # fmt: skip
     """The most confident mistakes, and the least certain hits, with their predicted and true classes.
 
-    uint8 `images` (n, channels, height, width), `labels` (n,), `probabilities` (n, classes).
+    uint8 `images` (n, channels, height, width), `labels` (n,), `probabilities` (n, classes); `of` says which
+    samples they are, and at which moment.
     """
     confidence, predicted = probabilities.max(dim=1)
     wrong, right = (predicted != labels).nonzero()[:, 0], (predicted == labels).nonzero()[:, 0]
@@ -46,8 +51,12 @@ def extremes(images: Tensor, labels: Tensor, probabilities: Tensor, *, class_nam
     )  # fmt: skip
     rows = [(title, chosen) for title, chosen in parts if len(chosen)]
     # One coordinate system for all images, 1 wide each: axes of their own would take much longer to draw.
-    figure = Figure(figsize=(CELL * COLUMNS, CELL * sum(map(row_height, rows))))
-    axes: Axes = figure.add_axes((0, 0, 1, 1))
+    height = CELL * sum(map(row_height, rows))
+    room = TITLE if of else 0.0
+    figure = Figure(figsize=(CELL * COLUMNS, height + room))
+    axes: Axes = figure.add_axes((0, 0, 1, height / (height + room)))
+    if of:
+        figure.suptitle(of[0].upper() + of[1:], fontsize=11, y=1 - 0.1 / (height + room), va="top")
     top = 0.0
     for row in rows:
         bottom, (title, chosen) = top + row_height(row), row

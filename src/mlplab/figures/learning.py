@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mlplab.data.pictures import COLOURS
-from mlplab.figures.style import GREY, TRAIN_COLOUR, VAL_COLOUR, panels
+from mlplab.figures.style import GREY, TRAIN_COLOUR, VAL_COLOUR, panels, whole_ticks
 
 Rows = Sequence[Mapping[str, float | None]]
 
@@ -34,7 +34,8 @@ def learning_curves(rows: Rows, *, best_epoch: float | None = None, stopped_earl
             axes.axvline(best_epoch, color="black", linestyle=":", linewidth=1, label=f"best, epoch {best_epoch:g}")
         if stopped_early and (end := rows[-1]["epoch"]) is not None:
             axes.axvline(end, color="black", linestyle="--", linewidth=1, label=f"stopped early, epoch {end:g}")
-        axes.set(title=title, xlabel="epoch", ylabel=title.lower())
+        axes.set(title=title, ylabel=title.lower())
+        epoch_axis(axes, rows)
         if name == "loss":
             log_where_wide(axes, rows, (train, val))
         axes.legend(frameon=False, fontsize=9)
@@ -56,18 +57,39 @@ def optimization(rows: Rows) -> Figure:
         strict=True,
     ):
         curve(axes, rows, name, label=name, colour=colour)
-        axes.set(title=title, xlabel="epoch", ylabel=label)
+        axes.set_title(title)
+        axes.set_ylabel(label, fontsize=9)
+        epoch_axis(axes, rows)
         if not log_where_wide(axes, rows, (name,)):
-            axes.set_ylim(bottom=0)
+            from_zero(axes, rows, (name,))
     return figure
 
 
-def curve(axes: Axes, rows: Rows, name: str, *, label: str, colour: str) -> None:
+def epoch_axis(axes: Axes, rows: Rows) -> None:
+    """Epochs from left to right: the same for what was measured often and seldom, at whole numbers if there are any."""
+    epochs = column(rows, "epoch")
+    axes.set_xlabel("epoch")
+    if not epochs:
+        return
+    first, last = epochs[0], epochs[-1]
+    margin = 0.04 * (last - first) or 0.5
+    axes.set_xlim(first - margin, last + margin)
+    if last - first >= 1 or len(epochs) == 1:
+        whole_ticks(axes.xaxis)
+
+
+def from_zero(axes: Axes, rows: Rows, names: Sequence[str]) -> None:
+    """Let the vertical axis start at 0, with some room above the greatest value."""
+    values = [value for row in rows for name in names if (value := row.get(name)) is not None]
+    axes.set_ylim(0, 1.06 * max(values, default=0) or 1.0)
+
+
+def curve(axes: Axes, rows: Rows, name: str, *, label: str, colour: str, line: str = "-") -> None:
     """The values of one column over the epochs, where there are any."""
     known = [row for row in rows if row.get(name) is not None]
     if known:
         marker = "." if len(known) < MANY else None
-        axes.plot(column(known, "epoch"), column(known, name), color=colour, label=label, marker=marker)
+        axes.plot(column(known, "epoch"), column(known, name), color=colour, label=label, marker=marker, linestyle=line)
 
 
 def log_where_wide(axes: Axes, rows: Rows, names: Sequence[str], *, wide: float = 100) -> bool:

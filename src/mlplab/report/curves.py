@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from mlplab.report.drawing import COLOURS, FAINT, as_svg, is_wide, make_logarithmic, make_plain
+from mlplab.report.drawing import COLOURS, FAINT, INK, as_svg, is_wide, make_logarithmic, make_plain
 from mlplab.report.groups import Group
 from mlplab.report.intervals import student
 from mlplab.report.runs import Run
@@ -114,24 +115,25 @@ def limit(panels: Any, metric: str) -> None:
 
 
 @as_svg
-def run_curves(run: Run) -> Figure:
-    """Accuracy and loss of one run, training and validation together, against each clock."""
-    figure = Figure(figsize=(11.5, 5.2), layout="constrained")
-    grid: Any = figure.subplots(2, len(CLOCKS), sharey="row", sharex="col")
-    for row, measure in enumerate(("acc", "loss")):
-        for column, clock in enumerate(CLOCKS):
-            for index, split in enumerate(("train", "val")):
-                if line := points(run, clock, f"{split}/{measure}"):
-                    x, y = line
-                    marker = "o" if len(x) < 12 else None
-                    scale = 100 if measure == "acc" else 1
-                    grid[row, column].plot(
-                        x, scale * y, color=COLOURS[index], label=SPLITS[split], marker=marker, markersize=4
-                    )
-            make_plain(grid[-1, column])
-            grid[-1, column].set_xlabel(in_words(clock))
-        grid[row, 0].set_ylabel(with_unit(f"val/{measure}").removeprefix("validation "))
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+def run_curves(run: Run, *, best_epoch: float | None = None) -> Figure:
+    """Accuracy and loss of one run over its epochs: training, validation, and the gap between them."""
+    figure = Figure(figsize=(11.5, 4.0), layout="constrained")
+    row: Any = figure.subplots(1, 2)
+    for axes, measure in zip(row, ("acc", "loss"), strict=True):
+        scale = 100 if measure == "acc" else 1
+        lines = [points(run, "epoch", f"{split}/{measure}") for split in ("train", "val")]
+        for index, (split, line) in enumerate(zip(("train", "val"), lines, strict=True)):
+            if line:
+                x, y = line
+                marker = "o" if len(x) < 12 else None
+                axes.plot(x, scale * y, color=COLOURS[index], label=SPLITS[split], marker=marker, markersize=4)
+        if (train := lines[0]) and (val := lines[1]) and np.array_equal(train[0], val[0]):
+            axes.fill_between(val[0], scale * train[1], scale * val[1], color=FAINT, alpha=0.35, lw=0, label="gap")
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=INK, linestyle=":", linewidth=1.2, label=f"best, epoch {best_epoch:g}")
+        axes.set(xlabel="epoch", ylabel=with_unit(f"val/{measure}").removeprefix("validation "))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=run.columns["epoch"][-1] >= 2))
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
 

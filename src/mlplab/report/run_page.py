@@ -6,7 +6,7 @@ import yaml
 
 from mlplab.checks import ConfigError
 from mlplab.record import CONFIG, now
-from mlplab.report.curves import points, run_curves
+from mlplab.report.curves import CLOCKS, points, run_curves
 from mlplab.report.drawing import Picture
 from mlplab.report.page import Page, Section, Table, image
 from mlplab.report.runs import Run, read_text
@@ -106,19 +106,39 @@ def result_section(run: Run) -> Section | None:
 
 
 def course(run: Run) -> Section | None:
-    """Its curves against updates, samples seen and seconds."""
-    if not any(points(run, "updates", name) for name in ("val/acc", "train/acc", "val/loss", "train/loss")):
+    """Its curves over the epochs, and what an epoch is in updates, samples and seconds."""
+    if not has_curves(run):
         return None
-    alt = "Training and validation accuracy and loss against updates, samples seen and seconds"
-    caption = "Training and validation, measured at the same moments."
-    return Section("Over the course of training", pictures=[Picture(run_curves(run, alt=alt), caption)])
+    alt = "Training and validation accuracy and loss over the epochs"
+    ends = [
+        f"{shown_value(float(run.columns[clock][-1]), clock)} {in_words(clock)}"
+        for clock in CLOCKS
+        if clock in run.columns
+    ]
+    caption = f"Training and validation, and the gap between them. The last point is after {', '.join(ends)}."
+    markup = run_curves(run, best_epoch=best_epoch(run), alt=alt)
+    return Section("Over the course of training", pictures=[Picture(markup, caption)])
+
+
+def has_curves(run: Run) -> bool:
+    return any(points(run, "epoch", name) for name in ("val/acc", "train/acc", "val/loss", "train/loss"))
+
+
+def best_epoch(run: Run) -> float | None:
+    """The epoch at which the monitored metric was best, which is that of the best checkpoint; None where unknown."""
+    found = points(run, "epoch", str(run.config.get("monitor")))
+    if found is None:
+        return None
+    epochs, values = found
+    return float(epochs[values.argmin() if run.config.get("monitor_mode") == "min" else values.argmax()])
 
 
 def figures(run: Run) -> Section | None:
-    """All PNG files of `figures/`."""
+    """All PNG files of `figures/` but the curves that `course` shows."""
     pictures, notes = [], []
     order = list(CAPTIONS)
-    paths = (run.folder / "figures").glob("*.png")
+    told = {"learning_curves"} if has_curves(run) else set()
+    paths = [path for path in (run.folder / "figures").glob("*.png") if path.stem not in told]
     for path in sorted(paths, key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path)):
         caption = CAPTIONS.get(path.stem, f"{path.stem.replace('_', ' ').capitalize()}.")
         markup = image(path, caption)
