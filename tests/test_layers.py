@@ -97,6 +97,7 @@ LAYERS = {
     "tuning.search": 5,
     "tuning.study": 6,
     "tuning.trials": 7,
+    "tuning.plots": 6,
     "tuning.report": 7,
     "tuning.tune": 8,
     "sweeps": 4,

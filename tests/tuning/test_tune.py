@@ -96,13 +96,14 @@ def test_a_study_from_the_first_trial_to_the_best_command(here, monkeypatch, cap
         assert result["command"] == " ".join(["train.py", *trial.user_attrs["overrides"], "test=false"])
     lines = printed.splitlines()
     assert len([line for line in lines if re.match(r"trial \d  val/loss \d", line)]) == 4
+    assert all(re.search(r"optimizer\.lr=[\d.e-]{1,8} ", line) for line in lines if line.startswith("trial "))
     assert not any("run folder" in line for line in lines)  # nothing of the runs themselves
 
     # what is written
     assert [int(row["trial"]) for row in rows(search)] == [0, 1, 2, 3]
     assert float(rows(search)[2]["val/loss"]) == study.trials[2].value
     page = (search.folder / "report.html").read_text(encoding="utf-8")
-    assert page.count("<img") >= 4
+    assert page.count("<svg") >= 4
     assert "4 trials: 4 complete" in page
 
     # the best command

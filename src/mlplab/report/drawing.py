@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c3e")
 """Okabe & Ito without yellow and black, which a light or a dark page swallows; page.css has them for both."""
 MARKERS = "osD^vPX"
-INK, FAINT = "#1a2b3c", "#a1b2c3"  # stand for the colour of the page's text and of its thin lines
+INK, FAINT, PAPER = "#1a2b3c", "#a1b2c3", "#f1f2f3"  # stand for the page's text, its thin lines, and its ground
 MOST_LINES = 6
 WIDE_RANGE = 10
 """From this ratio of the largest to the smallest value on, an axis is logarithmic."""
@@ -52,7 +52,8 @@ def as_svg(draw: Callable[..., Figure]) -> Callable[..., Markup]:
 def inline(svg: str, alt: str) -> Markup:
     """matplotlib's SVG file as an element of a page; matplotlib has escaped all text in it."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    for colour, name in ((INK, "ink"), (FAINT, "faint"), *((hue, f"c{i}") for i, hue in enumerate(COLOURS))):
+    page = (INK, "ink"), (FAINT, "faint"), (PAPER, "paper")
+    for colour, name in (*page, *((hue, f"c{i}") for i, hue in enumerate(COLOURS))):
         svg = svg.replace(colour, f"var(--{name})")
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1))
 

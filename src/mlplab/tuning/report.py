@@ -1,9 +1,8 @@
-"""What a study found: the best command, the importances of what was varied, trials.csv and report.html."""
+"""What a search found: the best command, the importances of what was varied, trials.csv and report.html."""
 
-import base64
 import csv
 import io
-import logging
+import math
 import shlex
 import warnings
 from collections import Counter
@@ -11,97 +10,43 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
-from jinja2 import Environment
+from markupsafe import Markup
 from optuna.trial import FrozenTrial
-from optuna.visualization import matplotlib as plots
 from rich.console import Console
 
 from mlplab.record import now, write_atomically
-from mlplab.tuning.search import Search
+from mlplab.report.drawing import Picture
+from mlplab.report.page import Page, Section, Table
+from mlplab.report.words import count, in_words, shown_value, with_unit
+from mlplab.tuning import plots
+from mlplab.tuning.search import Search, short_text, value_text
 from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials
 
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Study {{ search.name }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-  pre, code { background: #f4f4f4; } pre { padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-  img { max-width: 100%; } figure { margin: 2rem 0; } figcaption { color: #555; }
-  table { border-collapse: collapse; font-size: 14px; } .wide { overflow-x: auto; }
-  th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; white-space: nowrap; }
-</style>
-<h1>Study {{ search.name }}</h1>
-<p>{{ counts }}. Trials are compared by the best {{ search.monitor }} ({{ search.mode }}).
-  The test set was not touched.</p>
-{% if best %}
-<h2>Best: {{ search.monitor }} {{ "%.4f"|format(best.value) }}, trial {{ best.number }}</h2>
-<p>This trains it again, and tests it once:</p>
-<pre>{{ command }}</pre>
-{% endif %}
-<h2>What was searched</h2>
-<table>
-  <tr><th>key</th><th>values</th><th>best</th><th>importance</th></tr>
-  {% for key, domain in search.space.items() %}
-  <tr><td><code>{{ key }}</code></td>
-    <td>{% if "choices" in domain %}{{ domain.choices|join(", ") }}
-      {%- else %}{{ domain.low }} to {{ domain.high }}{{ ", logarithmic" if domain.log else "" }}{% endif %}</td>
-    <td>{{ shown(best.params[key]) if best and key in best.params else "" }}</td>
-    <td>{{ "%.2f"|format(importances[key]) if key in importances else "" }}</td></tr>
-  {% endfor %}
-</table>
-<p>Fixed: {% for line in search.overrides %}<code>{{ line }}</code> {% else %}nothing{% endfor %}</p>
-{% if importances %}<p>Importances add up to 1. They are estimated from the complete trials
-  (PED-ANOVA, Watanabe et al. 2023): with few of them they say little.</p>{% endif %}
-{% for caption, picture in figures %}
-<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ picture }}">
-  <figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
-<h2>Trials</h2>
-<div class="wide"><table>
-  <tr>{% for heading in rows[0] %}<th>{{ heading }}</th>{% endfor %}</tr>
-  {% for row in rows %}<tr>{% for value in row.values() %}<td>{{ shown(value) }}</td>{% endfor %}</tr>
-  {% endfor %}
-</table></div>
-<p>Written {{ time }} with Optuna {{ version }}.</p>
-</html>
-"""
-
-FIGURES: dict[str, Callable[..., Any]] = {
-    "The score of each trial, and the best so far": plots.plot_optimization_history,
-    "Scores by each of the settings": plots.plot_slice,
-    "Importance of what was varied": plots.plot_param_importances,
-    "Settings together: a line for each trial": plots.plot_parallel_coordinate,
-    "Scores after each validation; pruned trials end early": plots.plot_intermediate_values,
+FIGURES: dict[str, Callable[..., Markup]] = {
+    "The score of each trial, and the best so far.": plots.in_turn,
+    "The scores of the complete trials by each of the settings.": plots.by_setting,
+    "Settings together: a line for each complete trial, the better its score, the stronger.": plots.together,
+    "Scores after each validation; pruned trials end early.": plots.while_training,
 }
+"""Caption → the function of all trials and the search that draws it."""
 TOO_FEW = ".*importances will be equal"
 """What Optuna warns of where it cannot tell importances, but gives some."""
+ABOUT_IMPORTANCES = (
+    "Importances add up to 1. They are estimated from the complete trials (PED-ANOVA, Watanabe et al. 2023): "
+    "with few of them they say little."
+)
 
 
 def write_report(study: optuna.Study, search: Search) -> None:
     """Write trials.csv and report.html into the folder of the study."""
     search.folder.mkdir(parents=True, exist_ok=True)
-    rows, best = [trial_row(trial, search) for trial in study.get_trials(deepcopy=False)], best_trial(study)
+    rows = [trial_row(trial, search) for trial in study.get_trials(deepcopy=False)]
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(search.folder / "trials.csv", table.getvalue())
-    pictures = {caption: drawn(plot, study, search.monitor) for caption, plot in FIGURES.items()}
-    page = Environment(autoescape=True).from_string(PAGE).render(
-        search=search,
-        counts=counts(study),
-        best=best,
-        command=command(best) if best else None,
-        importances=importances(study),
-        figures=[(caption, picture) for caption, picture in pictures.items() if picture],
-        rows=rows,
-        shown=shown,
-        time=now(),
-        version=optuna.__version__,
-    )  # fmt: skip
-    write_atomically(search.folder / "report.html", page)
+    write_atomically(search.folder / "report.html", page(study, search).html())
 
 
 def show_outcome(study: optuna.Study, search: Search) -> None:
@@ -125,11 +70,122 @@ def command(trial: FrozenTrial) -> str:
     return shlex.join(["python", "train.py", *trial.user_attrs[OVERRIDES]])
 
 
+# The page
+
+
+def page(study: optuna.Study, search: Search) -> Page:
+    """Its best trial, what was searched, the figures, and all trials."""
+    best, shares = best_trial(study), importances(study)
+    numbers = {name: str(number) for name, number in by_outcome(study).items()}
+    seconds = sum(trial.duration.total_seconds() for trial in finished_trials(study) if trial.duration)
+    best_again = Section(
+        "The best again",
+        text=["This trains it again, with exactly this score, and tests it once:"],
+        code=[command(best)] if best else [],
+    )
+    sections = [best_again] if best else []
+    sections += [space_section(search, best, shares), *figures(study, search, shares), trials_section(study, search)]
+    return Page(
+        kind="tuning",
+        title=search.name,
+        question=f"Which settings give the {highest(search)} {in_words(search.monitor)}?",
+        claim="",
+        source="",
+        answer=[*([sentence(best, study, search)] if best else []), f"{counts(study)}. The test set was not touched."],
+        numbers={**numbers, "s, all trials together": f"{seconds:,.0f}"},
+        warnings=[] if best else ["No trial was completed."],
+        sections=sections,
+        made=f"Made {now()} by python scripts/tune.py with Optuna {optuna.__version__}.",
+    )  # fmt: skip
+
+
+def sentence(best: FrozenTrial, study: optuna.Study, search: Search) -> str:
+    """The best trial, its score and its settings, and how many others are as good."""
+    chosen = ", ".join(f"{key} {short_text(value)}" for key, value in best.params.items())
+    value = f"{shown(best.value, search)}{' %' if with_unit(search.monitor).endswith('%') else ''}"
+    others = sum(trial.value == best.value for trial in plots.complete(study.get_trials(deepcopy=False))) - 1
+    same = f" {count(others, 'other trial')} reached the same." if others else ""
+    return f"Trial {best.number} has the {highest(search)} {in_words(search.monitor)}, {value}, with {chosen}.{same}"
+
+
+def highest(search: Search) -> str:
+    return "lowest" if search.mode == "min" else "highest"
+
+
+def space_section(search: Search, best: FrozenTrial | None, shares: dict[str, float]) -> Section:
+    """The settings that were varied: their values, the best one, and how much they matter."""
+    rows = [
+        [
+            key,
+            domain_text(domain),
+            short_text(best.params[key]) if best and key in best.params else "",
+            f"{shares[key]:.2f}" if key in shares else "",
+        ]
+        for key, domain in search.space.items()
+    ]
+    table = Table(["setting", "values", "best", "importance"], rows, num_names=2)
+    fixed = {"fixed": " ".join(search.overrides) or "nothing"}
+    return Section("What was searched", tables=[table], facts=fixed, notes=[ABOUT_IMPORTANCES] if shares else [])
+
+
+def domain_text(domain: dict[str, Any]) -> str:
+    if "choices" in domain:
+        return ", ".join(map(value_text, domain["choices"]))
+    ends = f"{short_text(domain['low'])} to {short_text(domain['high'])}"
+    return f"{ends}, logarithmic" if domain.get("log") else ends
+
+
+def figures(study: optuna.Study, search: Search, shares: dict[str, float]) -> list[Section]:
+    """The figures of complete trials; none without any."""
+    trials = study.get_trials(deepcopy=False)
+    if not plots.complete(trials):
+        return []
+    pictures = [Picture(draw(trials, search, alt=caption), caption) for caption, draw in FIGURES.items()]
+    if shares and FIGURES:
+        caption = "Importance of what was varied: its share in the differences between the scores."
+        pictures.append(Picture(plots.shares(shares, alt=caption), caption))
+    return [Section("Scores", pictures=pictures)]
+
+
+def trials_section(study: optuna.Study, search: Search) -> Section:
+    """A row for each trial, in turn; the best one is marked."""
+    trials, best = study.get_trials(deepcopy=False), best_trial(study)
+    headings = ["trial", "outcome", *search.space, with_unit(search.monitor), "validations", "seconds"]
+    rows = [
+        [
+            str(trial.number),
+            outcome(trial),
+            *(short_text(trial.params[key]) if key in trial.params else "" for key in search.space),
+            shown(trial.value, search) if trial.value is not None else "",
+            str(len(trial.intermediate_values)),
+            f"{trial.duration.total_seconds():.1f}" if trial.duration else "",
+        ]
+        for trial in trials
+    ]
+    errors = [
+        f"Trial {trial.number} failed: {trial.user_attrs[ERROR]}" for trial in trials if ERROR in trial.user_attrs
+    ]
+    marked = best.number if best else None
+    table = Table(headings, rows, num_names=2 + len(search.space), marked=marked)
+    files = "The run folder of trial 0 is trials/0; trials.csv has the same with all digits."
+    return Section(count(len(trials), "trial").capitalize(), tables=[table], notes=[*errors, files])
+
+
+def shown(value: float | None, search: Search) -> str:
+    return shown_value(math.nan if value is None else value, search.monitor)
+
+
+# Trials
+
+
 def counts(study: optuna.Study) -> str:
     """How many trials there are, and how they ended."""
-    trials = study.get_trials(deepcopy=False)
-    found = Counter(outcome(trial) for trial in trials)
-    return f"{len(finished_trials(study))} trials: " + ", ".join(f"{number} {name}" for name, number in found.items())
+    found = ", ".join(f"{number} {name}" for name, number in by_outcome(study).items())
+    return f"{len(finished_trials(study))} trials: {found}"
+
+
+def by_outcome(study: optuna.Study) -> Counter[str]:
+    return Counter(outcome(trial) for trial in study.get_trials(deepcopy=False))
 
 
 def outcome(trial: FrozenTrial) -> str:
@@ -160,39 +216,3 @@ def importances(study: optuna.Study) -> dict[str, float]:
             return optuna.importance.get_param_importances(study)
         except (ValueError, RuntimeError, UserWarning):
             return {}
-
-
-def drawn(plot: Callable[..., Any], study: optuna.Study, score: str) -> str | None:
-    """A plot of Optuna as PNG in base64, without its titles; None where the study has too little for it."""
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullFormatter
-
-    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # choices that are numbers are so on purpose
-    named = {} if plot is plots.plot_intermediate_values else {"target_name": score}
-    with warnings.catch_warnings(), plt.style.context("default"):
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("error", message=TOO_FEW)
-        try:
-            plot(study, **named)
-            figure = plt.gcf()
-            figure.suptitle("")
-            for axes in figure.axes:
-                axes.set_title("")
-                axes.set_title("", loc="left")
-                axes.xaxis.set_minor_formatter(NullFormatter())
-                if legend := axes.get_legend():
-                    legend.remove()  # up to a line for each trial
-            if plot is plots.plot_intermediate_values:
-                figure.gca().set(xlabel="validation", ylabel=score)
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-        except (ValueError, RuntimeError, UserWarning):
-            return None
-        finally:
-            plt.close("all")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def shown(value: Any) -> str:
-    """A value in a table."""
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

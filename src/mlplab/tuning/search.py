@@ -194,3 +194,13 @@ def value_text(value: Any) -> str:
     if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z_][\w/.-]*", value) or value.lower() in NOT_WORDS):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return str(value)
+
+
+def choice_name(choice: Any) -> Any:
+    """Optuna keeps plain values; a list becomes its text."""
+    return value_text(choice) if isinstance(choice, list | dict) else choice
+
+
+def short_text(value: Any) -> str:
+    """A value for people to read: with four digits, as they would type it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, str) else value_text(value)

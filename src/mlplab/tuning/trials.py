@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from mlplab.callbacks.pruning import Pruning
 from mlplab.checks import ConfigError, RunFailed
 from mlplab.training import train
-from mlplab.tuning.search import Search, composing, override_line, value_text
+from mlplab.tuning.search import Search, choice_name, composing, override_line
 from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES
 
 ONLY_SHOW = ("progress_bar", "network_summary", "figures", "tensorboard", "layers", "gradient_noise", "update_monitor")
@@ -59,11 +59,6 @@ def suggest(trial: optuna.Trial, key: str, domain: dict[str, Any]) -> Any:
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(key, low, high, log=log)
     return trial.suggest_float(key, low, high, log=log)
-
-
-def choice_name(choice: Any) -> Any:
-    """Optuna keeps plain values; a list becomes its text."""
-    return value_text(choice) if isinstance(choice, list | dict) else choice
 
 
 @contextlib.contextmanager

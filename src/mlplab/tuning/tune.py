@@ -10,8 +10,8 @@ from rich.console import Console
 from mlplab import signals
 from mlplab.checks import RunFailed
 from mlplab.signals import Stopped
-from mlplab.tuning.search import Search
-from mlplab.tuning.study import ERROR, OVERRIDES, best_trial, finished_trials, open_study
+from mlplab.tuning.search import Search, short_text
+from mlplab.tuning.study import ERROR, best_trial, finished_trials, open_study
 
 
 def tune(search: Search) -> None:
@@ -58,7 +58,7 @@ def show_trial(study: optuna.Study, trial: FrozenTrial, *, search: Search) -> No
     best = best_trial(study)
     so_far = f"best {best.value:.4f}  " if best else ""
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    settings = " ".join(trial.user_attrs.get(OVERRIDES, [])[len(search.overrides) :])
+    settings = " ".join(f"{key}={short_text(value)}" for key, value in trial.params.items())
     say(f"trial {trial.number}  {outcome}  {so_far}{seconds:.1f} s  {settings}")
 
 
