@@ -127,6 +127,8 @@ def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path
     assert "about 0:00:06 left" in at(12, 0, "finished")  # 2 s each
     at(12, 1, "running")
     assert "about 0:00:06 left" in at(16, 1, "finished")  # 3 s each
+    clock.now = 17
+    assert "about 0:00:05 left" in progress._time_left()
 
 
 def test_repeating_a_finished_sweep_runs_nothing_and_changes_nothing(multirun):

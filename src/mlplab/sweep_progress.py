@@ -30,7 +30,8 @@ class SweepProgress:
         self.console = Console(file=sys.stdout)  # this one, wherever a job's own output goes
         self._before = {job.label: changed_at(job) for job in jobs}
         self._label_width = min(60, max((len(job.label) for job in jobs), default=0))
-        self._start, self._over = time.monotonic(), threading.Event()
+        self._start = self._last_end = time.monotonic()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("jobs{task.fields[left]}"),
@@ -68,6 +69,7 @@ class SweepProgress:
                 running.append(job.label)
                 continue
             self.waiting.remove(job)
+            self._last_end = time.monotonic()
             self._show(job, record.values)
         if not any_begun:  # libraries and data are being loaded, which later jobs need not wait for
             self._start = time.monotonic()
@@ -86,8 +88,8 @@ class SweepProgress:
         ended = self.total - len(self.waiting) - (self.total - len(self._before))
         if not ended or not self.waiting:
             return ""
-        seconds = (time.monotonic() - self._start) / ended * len(self.waiting)
-        return f"  about {timedelta(seconds=round(seconds))} left"
+        seconds = (self._last_end - self._start) / ended * len(self.waiting) - (time.monotonic() - self._last_end)
+        return f"  about {timedelta(seconds=max(0, round(seconds)))} left"
 
 
 def changed_at(job: Job) -> int:
