@@ -102,6 +102,13 @@ def stop_reason(trainer: pl.Trainer) -> str:
     return f"trainer.max_epochs={trainer.max_epochs} reached"
 
 
+IN_A_COLUMN = (
+    "data.batch_size", "data.train_size", "optimizer.lr", "optimizer.weight_decay", "loss.label_smoothing",
+    "model.hidden_sizes",
+)  # fmt: skip
+"""Keys whose values have a column of the HParams tab under their last part, and need none for being typed."""
+
+
 def hyperparameters(config: DictConfig, data: Any) -> dict[str, str | int | float]:
     """The columns of TensorBoard's HParams tab: the same names and types in every run of a sweep, never None."""
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
@@ -122,7 +129,8 @@ def hyperparameters(config: DictConfig, data: Any) -> dict[str, str | int | floa
     }
     for override in overrides():
         key, _, value = override.lstrip("+~").partition("=")
-        columns.setdefault(key, value)  # as text: 0.5 in one run and [0.2,0.5] in the next keep one type
+        if key not in IN_A_COLUMN:
+            columns.setdefault(key, value)  # as text: 0.5 in one run and [0.2,0.5] in the next keep one type
     return columns
 
 

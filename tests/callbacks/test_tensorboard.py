@@ -91,6 +91,16 @@ def test_hyperparameters_are_the_values_of_the_run(finished):
     assert columns["seed"] == ("number_value", 0)
 
 
+def test_what_was_typed_has_one_column(launch, monkeypatch):
+    typed = ["model=mlp_dropout", "model.dropout=0.5", "data.batch_size=8", "optimizer.lr=0.2", "trainer.max_epochs=1"]
+    monkeypatch.setattr("mlplab.result.overrides", lambda: typed)
+    columns = hyperparameters_of(launch("logger=tensorboard", *typed).folder)
+    assert (columns["batch_size"], columns["lr"]) == (("number_value", 8), ("number_value", 0.2))
+    assert not {"data.batch_size", "optimizer.lr"} & set(columns)
+    assert columns["model.dropout"] == ("string_value", "0.5")  # which may be a list in another run
+    assert columns["trainer.max_epochs"] == ("string_value", "1")
+
+
 VARIANTS = [
     ["model=mlp"], ["model=mlp_dropout", "model.dropout=0.5"], ["model=mlp_dropout", "model.dropout=[0.2,0.5]"],
     ["model=perceptron"], ["model=mlp_residual"], ["batching=full_batch", "seed=null"], ["optimizer.lr=1"],
