@@ -61,29 +61,26 @@ def _value_fault(config: DictConfig, key: str, written: dict[Any, Any]) -> str |
     value: Any = written
     for name in key.split("."):
         if not isinstance(value, dict):
-            return _resolved_fault(config, key)
+            return _resolved_fault(config, key, value)
         if name not in value:
             return None
         value = value[name]
     if "${" in str(value) or "???" in str(value):
-        return _resolved_fault(config, key)
+        return _resolved_fault(config, key, value)
     return RULES[key].fault(key, value)
 
 
-def _resolved_fault(config: DictConfig, key: str) -> str | None:
-    """What is wrong with a value that refers to others, or has no place in the config."""
-    absent, parent = object(), key.rpartition(".")[0]
+def _resolved_fault(config: DictConfig, key: str, written: Any) -> str | None:
+    """What is wrong with a value that is `written` as a reference to others, or has no place in the config."""
+    absent = object()
     try:
-        holder: Any = OmegaConf.select(config, parent) if parent else config
-        plain: Any = OmegaConf.to_container(holder) if isinstance(holder, DictConfig) else {}
-        written = plain.get(key.rpartition(".")[2])
-        if re.fullmatch(r"\$\{[\w.]+\}", str(written)):
-            return None  # the value of another key, which is looked at there
         value = select(config, key, absent)
     except OmegaConfBaseException as error:
         unknown_yet = "HydraConfig was not set" in str(error)  # the run folder has no name before the run begins
         return None if unknown_yet else f"{key}: {first_line(error)}"
-    return None if value is absent else RULES[key].fault(key, value)
+    if value is absent or re.fullmatch(r"\$\{[\w.]+\}", str(written)):
+        return None  # that of another key, which is looked at there
+    return RULES[key].fault(key, value)
 
 
 def section_faults(config: DictConfig) -> list[str]:

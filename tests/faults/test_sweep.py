@@ -2,13 +2,18 @@
 
 import csv
 import random
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import child
 import pytest
+from comparing import compared, differences
 
 from mlplab.record import Record
+from mlplab.rules import CONF
 
 SWEEP = (
     "-m", "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=2", "callbacks=none", "logger=none", "test=false",
@@ -35,11 +40,56 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_a_sweep_and_the_same_command_continues_it(times, run, tmp_path, tally):
+    sweep = [*SWEEP, "seed=0,1,2", "data.batch_size=5", "steps_per_execution=1"]
+    whole, broken = places(tmp_path)
+    assert run(child.run_command, sweep, cwd=tmp_path / "whole").code == 0
+    ended = run(child.run_command, sweep, cwd=tmp_path / "broken", fault=child.Interrupted("SIGINT", 13, times=times))
+    assert ended.code == 130, ended.output
+    assert "0 of 3 jobs are done; the same command continues the sweep" in ended.output
+    assert run(child.run_command, sweep, cwd=tmp_path / "broken").code == 0
+    assert finished(whole).keys() == finished(broken).keys()
+    for job in finished(whole):
+        assert not differences(whole / job, broken / job)
+    tally("sweeps ended by Ctrl-C, once or twice, and continued exactly")
+
+
+@pytest.mark.faults
+def test_a_second_ctrl_c_ends_a_sweep_and_its_processes_at_once(tmp_path, tally):
+    command = [sys.executable, str(CONF.parent / "train.py"), *SWEEP, "seed=0,1,2", "data.batch_size=1",
+               "steps_per_execution=1", "trainer.max_epochs=8", "hydra/launcher=joblib"]  # fmt: skip
+    whole, broken = places(tmp_path)
+    subprocess.run(command, cwd=tmp_path / "whole", check=True)
+    sweep = subprocess.Popen(command, cwd=tmp_path / "broken", stdout=subprocess.PIPE, text=True)
+    while not list(broken.glob("*/checkpoints/last.ckpt")):
+        assert sweep.poll() is None
+        time.sleep(0.02)
+    for _ in range(2):
+        sweep.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    printed, _ = sweep.communicate(timeout=20)
+    assert sweep.returncode == 130, printed
+    assert "the same command continues the sweep" in printed
+    subprocess.run(command, cwd=tmp_path / "broken", check=True)
+    assert finished(whole).keys() == finished(broken).keys()
+    for job in finished(whole):
+        assert not differences(whole / job, broken / job)
+    tally("sweeps in several processes ended by a second Ctrl-C and continued exactly")
+
+
+def places(folder: Path) -> tuple[Path, Path]:
+    """Where the unbroken sweep and the other one will be."""
+    for name in ("whole", "broken"):
+        (folder / name).mkdir()
+    whole, broken = (folder / name / "outputs" / "sweeps" / "many" for name in ("whole", "broken"))
+    return whole, broken
+
+
+@pytest.mark.faults
 def test_a_sweep_that_is_killed_does_what_is_left(begin, run, tmp_path, tally):
     sweep = [*SWEEP, "seed=range(10)", "optimizer.lr=0.1,0.2"]
-    for name in ("whole", "broken"):
-        (tmp_path / name).mkdir()
-    whole, broken = (tmp_path / name / "outputs" / "sweeps" / "many" for name in ("whole", "broken"))
+    whole, broken = places(tmp_path)
     ended = run(child.run_command, sweep, cwd=tmp_path / "whole")
     assert ended.code == 0, ended.output
     chance, done = random.Random(0), dict[str, bytes]()
@@ -62,4 +112,4 @@ def test_a_sweep_that_is_killed_does_what_is_left(begin, run, tmp_path, tally):
     assert now.keys() == finished(whole).keys()
     assert len(now) == 20
     tally("jobs of the killed sweep, each finished once", len(now))
-    assert table(broken) == table(whole)
+    assert list(compared(table(broken), table(whole), "summary.csv")) == []

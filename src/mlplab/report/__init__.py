@@ -72,9 +72,12 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     if not runs:
         raise ConfigError(*(skipped or ["folders: none given; name run folders, or folders that hold some"]))
     sweep = read_sweep(output) or (read_sweep(folders[0]) if len(folders) == 1 else {})
+    jobs = sweep.get("jobs")
+    if isinstance(jobs, list):  # the order of the sweep is the same however often it was interrupted
+        place = {str(name): index for index, name in enumerate(jobs)}
+        runs.sort(key=lambda run: place.get(run.folder.name, len(place)))
     study = study_of(sweep, runs)
     groups = grouped(runs, first=[key for key in (study.x, study.group) if key])
-    jobs = sweep.get("jobs")
     page = comparison(
         title=output.resolve().name, study=study, runs=runs, groups=groups, score=score_of(study, groups),
         skipped=skipped, command=str(sweep.get("command") or ""), output=output,
