@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from mlplab import passes
 from mlplab.checks import ConfigError, first_line
 from mlplab.instantiation import accepts, construct, make, plain
-from mlplab.rules import has_validation, select
+from mlplab.selection import has_validation, select
 from mlplab.targets import resolved
 
 if TYPE_CHECKING:

@@ -190,3 +190,12 @@ SET_BY_MLPLAB = (
     "trainer.reload_dataloaders_every_n_epochs", "trainer.limit_predict_batches",
 )  # fmt: skip
 """Options of Lightning's Trainer that have another place here, or none."""
+
+TOP_LEVEL = {
+    "data", "model", "batching", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
+    "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder", "resume",
+    "run", "split", "checkpoint", "accelerator", "input", "output", "overwrite", "batch_size", "images", "figure",
+    "repetitions", "only", "folders", "into", "study", "sweep", "sweep_overwrite",
+    "name", "n_trials", "overrides", "storage", "search", "pruner",
+}  # fmt: skip
+"""What a config may have at its top level."""

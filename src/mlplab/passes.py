@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mlplab.rules import select
+from mlplab.selection import select
 
 log = logging.getLogger(__name__)
 

@@ -104,6 +104,12 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
+def with_changes(record: Record, config: DictConfig, changes: Sequence[str]) -> list[str]:
+    """The overrides that would make this run anew, now that it is longer."""
+    kept = [line for line in record.values.get("overrides", []) if line.partition("=")[0] not in changes]
+    return kept + [f"{key}={OmegaConf.select(config, key)}" for key in changes]
+
+
 def requeued_run(parent: Path, overrides: Sequence[str]) -> Path | None:
     """The unfinished run that SLURM has started again with this process, None where there is no such run."""
     if not int(os.environ.get("SLURM_RESTART_COUNT", "0") or 0):

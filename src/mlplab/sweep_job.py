@@ -18,7 +18,7 @@ from omegaconf import DictConfig, read_write
 from mlplab import signals
 from mlplab.checks import ConfigError, RunFailed
 from mlplab.record import Record
-from mlplab.rules import select
+from mlplab.selection import select
 from mlplab.signals import Stopped
 from mlplab.sweeps import Job
 

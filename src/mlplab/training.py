@@ -25,7 +25,7 @@ from mlplab.checkpoints import last_checkpoint, load_weights, read_checkpoint, w
 from mlplab.checks import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.processes import end_child_processes, prepare_child_processes
 from mlplab.record import CHECKPOINTS, Record, now
-from mlplab.resuming import LONGER, continued_config, rebased, run_and_checkpoint
+from mlplab.resuming import LONGER, continued_config, rebased, run_and_checkpoint, with_changes
 from mlplab.rules import config_faults, section_faults
 from mlplab.signals import Stopped
 
@@ -245,12 +245,6 @@ def draw_seed(config: DictConfig) -> None:
     if config.seed is None:
         with read_write(config):
             config.seed = secrets.randbelow(2**32)
-
-
-def with_changes(record: Record, config: DictConfig, changes: Sequence[str]) -> list[str]:
-    """The overrides that would make this run anew, now that it is longer."""
-    kept = [line for line in record.values.get("overrides", []) if line.partition("=")[0] not in changes]
-    return kept + [f"{key}={OmegaConf.select(config, key)}" for key in changes]
 
 
 def remove_if_empty(folder: Path) -> None:

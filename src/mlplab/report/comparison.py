@@ -1,7 +1,6 @@
 """The page that compares runs: the question, the answer, plots, tables, commands, versions."""
 
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mlplab.report.drawing import MOST_LINES, Picture
 from mlplab.report.groups import Group, common_overrides, measured, swept
 from mlplab.report.intervals import power_law
 from mlplab.report.page import Page, Section
+from mlplab.report.provenance import made_with, repeat
 from mlplab.report.runs import Run
 from mlplab.report.scores import heat_maps, power_law_plot, scores_by_label, scores_by_number
 from mlplab.report.settings import alongside
@@ -21,7 +21,7 @@ from mlplab.report.study import Study, axes_of, question_of
 from mlplab.report.tables import budget_table, group_table, run_table, statuses
 from mlplab.report.words import count, in_words, smaller_is_better
 
-MOST_ROWS, MOST_CELLS, MOST_RUNS, MOST_NAMED, MOST_COMMANDS = 30, 400, 300, 20, 12
+MOST_ROWS, MOST_CELLS, MOST_RUNS, MOST_NAMED = 30, 400, 300, 20
 
 
 def comparison(
@@ -209,31 +209,6 @@ def every_run(runs: Sequence[Run], groups: Sequence[Group], output: Path) -> Sec
     if len(runs) > MOST_RUNS:
         return None
     return Section(f"Every run ({len(runs)})", tables=[run_table(runs, groups, output)], folded=True)
-
-
-def repeat(command: str, runs: Sequence[Run], folders: Sequence[Path]) -> Section:
-    """What to type for the same runs and the same report."""
-    commands = (
-        [command] if command else [f"python {run.result['command']}" for run in runs if run.result.get("command")]
-    )
-    notes = []
-    if len(commands) > MOST_COMMANDS:
-        notes = [f"These are {MOST_COMMANDS} of {len(commands)} commands; all are in summary.csv."]
-    report = shlex.join(["python", "scripts/report.py", *map(str, folders)])
-    return Section("Do it again", code=["\n".join([*commands[:MOST_COMMANDS], report])], notes=notes)
-
-
-def made_with(runs: Sequence[Run]) -> Section:
-    """Versions, hardware and code of the runs; several where they differ."""
-    facts: dict[str, dict[str, None]] = {}
-    for run in runs:
-        versions = run.result.get("versions")
-        for name, value in (versions if isinstance(versions, dict) else {}).items():
-            facts.setdefault(str(name), {})[str(value)] = None
-        for name, key in (("hardware", "hardware"), ("code", "git_commit")):
-            if value := run.result.get(key):
-                facts.setdefault(name, {})[str(value)] = None
-    return Section("Versions and hardware", facts={name: "; ".join(values) for name, values in facts.items()})
 
 
 def method(score: str) -> Section:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab.checks import ConfigError, did_you_mean
 from mlplab.overrides import compose_one_by_one, composed, parsed, use_faults
-from mlplab.rules import CONF, config_faults, select
+from mlplab.rules import CONF, config_faults
+from mlplab.selection import select
 
 STUDIES = Path("outputs") / "tuning"
 KINDS = ("low", "high", "log"), ("choices",)
