@@ -92,7 +92,7 @@ def calibration(probabilities: Tensor, labels: Tensor, *, bins: int = 10, of: st
     histogram.axvline(mean, color="black", linestyle="--", linewidth=1.2, label=f"mean confidence {mean:.1%}")
     histogram.set(title="How sure the network is", xlabel="confidence", ylabel="samples", xlim=(0, 1.01))
     whole_ticks(histogram.yaxis)
-    histogram.legend(framealpha=0.7, edgecolor="none", fontsize=9)
+    legend_below(histogram, columns=2)
     return figure
 
 
