@@ -17,6 +17,7 @@ from mlplab import build
 from mlplab.command_line import check_command_line, parse_arguments, quoted_overrides
 from mlplab.data.module import DataModule
 from mlplab.overrides import INCLUDED, values
+from mlplab.overrides import composed as composed_config
 from mlplab.rules import CONF, config_faults
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -40,9 +41,9 @@ def choices(group):
 
 
 @functools.cache  # tests only read what they get
-def composed(*overrides, primary="train", **options):
+def composed(*overrides, primary="train"):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(primary, list(overrides), **options)
+        return composed_config(primary, list(overrides))
 
 
 def train_config(*overrides):
@@ -123,7 +124,8 @@ def test_the_brightness_of_every_data_set_can_be_asked_for(name):
 def test_every_file_for_hydra_is_used():
     used = set()
     for primary in PRIMARY:
-        chosen = composed(primary=primary, return_hydra_config=True).hydra.runtime.choices
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            chosen = compose(primary, return_hydra_config=True).hydra.runtime.choices
         used |= {f"{group}/{name}" for group, name in chosen.items() if group.startswith("hydra")}
         used.add(f"hydra/{chosen['hydra']}" if "hydra" in chosen else "")
     ours = {str(path.with_suffix("")) for path in FILES if path.parts[0] == "hydra"}
