@@ -151,13 +151,17 @@ def save_config() -> Callable[[Path, DictConfig], None]:
 
 @pytest.fixture(scope="session")
 def scalars() -> Callable[[Path], dict[str, list[tuple[int, float]]]]:
-    """Read a run folder's event files: metric → [(step, value), …], nothing left out."""
+    """Read a run folder's event files: metric → [(step, value), …] by step, nothing left out.
+
+    TensorBoard reads files in the order of their names, where the tenth of a process and second comes before the ninth.
+    """
 
     def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-        return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        return {tag: sorted((event.step, event.value) for event in events.Scalars(tag))
+                for tag in events.Tags()["scalars"]}  # fmt: skip
 
     return read
 

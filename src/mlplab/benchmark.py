@@ -69,7 +69,7 @@ def cases() -> list[Case]:
         )
         for augment, sizes in (
             (False, ((1, 1500), (32, 500), (128, 120), (512, 88))),
-            (True, ((1, 500), (32, 200), (128, 60), (512, 20))),  # fewer: transforms of single samples take long
+            (True, ((1, 500), (32, 200), (128, 180), (512, 20))),  # fewer: transforms of single samples take long
         )
         for batch_size, updates in sizes
     ]  # fmt: skip

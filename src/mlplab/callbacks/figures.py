@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
@@ -51,6 +52,7 @@ class Figures(Callback):
         self.every, self.max_share, self.dpi, self.at_end = every, max_share, dpi, at_end
         self._looked_at: int | None = None
         self._waiting: list[tuple[int, Tensor]] = []  # after so many updates, probabilities in 255ths
+        self._grid: Tensor | None = None
         self._boundary: DecisionBoundary | None = None
         self._start, self._spent, self._last_cost = 0.0, 0.0, FIRST_GUESS
 
@@ -73,7 +75,9 @@ class Figures(Callback):
         passed = moments_passed(trainer, updates, every=self.every)
         if last is None or moments_passed(trainer, last, every=self.every) < passed:
             self._looked_at = updates
-            seen = probabilities(pl_module, data, plane_of(data).grid(FRAME_RESOLUTION))
+            if self._grid is None:
+                self._grid = plane_of(data).grid(FRAME_RESOLUTION)
+            seen = probabilities(pl_module, data, self._grid)
             self._waiting.append((updates, (255 * seen).round().byte()))
         time_left = self.max_share * (time.perf_counter() - self._start) - self._spent
         if self._waiting and self._last_cost <= time_left:
@@ -109,11 +113,14 @@ class Figures(Callback):
             send_image(trainer, name, image, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"looked_at": self._looked_at, "waiting": [list(frame) for frame in self._waiting]}
+        frames = torch.stack([seen for _, seen in self._waiting]) if self._waiting else None  # one is saved faster
+        return {"looked_at": self._looked_at, "waiting": [updates for updates, _ in self._waiting], "frames": frames}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._looked_at = state_dict["looked_at"]
-        self._waiting = [(updates, seen) for updates, seen in state_dict["waiting"]]
+        self._waiting = (
+            list(zip(state_dict["waiting"], state_dict["frames"], strict=True)) if state_dict["waiting"] else []
+        )
 
 
 Draw = Callable[[], "Figure"]
