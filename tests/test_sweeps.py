@@ -254,9 +254,13 @@ def test_further_values_are_further_jobs(multirun):
     ("arguments", "said"),
     [
         (["optimizer.lr=0.3", "seed=0,1"], "optimizer.lr: it has 0.1, now 0.3"),
-        (["optimizer.lr=0.1", "seed=1,2"], "seed: it has 0,1, now 1,2"),
-        (["optimizer.lr=0.1", "seed=0,1", "model=perceptron"], "model: it has nothing, now perceptron"),
         (["seed=0,1"], "optimizer.lr: it has 0.1, now nothing"),
+        pytest.param(["optimizer.lr=0.1", "seed=1,2"], "seed: it has 0,1, now 1,2", marks=pytest.mark.slow),
+        pytest.param(
+            ["optimizer.lr=0.1", "seed=0,1", "model=perceptron"],
+            "model: it has nothing, now perceptron",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -62,6 +62,7 @@ def test_a_job_that_slurm_starts_again_goes_on_by_itself(warning, slurm, run, tm
     tally("jobs that SLURM started again and that went on by themselves")
 
 
+@pytest.mark.faults
 def test_a_second_ctrl_c_stops_at_once(train, run, tmp_path, tally):
     assert train(folder="whole").code == 0
     ended = train(fault=child.Interrupted("SIGINT", 17, times=2))

@@ -192,6 +192,7 @@ def test_runs_that_all_failed_are_reported_and_end_in_failure(make_run, tmp_path
     assert "out of memory" in text
 
 
+@pytest.mark.slow
 def test_hundreds_of_runs_take_seconds(make_run, history, tmp_path):
     for index in range(200):
         make_run(
