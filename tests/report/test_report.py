@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import time
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -190,21 +189,6 @@ def test_runs_that_all_failed_are_reported_and_end_in_failure(make_run, tmp_path
     text = Page(tmp_path / "sweep" / "report.html").text
     assert "No run finished" in text
     assert "out of memory" in text
-
-
-@pytest.mark.slow
-def test_hundreds_of_runs_take_seconds(make_run, history, tmp_path):
-    for index in range(200):
-        make_run(
-            f"many/{index}",
-            {"optimizer": {"lr": index // 4}},
-            seed=index,
-            history=history(0.1, 0.2),
-            **{"val/acc": 0.5},
-        )
-    start = time.perf_counter()
-    write_report([tmp_path / "many"], tmp_path / "many")
-    assert time.perf_counter() - start < 30
 
 
 def test_jobs_that_failed_before_they_had_a_config_are_named(sweep, make_run, tmp_path):
