@@ -96,21 +96,29 @@ class Interrupted:
         self.how, self.update, self.method, self.times = how, update, method, times
 
     def __call__(self) -> None:
-        from mlplab.classifier import Classifier
+        once_after(self.update, self.method, self.interrupt)
 
-        method, left = getattr(Classifier, self.method), [True]
+    def interrupt(self) -> None:
+        if self.how == "exception":
+            raise RuntimeError("the power is gone")
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.Signals[self.how])
 
-        def failing(module: Any, *arguments: Any) -> Any:
-            outputs = method(module, *arguments)
-            if left and module.trainer.global_step >= self.update and not module.trainer.sanity_checking:
-                left.clear()
-                if self.how == "exception":
-                    raise RuntimeError("the power is gone")
-                for _ in range(self.times):
-                    os.kill(os.getpid(), signal.Signals[self.how])
-            return outputs
 
-        setattr(Classifier, self.method, failing)
+def once_after(update: int, method: str, act: Callable[[], None]) -> None:
+    """Let `act` happen once, when `method` of the classifier has run with so many updates done."""
+    from mlplab.classifier import Classifier
+
+    original, left = getattr(Classifier, method), [True]
+
+    def followed(module: Any, *arguments: Any) -> Any:
+        outputs = original(module, *arguments)
+        if left and module.trainer.global_step >= update and not module.trainer.sanity_checking:
+            left.clear()
+            act()
+        return outputs
+
+    setattr(Classifier, method, followed)
 
 
 class KilledWhileSaving:
@@ -157,19 +165,11 @@ class DiskFull:
         self.disk, self.free, self.update, self.method = disk, free, update, method
 
     def __call__(self) -> None:
-        from mlplab.classifier import Classifier
+        once_after(self.update, self.method, self.fill_up)
 
-        method, left = getattr(Classifier, self.method), [True]
-
-        def filling(module: Any, *arguments: Any) -> Any:
-            outputs = method(module, *arguments)
-            if left and module.trainer.global_step >= self.update and not module.trainer.sanity_checking:
-                left.clear()
-                shutil.copytree(self.disk / "run" / "checkpoints", self.disk.parent / "before", dirs_exist_ok=True)
-                fill(self.disk, self.free)
-            return outputs
-
-        setattr(Classifier, self.method, filling)
+    def fill_up(self) -> None:
+        shutil.copytree(self.disk / "run" / "checkpoints", self.disk.parent / "before", dirs_exist_ok=True)
+        fill(self.disk, self.free)
 
 
 def fill(disk: Path, free: int) -> None:
