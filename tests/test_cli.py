@@ -405,16 +405,17 @@ print("HEAVY", heavy, "CODE", code, file=sys.stderr)
 @pytest.mark.parametrize(
     ("arguments", "code", "shown"),
     [
-        (["--help"], 0, "python train.py model=mlp_dropout data.batch_size=1"),
-        (["--cfg", "job"], 0, "hidden_sizes:"),
-        (["optimizer.lr=fast"], 2, None),
+        (["train.py", "--help"], 0, "python train.py model=mlp_dropout data.batch_size=1"),
+        (["train.py", "--cfg", "job"], 0, "hidden_sizes:"),
+        (["train.py", "optimizer.lr=fast"], 2, None),
+        (["eval.py", "run=misspelt"], 2, None),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_help_config_and_errors_do_not_wait_for_torch(arguments, code, shown, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", SPY, str(TRAIN), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    name, *options = arguments
+    command = [sys.executable, "-c", SPY, str(CONF.parent / name), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert f"HEAVY [] CODE {code}" in done.stderr
     assert shown is None or shown in done.stdout
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,5 @@
 """What default figures cost a run: training with them and without, in turn."""
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,9 +9,13 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra import compose
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 
 from mlplab import build
+from mlplab.callbacks.figures import Figures
+from mlplab.callbacks.layers import LayerMonitor
+from mlplab.callbacks.tensorboard import TensorBoardExtras
 
 JOBS: dict[str, tuple[str, ...]] = {
     "passing, 50 epochs at batch 32": (),
@@ -25,48 +28,62 @@ WITHOUT = ("figures=none", "~callbacks.layers", "callbacks.tensorboard.num_embed
 """Overrides that leave out figures, what is measured for them alone, and the projector."""
 
 
-@dataclasses.dataclass
-class Cost:
-    """CPU seconds, which other processes disturb less than the clock: of training, and of what comes after it."""
-
-    training: list[float] = dataclasses.field(default_factory=list)
-    afterwards: list[float] = dataclasses.field(default_factory=list)
+WATCHED = (Figures, LayerMonitor, TensorBoardExtras)
+"""The callbacks whose hooks are timed."""
 
 
 def figure_cost(config: DictConfig, scratch: Path) -> dict[str, dict[str, Any]]:
-    """Job → {"with": …, "without": …}, the CPU seconds of each repetition."""
+    """Job → {"with": …, "without": …} → what `fit` measured, in each repetition.
+
+    The two take turns in being first, after a pair of runs that is not counted.
+    """
     costs: dict[str, dict[str, Any]] = {}
     for name, overrides in JOBS.items():
-        pair = {"with": Cost(), "without": Cost()}
-        for _ in range(config.repetitions):
-            for kind, cost in pair.items():
+        runs: dict[str, list[dict[str, float]]] = {"with": [], "without": []}
+        for repetition in range(config.repetitions + 1):
+            for kind in sorted(runs, reverse=repetition % 2 == 1):
                 more = WITHOUT if kind == "without" else ()
                 folder = tempfile.mkdtemp(dir=scratch)
-                training, afterwards = fit([*overrides, *more, f"trainer.accelerator={config.accelerator}"], folder)
-                cost.training.append(training)
-                cost.afterwards.append(afterwards)
-        costs[name] = {kind: dataclasses.asdict(cost) for kind, cost in pair.items()}
+                runs[kind].append(fit([*overrides, *more, f"trainer.accelerator={config.accelerator}"], folder))
+        costs[name] = {kind: {key: [run[key] for run in done[1:]] for key in done[0]} for kind, done in runs.items()}
     return costs
 
 
-def fit(overrides: Sequence[str], folder: str) -> tuple[float, float]:
-    """CPU seconds of training, and of what is done after it."""
+def fit(overrides: Sequence[str], folder: str) -> dict[str, float]:
+    """CPU seconds, which other processes disturb less than the clock, of `training` and of what is done `afterwards`;
+    and the share of the training's time that passes `in_hooks` of the callbacks watched."""
     config = compose("train", [*overrides, "~callbacks.network_summary", "compile=false", f"folder={folder}"])
     data = build.data_module(config)
     classifier = build.classifier(config, data)
     build.set_threads(config, classifier)
-    trainer, clock = build.trainer(config, data), TrainingClock()
+    trainer = build.trainer(config, data)
+    trainer.profiler = profiler = SimpleProfiler()  # type: ignore[attr-defined]
+    clock = TrainingClock(profiler)
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(clock)
     trainer.fit(classifier, datamodule=data)
-    return clock.end - clock.start, time.process_time() - clock.end
+    seconds, cpu_seconds, in_hooks = (end - start for start, end in zip(clock.start, clock.end, strict=True))
+    afterwards = time.process_time() - clock.end[1]
+    return {"training": cpu_seconds, "afterwards": afterwards, "in_hooks": in_hooks / seconds}
 
 
 class TrainingClock(Callback):
-    """When training began and ended, in CPU seconds."""
+    """Training from its begin to its end: seconds, CPU seconds, and the seconds of these in the hooks watched.
+
+    It must be the last of the callbacks.
+    """
+
+    def __init__(self, profiler: SimpleProfiler) -> None:
+        self.profiler = profiler
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.start = time.process_time()
+        self.start = self._now()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.end = time.process_time()
+        self.end = self._now()
+
+    def _now(self) -> tuple[float, float, float]:
+        hooks = tuple(f"[Callback]{watched.__name__}" for watched in WATCHED)
+        recorded = self.profiler.recorded_durations.items()
+        in_hooks = sum(sum(durations) for action, durations in recorded if action.startswith(hooks))
+        return time.perf_counter(), time.process_time(), in_hooks

@@ -75,11 +75,14 @@ def speed(rows: list[dict[str, Any]]) -> list[str]:
 
 def figure_cost(costs: dict[str, dict[str, Any]]) -> list[str]:
     """What figures cost each job while it trains, and after it."""
-    lines = ["| job | training without | with | ratio | afterwards without | with |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| job | training without | with | ratio | in their hooks, % | afterwards without | with |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, cost in costs.items():
         off, on = cost["without"], cost["with"]
-        ratios = ratio(on["training"], off["training"])
-        cells = [spread(off["training"], 2), spread(on["training"], 2), ratios]
+        hooks = spread([100 * share for share in on["in_hooks"]], 1)
+        cells = [spread(off["training"], 2), spread(on["training"], 2), ratio(on["training"], off["training"]), hooks]
         lines.append(f"| {name} | {' | '.join([*cells, spread(off['afterwards'], 2), spread(on['afterwards'], 2)])} |")
     return lines
 

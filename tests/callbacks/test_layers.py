@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlplab.callbacks.layers import LayerMonitor, dead_share, layer_weights, update_to_weight
+from mlplab.callbacks.layers import LayerMonitor, dead_share, evenly_chosen, layer_weights, update_to_weight
 
 ONLY_LAYERS = (
     "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
@@ -40,6 +40,13 @@ def test_layers_without_a_gradient_are_left_out():
 def test_layers_are_matrices_by_name():
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     assert {name: tuple(weight.shape) for name, weight in layer_weights(network).items()} == {"0": (4, 3), "2": (1, 4)}
+
+
+def test_weights_are_chosen_from_all_over_a_large_layer():
+    weight = torch.arange(12.0).reshape(3, 4)
+    assert evenly_chosen(weight, most=12).tolist() == list(range(12))
+    assert evenly_chosen(weight, most=11).tolist() == [0, 2, 4, 6, 8, 10]
+    assert evenly_chosen(weight, most=4).tolist() == [0, 3, 6, 9]
 
 
 def test_a_unit_is_dead_where_it_is_zero_for_all_samples():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mlplab.callbacks.history import History
 from mlplab.callbacks.layers import LayerMonitor, layer_weights
-from mlplab.callbacks.moments import EVERY, moments_passed
+from mlplab.callbacks.moments import EVERY, look_is_due
 from mlplab.callbacks.outputs import can_look, predictions, probabilities
 from mlplab.callbacks.tensorboard import boards
 from mlplab.checks import first_line, integer, number
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FRAME_RESOLUTION, FINAL_RESOLUTION = 60, 300
+FRAME_RESOLUTION, FINAL_RESOLUTION = 48, 300
 """Points per axis at which the plane of two features is looked at, during training and at the end."""
 FRAME_SIZE, FRAME_DPI = 4.2, 80
 FIRST_GUESS = 1.0
@@ -36,11 +36,11 @@ FIRST_GUESS = 1.0
 class Figures(Callback):
     """Draw what a run has come to, after training, from training and validation data.
 
-    Of two-feature data the decision boundary is kept after the first epoch, about ten times over the run and at its
-    end (`every`: "auto", or so many epochs), and drawn as soon as drawing has cost less than `max_share` of the time
-    of training, at the latest after it: TensorBoard's slider then steps through training. matplotlib is imported when
-    the first figure is drawn. A figure that fails is named in the log, and the run goes on. Without `at_end` nothing is
-    drawn after training, which takes a few seconds.
+    Of two-feature data the decision boundary is kept after the first epoch, about ten times over the run (in a short
+    one less often) and at its end (`every`: "auto", or so many epochs), and drawn as soon as drawing has cost less than
+    `max_share` of the time of training, at the latest after it: TensorBoard's slider then steps through training.
+    matplotlib is imported when the first figure is drawn. A figure that fails is named in the log, and the run goes on.
+    Without `at_end` nothing is drawn after training, which takes a few seconds.
     """
 
     def __init__(
@@ -71,10 +71,8 @@ class Figures(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if data.feature_shape != (2,) or not can_look(trainer):
             return
-        last, updates = self._looked_at, trainer.global_step
-        passed = moments_passed(trainer, updates, every=self.every)
-        if last is None or moments_passed(trainer, last, every=self.every) < passed:
-            self._looked_at = updates
+        if look_is_due(trainer, self._looked_at, every=self.every):
+            self._looked_at = updates = trainer.global_step
             if self._grid is None:
                 self._grid = plane_of(data).grid(FRAME_RESOLUTION)
             seen = probabilities(pl_module, data, self._grid)

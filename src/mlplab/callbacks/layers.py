@@ -9,18 +9,18 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mlplab.callbacks.moments import EVERY, moments_passed
+from mlplab.callbacks.moments import EVERY, look_is_due
 from mlplab.callbacks.outputs import activations, can_look, samples
 from mlplab.callbacks.tensorboard import boards
 
 Row = dict[str, float]
 
-NUM_BINS = 64
-"""Of a histogram; TensorBoard shows about half as many."""
+NUM_BINS, MOST_NUMBERS = 64, 20_000
+"""Of a histogram: bins, of which TensorBoard shows about half as many, and about so many weights of a larger layer."""
 
 
 class LayerMonitor(Callback):
-    """After the first epoch, about ten times over the run, and at its end (`every`: "auto", or so many epochs): log
+    """After the first epoch, about ten times over the run (in a short one less often), and at its end: log
 
     - `weight_norm/<layer>`: the L2 norm of the layer's weights;
     - `update_to_weight/<layer>`: by how much the next update would change them if its gradient were the latest one,
@@ -29,11 +29,12 @@ class LayerMonitor(Callback):
       validation samples (training samples where there is no validation);
     - and in TensorBoard a histogram of the weights of each layer.
 
-    `rows` holds what was logged, with `epoch` and `updates`, and is part of the checkpoint. Training is the same with
-    and without it. It does nothing under FSDP, where no process has the whole network.
+    `every` is "auto", or so many epochs. `rows` holds what was logged, with `epoch` and `updates`, and is part of the
+    checkpoint. Training is the same with and without it. It does nothing under FSDP, where no process has the whole
+    network.
     """
 
-    def __init__(self, *, every: int | str = "auto", num_samples: int = 1000) -> None:
+    def __init__(self, *, every: int | str = "auto", num_samples: int = 500) -> None:
         EVERY.require("callbacks.layers.every", every)
         self.every, self.num_samples = every, num_samples
         self.rows: list[Row] = []
@@ -51,8 +52,7 @@ class LayerMonitor(Callback):
 
     def _look_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = int(self.rows[-1]["updates"]) if self.rows else None
-        passed = moments_passed(trainer, trainer.global_step, every=self.every)
-        if last is None or moments_passed(trainer, last, every=self.every) < passed:
+        if look_is_due(trainer, last, every=self.every):
             self._look(trainer, pl_module)
 
     def _look(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -71,7 +71,7 @@ class LayerMonitor(Callback):
             logger.log_metrics(values, step=updates)
         for board in boards(trainer.loggers):
             for name, weight in layers.items():
-                numbers = weight.float().cpu()
+                numbers = evenly_chosen(weight, most=MOST_NUMBERS).float().cpu()
                 board.experiment.add_histogram(f"weights/{name}", numbers, global_step=updates, bins=NUM_BINS)
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,6 +85,11 @@ def layer_weights(network: nn.Module) -> dict[str, Tensor]:
     """The weight matrices by the names of their layers; biases and normalizations are not among them."""
     matrices = {name: weight.detach() for name, weight in network.named_parameters() if weight.ndim > 1}
     return {name.removesuffix(".weight"): weight for name, weight in matrices.items()}
+
+
+def evenly_chosen(weight: Tensor, *, most: int) -> Tensor:
+    """At most so many of the numbers of a matrix (n,), evenly spread over it."""
+    return weight.flatten()[:: -(-weight.numel() // most)]
 
 
 def update_to_weight(optimizer: Optimizer, layers: dict[str, Tensor]) -> dict[str, float]:
@@ -101,10 +106,11 @@ def update_to_weight(optimizer: Optimizer, layers: dict[str, Tensor]) -> dict[st
     twin.step()
     with torch.no_grad():
         return {
-            name: float((other - weight).norm() / weight.norm())
+            name: float((other - weight).norm()) / size
             for name, weight in layers.items()
-            if (other := copies.get(weight.data_ptr())) is not None and other.grad is not None and weight.any()
-        }
+            if (other := copies.get(weight.data_ptr())) is not None and other.grad is not None
+            and (size := float(weight.norm())) > 0
+        }  # fmt: skip
 
 
 def dead_share(output: Tensor) -> float:

@@ -5,7 +5,26 @@ import lightning.pytorch as pl
 from mlplab.checks import Rule, integer, one_of
 
 EVERY: Rule = one_of("auto") | integer(1)
-"""How often: about ten times over the run, or after every so many epochs."""
+"""How often: about ten times over the run, less often in a short one, or after every so many epochs."""
+
+SPACING, EPOCH_END = 400, 40
+"""Looks at a network are at least so many updates apart, of which each takes about 10; the end of an epoch, with its
+validation and checkpoints, counts as so many updates (measured with small networks on CPUs)."""
+
+
+def look_is_due(trainer: pl.Trainer, last: int | None, *, every: int | str) -> bool:
+    """Whether to look at the network now, when it was last looked at after so many updates (None: not yet).
+
+    The first time is due at once; "auto" is about ten times over the run, and at least three in the shortest.
+    """
+    if last is None:
+        return True
+    count, total = 10, planned_updates(trainer)
+    if total:
+        effort = total * (1 + EPOCH_END / updates_per_epoch(trainer))
+        count = max(3, min(count, int(effort / SPACING)))
+    before, now = (moments_passed(trainer, at, every=every, count=count) for at in (last, trainer.global_step))
+    return before < now
 
 
 def moments_passed(trainer: pl.Trainer, updates: int, *, every: int | str = "auto", count: int = 10) -> int:

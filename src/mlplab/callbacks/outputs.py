@@ -26,14 +26,15 @@ class Predictions(NamedTuple):
 @contextmanager
 def evaluating(pl_module: pl.LightningModule) -> Iterator[None]:
     """Without gradients, dropout and running statistics; every module's mode is as before afterwards."""
-    modes = {module: module.training for module in pl_module.modules()}
-    pl_module.eval()
+    modules = [module for module in pl_module.modules() if module.training]
+    if modules:  # after a validation there are none, and going through all of them takes longer than a small network
+        pl_module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        for module in modules:
+            module.training = True
 
 
 def can_look(trainer: pl.Trainer) -> bool:
