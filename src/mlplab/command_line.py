@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 import mlplab.sweeps  # noqa: F401 - registers what conf/hydra/default.yaml refers to
 from mlplab.checks import ConfigError, did_you_mean
 from mlplab.overrides import SWEEP_KEYS, all_faults, available_choices, parsed, values
+from mlplab.record import Record
 from mlplab.resuming import continued_config, run_and_checkpoint
 from mlplab.rules import CONF
 
@@ -122,6 +123,8 @@ def check_command_line(config_name: str, arguments: argparse.Namespace) -> Grid 
             raise ConfigError(*faults)
         if any(one.key_or_group == "resume" for one in overrides):
             check_resuming(config_name, arguments)
+        if config_name == "eval" and not (arguments.multirun or arguments.cfg):
+            Record.read(Path(compose(config_name, arguments.overrides).run))  # a misspelt folder is named at once
     return None if config is None or "sweep" not in config else grid(config, overrides)
 
 
