@@ -7,7 +7,7 @@ from mlplab.checks import Rule, integer, one_of
 EVERY: Rule = one_of("auto") | integer(1)
 """How often: about ten times over the run, less often in a short one, or after every so many epochs."""
 
-SPACING, EPOCH_END = 400, 40
+SPACING, EPOCH_END = 400, 30
 """Looks at a network are at least so many updates apart, of which each takes about 10; the end of an epoch, with its
 validation and checkpoints, counts as so many updates (measured with small networks on CPUs)."""
 
