@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -16,7 +17,7 @@ from tensorboard.util import tensor_util
 
 from mlplab import training
 from mlplab.callbacks.embedding import sprites
-from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT
+from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT, log_together
 from mlplab.classifier import Classifier
 from mlplab.signals import Stopped
 
@@ -217,3 +218,20 @@ def test_the_projector_has_the_last_hidden_layer_of_validation_samples(finished)
 def test_images_are_sprites_small_enough_for_a_sheet():
     assert sprites(torch.full((2, 4, 64, 32), 255, dtype=torch.uint8)).shape == (2, 3, 32, 16)
     assert sprites(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)).max() == 1.0
+
+
+def test_scalars_and_histograms_go_into_one_event_and_scalars_to_other_loggers(tmp_path):
+    board = TensorBoardLogger(tmp_path, name="tensorboard", version="")
+    table = CSVLogger(tmp_path, name="table", version="")
+    numbers = torch.tensor([0.0, 1.0, 1.0, 4.0], dtype=torch.bfloat16)
+    log_together([board, table], {"a": 1.5, "b": 2.5}, {"weights": numbers}, updates=7, bins=4)
+    board.save()
+    table.save()
+    (file,) = (tmp_path / "tensorboard").glob("events*")
+    (event,) = (event for event in EventFileLoader(str(file)).Load() if event.HasField("summary"))
+    assert event.step == 7
+    assert [value.tag for value in event.summary.value] == ["a", "b", "weights"]
+    shown = tensor_util.make_ndarray(event.summary.value[2].tensor)  # rows of (left, right, count)
+    assert shown[:, 2].sum() == 4
+    assert [shown[left <= shown[:, 0], 2].sum() for left in (1.0, 3.0)] == [3, 1]
+    assert (tmp_path / "table" / "metrics.csv").read_text().split() == ["a,b,step", "1.5,2.5,7"]

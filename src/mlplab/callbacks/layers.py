@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from mlplab.callbacks.moments import EVERY, look_is_due
 from mlplab.callbacks.outputs import activations, can_look, samples
-from mlplab.callbacks.tensorboard import boards
+from mlplab.callbacks.tensorboard import log_together
 
 Row = dict[str, float]
 
-NUM_BINS, MOST_NUMBERS = 64, 20_000
-"""Of a histogram: bins, of which TensorBoard shows about half as many, and about so many weights of a larger layer."""
+NUM_BINS, MOST_NUMBERS = 30, 20_000
+"""Of a histogram: bins, as many as TensorBoard shows, and weights of a larger layer."""
 
 
 class LayerMonitor(Callback):
@@ -67,12 +67,8 @@ class LayerMonitor(Callback):
                    for name, ratio in update_to_weight(trainer.optimizers[0], layers).items()}  # fmt: skip
         values |= {f"dead_relus/relu_{index}": dead_share(output) for index, output in enumerate(relus, start=1)}
         self.rows.append({"epoch": updates / data.updates_per_epoch, "updates": updates, **values})
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=updates)
-        for board in boards(trainer.loggers):
-            for name, weight in layers.items():
-                numbers = evenly_chosen(weight, most=MOST_NUMBERS).float().cpu()
-                board.experiment.add_histogram(f"weights/{name}", numbers, global_step=updates, bins=NUM_BINS)
+        histograms = {f"weights/{name}": evenly_chosen(weight, most=MOST_NUMBERS) for name, weight in layers.items()}
+        log_together(trainer.loggers, values, histograms, updates=updates, bins=NUM_BINS)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

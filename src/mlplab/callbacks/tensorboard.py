@@ -9,7 +9,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from torch.utils.tensorboard.summary import hparams
+from torch import Tensor
+from torch.utils.tensorboard.summary import histogram, hparams
 
 from mlplab.callbacks.embedding import write_embedding
 from mlplab.callbacks.outputs import can_look, evaluating
@@ -97,3 +98,19 @@ def log_text(loggers: Iterable[Logger], name: str, markdown: str, *, updates: in
     """Show a text in TensorBoard's Text tab."""
     for board in boards(loggers):
         board.experiment.add_text(name, markdown, global_step=updates)
+
+
+def log_together(
+    loggers: Iterable[Logger], scalars: dict[str, float], histograms: dict[str, Tensor], *, updates: int, bins: int
+) -> None:  # fmt: skip
+    """Log scalars, and in TensorBoard histograms too, all as one event: each event takes a while, whatever is in it."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    for logger in loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_metrics(scalars, step=updates)
+            continue
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        for name, numbers in histograms.items():
+            values += histogram(name, numbers.float().cpu().numpy(), bins).value
+        logger.experiment._get_file_writer().add_summary(Summary(value=values), updates)
