@@ -55,7 +55,8 @@ gallery: $(READY)
 		'model.hidden_sizes=[128,128]' optimizer=adam optimizer.lr=0.01 trainer.max_epochs=150 \
 		hydra.run.dir=outputs/train/gallery-overfitting
 	@$(BIN)/python train.py data=digits 'model.hidden_sizes=[64,32]' regularization=dropout optimizer=adam \
-		optimizer.lr=0.005 trainer.max_epochs=20 callbacks.figures.dpi=80 hydra.run.dir=outputs/train/gallery-digits
+		optimizer.lr=0.005 trainer.max_epochs=20 callbacks.layers.every=2 callbacks.figures.dpi=80 \
+		hydra.run.dir=outputs/train/gallery-digits
 	@mkdir -p outputs/gallery
 	@cp outputs/train/gallery-spirals/figures/decision_boundary.png outputs/gallery/spirals.png
 	@cp outputs/train/gallery-overfitting/figures/learning_curves.png outputs/gallery/overfitting.png
