@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 from hydra import compose
@@ -62,16 +62,24 @@ def fit(overrides: Sequence[str], folder: str) -> dict[str, float]:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(clock)
     trainer.fit(classifier, datamodule=data)
-    seconds, cpu_seconds, in_hooks = (end - start for start, end in zip(clock.start, clock.end, strict=True))
-    afterwards = time.process_time() - clock.end[1]
-    return {"training": cpu_seconds, "afterwards": afterwards, "in_hooks": in_hooks / seconds}
+    start, end = clock.start, clock.end
+    return {
+        "training": end.cpu_seconds - start.cpu_seconds,
+        "afterwards": time.process_time() - end.cpu_seconds,
+        "in_hooks": (end.in_hooks - start.in_hooks) / (end.seconds - start.seconds),
+    }
+
+
+class Moment(NamedTuple):
+    """Seconds, CPU seconds, and of the seconds those that have passed in the hooks watched."""
+
+    seconds: float
+    cpu_seconds: float
+    in_hooks: float
 
 
 class TrainingClock(Callback):
-    """Training from its begin to its end: seconds, CPU seconds, and the seconds of these in the hooks watched.
-
-    It must be the last of the callbacks.
-    """
+    """The moments at which training began and ended; the last of the callbacks, so that it sees the others' hooks."""
 
     def __init__(self, profiler: SimpleProfiler) -> None:
         self.profiler = profiler
@@ -82,8 +90,8 @@ class TrainingClock(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.end = self._now()
 
-    def _now(self) -> tuple[float, float, float]:
+    def _now(self) -> Moment:
         hooks = tuple(f"[Callback]{watched.__name__}" for watched in WATCHED)
         recorded = self.profiler.recorded_durations.items()
         in_hooks = sum(sum(durations) for action, durations in recorded if action.startswith(hooks))
-        return time.perf_counter(), time.process_time(), in_hooks
+        return Moment(time.perf_counter(), time.process_time(), in_hooks)

@@ -1,6 +1,7 @@
 """The curves are those of the rows they are drawn from."""
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mlplab.figures.learning import learning_curves, log_where_wide, optimization
 
@@ -63,3 +64,10 @@ def test_values_far_apart_get_a_logarithmic_axis(values, scale):
     (axes, *_) = optimization(ROWS).axes
     assert log_where_wide(axes, [{"a": value} for value in values], ("a",)) == (scale == "log")
     assert axes.get_yscale() == scale
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.1, 0.02, 0.0125, 0.001, 3e-5])
+def test_the_name_of_the_learning_rate_is_within_the_picture(rate):
+    figure = optimization([{"epoch": float(epoch), "lr": rate} for epoch in (1, 2)])
+    FigureCanvasAgg(figure).draw()
+    assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0

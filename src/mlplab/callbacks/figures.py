@@ -16,7 +16,7 @@ from mlplab.callbacks.history import History
 from mlplab.callbacks.layers import LayerMonitor, layer_weights
 from mlplab.callbacks.moments import EVERY, look_is_due
 from mlplab.callbacks.outputs import can_look, predictions, probabilities
-from mlplab.callbacks.tensorboard import boards
+from mlplab.callbacks.tensorboard import log_image
 from mlplab.checks import first_line, integer, number
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Figures(Callback):
             start = time.perf_counter()
             self._boundary = self._boundary or boundary(data, size=FRAME_SIZE, dpi=FRAME_DPI)
             frame = self._boundary.frame(seen / 255, title=title(data, updates))
-            send_image(trainer, "decision_boundary", frame, updates)
+            log_image(trainer.loggers, "figures/decision_boundary", frame, updates=updates)
             self._last_cost = time.perf_counter() - start
             self._spent += self._last_cost
         del self._waiting[:most]
@@ -108,7 +108,7 @@ class Figures(Callback):
                 log.warning("figure %s could not be drawn: %s", name, first_line(error))
                 continue
             (folder / f"{name}.png").write_bytes(image)
-            send_image(trainer, name, image, trainer.global_step)
+            log_image(trainer.loggers, f"figures/{name}", image, updates=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         frames = torch.stack([seen for _, seen in self._waiting]) if self._waiting else None  # one is saved faster
@@ -230,14 +230,3 @@ def best_epoch(callbacks: list[Callback], rows: list[dict[str, float | None]]) -
 def stopped_early(callbacks: list[Callback]) -> bool:
     """Whether early stopping has ended the run."""
     return any(isinstance(callback, EarlyStopping) and callback.stopped_epoch > 0 for callback in callbacks)
-
-
-def send_image(trainer: pl.Trainer, name: str, image: bytes, updates: int) -> None:
-    """Show the content of a PNG file in TensorBoard, as it is."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
-    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
-    for board in boards(trainer.loggers):
-        summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=shown)])
-        board.experiment._get_file_writer().add_summary(summary, updates)

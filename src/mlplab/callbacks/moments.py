@@ -8,14 +8,14 @@ EVERY: Rule = one_of("auto") | integer(1)
 """How often: about ten times over the run, less often in a short one, or after every so many epochs."""
 
 SPACING, EPOCH_END = 400, 30
-"""Looks at a network are at least so many updates apart, of which each takes about 10; the end of an epoch, with its
+"""A look at a network takes as long as about 10 updates, so looks are this many apart; the end of an epoch, with its
 validation and checkpoints, counts as so many updates (measured with small networks on CPUs)."""
 
 
 def look_is_due(trainer: pl.Trainer, last: int | None, *, every: int | str) -> bool:
     """Whether to look at the network now, when it was last looked at after so many updates (None: not yet).
 
-    The first time is due at once; "auto" is about ten times over the run, and at least three in the shortest.
+    The first time is due at once; "auto" is then ten times over the run, fewer in a short one, at least three.
     """
     if last is None:
         return True

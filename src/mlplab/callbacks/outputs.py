@@ -27,7 +27,7 @@ class Predictions(NamedTuple):
 def evaluating(pl_module: pl.LightningModule) -> Iterator[None]:
     """Without gradients, dropout and running statistics; every module's mode is as before afterwards."""
     modules = [module for module in pl_module.modules() if module.training]
-    if modules:  # after a validation there are none, and going through all of them takes longer than a small network
+    if modules:  # after a validation there are none; to go through all modules would take as long as a small network
         pl_module.eval()
     try:
         with torch.no_grad():

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard.summary import histogram, hparams
 
@@ -100,12 +101,18 @@ def log_text(loggers: Iterable[Logger], name: str, markdown: str, *, updates: in
         board.experiment.add_text(name, markdown, global_step=updates)
 
 
+def log_image(loggers: Iterable[Logger], name: str, image: bytes, *, updates: int) -> None:
+    """Show the content of a PNG file in TensorBoard, as it is."""
+    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
+    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
+    for board in boards(loggers):
+        write_event(board, [Summary.Value(tag=name, image=shown)], updates=updates)
+
+
 def log_together(
     loggers: Iterable[Logger], scalars: dict[str, float], histograms: dict[str, Tensor], *, updates: int, bins: int
 ) -> None:  # fmt: skip
     """Log scalars, and in TensorBoard histograms too, all as one event: each event takes a while, whatever is in it."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
     for logger in loggers:
         if not isinstance(logger, TensorBoardLogger):
             logger.log_metrics(scalars, step=updates)
@@ -113,4 +120,9 @@ def log_together(
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
         for name, numbers in histograms.items():
             values += histogram(name, numbers.float().cpu().numpy(), bins).value
-        logger.experiment._get_file_writer().add_summary(Summary(value=values), updates)
+        write_event(logger, values, updates=updates)
+
+
+def write_event(board: TensorBoardLogger, values: list[Summary.Value], *, updates: int) -> None:
+    """Write values of any kinds as one event."""
+    board.experiment._get_file_writer().add_summary(Summary(value=values), updates)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mlplab.data.pictures import COLOURS
 from mlplab.figures.style import GREY, TRAIN_COLOUR, VAL_COLOUR, panels, whole_ticks
@@ -79,9 +80,11 @@ def epoch_axis(axes: Axes, rows: Rows) -> None:
 
 
 def from_zero(axes: Axes, rows: Rows, names: Sequence[str]) -> None:
-    """Let the vertical axis start at 0, with some room above the greatest value."""
+    """Let the vertical axis start at 0, with some room above the greatest value, and short numbers beside it."""
     values = [value for row in rows for name in names if (value := row.get(name)) is not None]
     axes.set_ylim(0, 1.06 * max(values, default=0) or 1.0)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
 
 
 def curve(axes: Axes, rows: Rows, name: str, *, label: str, colour: str, line: str = "-") -> None:
