@@ -7,7 +7,7 @@ from mlplab.cli import command
 
 @command("eval")
 def main(config: DictConfig) -> None:
-    from mlplab.evaluation import evaluate  # here, so that --help and config errors need not wait for torch
+    from mlplab.runs.evaluate import evaluate  # here, so that --help and config errors need not wait for torch
 
     evaluate(config)
 

@@ -7,7 +7,7 @@ from mlplab.cli import command
 
 @command("train")
 def main(config: DictConfig) -> None:
-    from mlplab.training import train  # here, so that --help and config errors need not wait for torch
+    from mlplab.runs.train import train  # here, so that --help and config errors need not wait for torch
 
     train(config)
 

@@ -7,7 +7,7 @@ from mlplab.cli import command
 
 @command("predict")
 def main(config: DictConfig) -> None:
-    from mlplab.prediction import predict  # here, so that --help and config errors need not wait for torch
+    from mlplab.runs.predict import predict  # here, so that --help and config errors need not wait for torch
 
     predict(config)
 

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mlplab.rules import CONF
+from mlplab.config.check import CONF
 
 torch.set_num_threads(1)
 
@@ -113,7 +113,8 @@ def composition(overrides: tuple[str, ...]) -> DictConfig:
 
 def run_job(folder: Path, overrides: Sequence[str]) -> Launched:
     """Compose and train in this process, as train.py does, and keep hold of the classifier and the Trainer."""
-    from mlplab import build, training
+    from mlplab.runs import build
+    from mlplab.runs import train as training
 
     config, kept = tiny_config(folder, overrides), {}
 
@@ -142,7 +143,7 @@ def save_config() -> Callable[[Path, DictConfig], None]:
     """Give a run folder another config, as if it had been made with that one."""
 
     def save(folder: Path, config: DictConfig) -> None:
-        from mlplab.record import Record
+        from mlplab.runs.record import Record
 
         Record.read(folder).write_config(config)
 

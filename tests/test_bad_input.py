@@ -21,12 +21,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mlplab import build
-from mlplab.checks import ConfigError
 from mlplab.cli import CONF
-from mlplab.keys import RULES
-from mlplab.resuming import leaves
-from mlplab.rules import config_faults
+from mlplab.config.check import config_faults
+from mlplab.config.keys import RULES
+from mlplab.errors import ConfigError
+from mlplab.runs import build
+from mlplab.runs.resume import leaves
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -72,7 +72,7 @@ BAD = {  # command → arguments → what the error must name
         "data=mnist data.root=[a]": "data.root",
         "data._target_=mlplab.data.sources.passings": "no mlplab.data.sources.passings",
         "data._target_=os.getcwd": "data._target_ must come from",
-        "data._target_=mlplab.record.now": "data._target_ must be",
+        "data._target_=mlplab.files.now": "data._target_ must be",
         "++data.colour=red": "data.colour: mlplab.data.sources.passing has no such option",
         "~data.label_noise": "data.label_noise must be given",
         "++data.augmentation=3": "data.augmentation",
@@ -97,8 +97,8 @@ BAD = {  # command → arguments → what the error must name
         "model=mlp_sequential model.normalization=group": "model.normalization",
         "model=mlp_sequential model.normalization=batch data.batch_size=1": "batch of one sample",
         "model=mlp_residual model.depth=0": "model.depth",
-        "++model.depth=3": "model.depth: mlplab.networks.MLP has no such option",
-        "model._target_=mlplab.networks.MPL": "no mlplab.networks.MPL",
+        "++model.depth=3": "model.depth: mlplab.models.networks.MLP has no such option",
+        "model._target_=mlplab.models.networks.MPL": "no mlplab.models.networks.MPL",
         "model._target_=torch.nn.Linear": "model.",
         "model._target_=3": "model._target_",
         "++model._args_=[3]": "model._args_ is not supported",
@@ -154,7 +154,7 @@ BAD = {  # command → arguments → what the error must name
         # callbacks, loggers
         "++callbacks.figures=3": "callbacks.figures must be",
         "++callbacks.extra._target_=lightning.pytorch.callbacks.Nothing": "callbacks.extra._target_",
-        "++callbacks.extra._target_=mlplab.networks.MLP": "callbacks.extra._target_ must be a Callback",
+        "++callbacks.extra._target_=mlplab.models.networks.MLP": "callbacks.extra._target_ must be a Callback",
         "++callbacks.figures.colour=red": "callbacks.figures",
         "callbacks.checkpoint.save_top_k=-2": "callbacks.checkpoint.save_top_k",
         "callbacks.checkpoint.dirpath=/elsewhere": "must lie in the run folder",
@@ -336,7 +336,7 @@ VALUES = st.one_of(
         None, True, False, 0, -1, -(10**6), 10**30, -(10**400), 10**400, 0.5, -0.5, 1.5, 1e300, 5e-324, math.nan,
         math.inf, -math.inf, "", " ", "auto", "nan", "1", "${nothing}", "${oc.env:NOT_SET_ANYWHERE}", "../..", "/", "~",
         "http://a.b", "\0", "ü", [], {}, [[]], {"a": {"b": [1]}}, [None], [0, 0], [1.5, -2], ["a"],
-        {"_target_": "os.system"}, {"_target_": "mlplab.networks.MLP"}, {"_args_": [1]},
+        {"_target_": "os.system"}, {"_target_": "mlplab.models.networks.MLP"}, {"_args_": [1]},
         [{"_target_": "builtins.eval", "a": 1}],
     ]),
     st.integers(max_value=-1), st.floats(), st.text(max_size=8), st.lists(st.integers(-3, 0), max_size=3),

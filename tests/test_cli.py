@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mlplab.checks import ConfigError, RunFailed
 from mlplab.cli import command
-from mlplab.command_line import check_command_line, gather_paths, parse_arguments, quoted_overrides, quoted_path
-from mlplab.overrides import available_choices
-from mlplab.rules import CONF, config_faults
-from mlplab.sweeps import job_folder
+from mlplab.config.check import CONF, config_faults
+from mlplab.config.overrides import available_choices
+from mlplab.errors import ConfigError, RunFailed
+from mlplab.sweeps.command_line import check_command_line, gather_paths, parse_arguments, quoted_overrides, quoted_path
+from mlplab.sweeps.jobs import job_folder
 
 TRAIN = CONF.parent / "train.py"
 MAX_LINES = 5
@@ -266,7 +266,7 @@ def test_what_must_be_given_is_asked_for(name, missing, enter):
 
 
 def test_eval_names_a_run_folder_that_is_not_there(enter, tmp_path):
-    from mlplab.evaluation import evaluate
+    from mlplab.runs.evaluate import evaluate
 
     code, lines = enter("run=nowhere", name="eval", function=evaluate)
     assert code == 2

@@ -13,12 +13,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mlplab import build
-from mlplab.command_line import check_command_line, parse_arguments, quoted_overrides
+from mlplab.config.check import CONF, config_faults
+from mlplab.config.overrides import INCLUDED, values
+from mlplab.config.overrides import composed as composed_config
 from mlplab.data.module import DataModule
-from mlplab.overrides import INCLUDED, values
-from mlplab.overrides import composed as composed_config
-from mlplab.rules import CONF, config_faults
+from mlplab.runs import build
+from mlplab.sweeps.command_line import check_command_line, parse_arguments, quoted_overrides
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 PRIMARY = [path.stem for path in FILES if len(path.parts) == 1]

@@ -14,12 +14,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mlplab import build
-from mlplab.checkpoints import write_checkpoint
-from mlplab.checks import ConfigError
-from mlplab.evaluation import load_run
-from mlplab.prediction import load_predictor, predict
-from mlplab.training import resume
+from mlplab.errors import ConfigError
+from mlplab.files import write_checkpoint
+from mlplab.runs import build
+from mlplab.runs.evaluate import load_run
+from mlplab.runs.predict import load_predictor, predict
+from mlplab.runs.train import resume
 
 pytestmark = pytest.mark.hostile
 

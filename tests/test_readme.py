@@ -11,9 +11,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-import mlplab.sweeps  # noqa: F401  # names folders, in configs too
-from mlplab.command_line import check_command_line, parse_arguments, quoted_overrides
-from mlplab.rules import CONF, config_faults
+import mlplab.sweeps.jobs  # noqa: F401  # names folders, in configs too
+from mlplab.config.check import CONF, config_faults
+from mlplab.sweeps.command_line import check_command_line, parse_arguments, quoted_overrides
 from mlplab.tuning.search import read_search
 
 ROOT = CONF.parent

@@ -1,4 +1,19 @@
-"""MLP Lab: what batching and regularization do to the training of multi-layer perceptrons."""
+"""MLP Lab: what batching and regularization do to the training of multi-layer perceptrons.
+
+The house has these rooms, in this order; each imports only from those before it:
+
+    errors files signals   one line for each fault; files that are whole or not there; stopping in good order
+    config                 what may be set, what is wrong with it, what may be built from it; never imports torch
+    figures                tensors and rows of numbers → matplotlib figures
+    data                   sources → splits → loader, augment → module, the LightningDataModule
+    models                 networks, losses, schedules, updates → classifier, the LightningModule
+    callbacks              what watches a run, and last.ckpt
+    runs                   build: config → plain objects, once; train, resume, evaluate, predict; the run folder
+    report                 many run folders → frames → tables, plots, answer → one page
+    sweeps                 grids of runs
+    tuning                 searches with Optuna
+    cli                    commands, messages, exit codes
+"""
 
 from typing import Any
 
@@ -9,7 +24,7 @@ __all__ = ["load_run"]
 def __getattr__(name: str) -> Any:
     """`mlplab.load_run`, imported only when used: `import mlplab` itself must not cost seconds of importing torch."""
     if name == "load_run":
-        from mlplab.evaluation import load_run
+        from mlplab.runs.evaluate import load_run
 
         return load_run
     raise AttributeError(f"module 'mlplab' has no attribute {name!r}")

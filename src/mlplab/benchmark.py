@@ -22,7 +22,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from mlplab import build, result
 from mlplab.baselines import (
     EpochClock,
     Workload,
@@ -31,10 +30,11 @@ from mlplab.baselines import (
     plain_lightning,
     plain_validation,
 )
-from mlplab.checks import ConfigError
+from mlplab.config.check import CONF
+from mlplab.errors import ConfigError
 from mlplab.figure_cost import figure_cost
-from mlplab.record import now, write_atomically
-from mlplab.rules import CONF
+from mlplab.files import now, write_atomically
+from mlplab.runs import build, facts
 from mlplab.speed_tables import COMPILED, LOOP_LOADER, LOOP_TENSORS, MLPLAB, PLAIN, markdown, plot
 
 FIGURES = "figures"
@@ -86,7 +86,7 @@ def benchmark(config: DictConfig) -> None:
         raise ConfigError(f"only={list(config.only)} names no workload; there are: {there}")
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {"when": now(), "hardware": result.hardware(), "git_commit": result.git_commit()}
+    report: dict[str, Any] = {"when": now(), "hardware": facts.hardware(), "git_commit": facts.git_commit()}
     report["torch"] = torch.__version__
     with quiet_progress(), tempfile.TemporaryDirectory() as scratch, compile_cache(f"{scratch}/compiled"):
         report["updates"] = [

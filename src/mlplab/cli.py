@@ -20,8 +20,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.checks import ConfigError, RunFailed, first_line
-from mlplab.command_line import (
+from mlplab.config.check import CONF
+from mlplab.errors import ConfigError, RunFailed, first_line
+from mlplab.runs.record import Record
+from mlplab.runs.resume import requeued_run, run_and_checkpoint
+from mlplab.signals import Stopped
+from mlplab.sweeps.command_line import (
     check_command_line,
     gather_paths,
     help_text,
@@ -29,11 +33,7 @@ from mlplab.command_line import (
     quoted_overrides,
     quoted_path,
 )
-from mlplab.multirun import run_sweep
-from mlplab.record import Record
-from mlplab.resuming import requeued_run, run_and_checkpoint
-from mlplab.rules import CONF
-from mlplab.signals import Stopped
+from mlplab.sweeps.sweeper import run_sweep
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}

@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 
-from mlplab import build
 from mlplab.callbacks.figures import Figures
 from mlplab.callbacks.layers import LayerMonitor
 from mlplab.callbacks.tensorboard import TensorBoardExtras
+from mlplab.runs import build
 
 JOBS: dict[str, tuple[str, ...]] = {
     "passing, 50 epochs at batch 32": (),

@@ -11,13 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from mlplab import build
-from mlplab.checks import ConfigError, one_of
+from mlplab.config.rules import one_of
 from mlplab.data.loader import GroupedBatches, InMemoryDataset
 from mlplab.data.module import DataModule
-from mlplab.data.pictures import brightness_figure, figure_path, save, scatter
 from mlplab.data.statistics import Brightness, brightness
+from mlplab.errors import ConfigError
 from mlplab.figures.images import training_samples
+from mlplab.figures.pictures import brightness_figure, figure_path, save, scatter
+from mlplab.runs import build
 
 NUM_EXTREMES = 10
 MAX_CLASSES_SHOWN, MAX_FEATURES_SHOWN = 30, 8

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from mlplab import build
 from mlplab.callbacks.gradient_noise import GradientNoise
-from mlplab.checks import ConfigError
+from mlplab.errors import ConfigError
+from mlplab.runs import build
 
 NUM_SAMPLES = 6
 ONLY_NOISE = (

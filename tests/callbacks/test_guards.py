@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlplab.callbacks.guards import Diverged, StopOnDivergence
-from mlplab.checks import ConfigError, RunFailed
+from mlplab.errors import ConfigError, RunFailed
 
 GUARD = "+callbacks.stop_on_divergence._target_=mlplab.callbacks.guards.StopOnDivergence"
 

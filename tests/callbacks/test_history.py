@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from mlplab import build
 from mlplab.callbacks.history import COLUMNS, History
+from mlplab.runs import build
 
 ONLY_HISTORY = ("data.batch_size=14", "trainer.max_epochs=3", "++trainer.val_check_interval=2")  # 56 samples: 4 updates
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mlplab import build
 from mlplab.callbacks.monitors import l2_norm
+from mlplab.runs import build
 
 ONLY_MONITOR = (
     "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mlplab import training
 from mlplab.callbacks.pruning import Pruning
+from mlplab.runs import train as training
 
 
 class Trial:

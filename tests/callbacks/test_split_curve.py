@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlplab.callbacks.split_curve import SplitCurve
-from mlplab.checks import ConfigError
+from mlplab.errors import ConfigError
 
 
 def history(folder):

@@ -15,10 +15,10 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
-from mlplab import training
 from mlplab.callbacks.embedding import sprites
 from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT, log_together
-from mlplab.classifier import Classifier
+from mlplab.models.classifier import Classifier
+from mlplab.runs import train as training
 from mlplab.signals import Stopped
 
 ONLY_BOARD = (
@@ -94,7 +94,7 @@ def test_hyperparameters_are_the_values_of_the_run(finished):
 
 def test_what_was_typed_has_one_column(launch, monkeypatch):
     typed = ["model=mlp_dropout", "model.dropout=0.5", "data.batch_size=8", "optimizer.lr=0.2", "trainer.max_epochs=1"]
-    monkeypatch.setattr("mlplab.result.overrides", lambda: typed)
+    monkeypatch.setattr("mlplab.runs.facts.overrides", lambda: typed)
     columns = hyperparameters_of(launch("logger=tensorboard", *typed).folder)
     assert (columns["batch_size"], columns["lr"]) == (("number_value", 8), ("number_value", 0.2))
     assert not {"data.batch_size", "optimizer.lr"} & set(columns)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlplab.checks import ConfigError
 from mlplab.data.augment import NUM_UNIFORMS, Augmentation, rotate, shift
+from mlplab.errors import ConfigError
 
 
 def images(num=12, channels=3, height=6, width=6):

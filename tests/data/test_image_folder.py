@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
-from mlplab.checkpoints import read_checkpoint, write_checkpoint
-from mlplab.checks import ConfigError
 from mlplab.data import image_folder as module
 from mlplab.data.image_folder import MAX_NAMED, decode, image_folder
+from mlplab.errors import ConfigError
+from mlplab.files import read_checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")
 

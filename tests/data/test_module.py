@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mlplab.checks import ConfigError
 from mlplab.data.augment import NUM_UNIFORMS, Augmentation
 from mlplab.data.loader import InMemoryDataset, epoch_generator
 from mlplab.data.module import DataModule, normalization
 from mlplab.data.types import Source
+from mlplab.errors import ConfigError
 
 
 def features_source(num_samples=100, num_features=3, num_classes=2):

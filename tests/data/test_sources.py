@@ -17,8 +17,8 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, MNIST
 
-from mlplab.checks import ConfigError
 from mlplab.data.sources import CIFAR10_MD5, CIFAR10_URL, MNIST_URL, cifar10, digits, mnist, moons, passing, spirals
+from mlplab.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.model_selection import StratifiedKFold
 
-from mlplab.checks import ConfigError
 from mlplab.data.splits import split, stratified_order
+from mlplab.errors import ConfigError
 
 BALANCED = torch.arange(1000) % 10
 DEFAULTS = {"val_fraction": 0.15, "test_fraction": 0.15, "train_size": None, "seed": 0}

@@ -22,8 +22,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PRELOADED = [
     "pytest", "lightning.pytorch", "tensorboard", "torch.utils.tensorboard", "sklearn.datasets", "matplotlib.figure",
-    "mlplab.build", "mlplab.classifier", "mlplab.cli", "mlplab.data.module", "mlplab.data.sources", "mlplab.training",
-    "mlplab.callbacks.figures", "mlplab.callbacks.progress", "mlplab.callbacks.tensorboard", "mlplab.data.augment",
+    "mlplab.runs.build", "mlplab.models.classifier", "mlplab.cli", "mlplab.data.module", "mlplab.data.sources",
+    "mlplab.runs.train", "mlplab.callbacks.figures", "mlplab.callbacks.progress",
+    "mlplab.callbacks.tensorboard", "mlplab.data.augment",
 ]  # fmt: skip
 
 Fault = Callable[[], None]
@@ -44,14 +45,14 @@ def train(config: str) -> None:
     """Train as a YAML says that has been composed already, and end as the command does."""
     from omegaconf import OmegaConf
 
-    from mlplab import training
+    from mlplab.runs import train as training
 
     end_as_the_command(training.train, OmegaConf.create(config))
 
 
 def resume(folder: Path) -> None:
     """Continue a run, and end as the command does."""
-    from mlplab import training
+    from mlplab.runs import train as training
 
     end_as_the_command(training.resume, folder)
 
@@ -107,7 +108,7 @@ class Interrupted:
 
 def once_after(update: int, method: str, act: Callable[[], None]) -> None:
     """Let `act` happen once, when `method` of the classifier has run with so many updates done."""
-    from mlplab.classifier import Classifier
+    from mlplab.models.classifier import Classifier
 
     original, left = getattr(Classifier, method), [True]
 
@@ -128,7 +129,7 @@ class KilledWhileSaving:
         self.save, self.log, self.seed = save, log, seed
 
     def __call__(self) -> None:
-        from mlplab import checkpoints
+        from mlplab.runs import checkpoints
 
         write, seconds = checkpoints.write_checkpoint, [0.0]
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -191,7 +192,7 @@ class Paused:
         self.go = go
 
     def __call__(self) -> None:
-        from mlplab.classifier import Classifier
+        from mlplab.models.classifier import Classifier
 
         step = Classifier.training_step
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlplab.checkpoints import read_checkpoint
-from mlplab.record import Record
+from mlplab.files import read_checkpoint
+from mlplab.runs.record import Record
 
 TIMES = {"started", "finished", "fit_seconds", "seconds"}
 OF_THE_LAUNCH = {"loops", "epoch", "current_score", "git_commit"}

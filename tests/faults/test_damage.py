@@ -9,9 +9,9 @@ import child
 import pytest
 from repeating import repeated
 
-from mlplab.checkpoints import read_checkpoint
-from mlplab.checks import ConfigError
-from mlplab.record import Record
+from mlplab.errors import ConfigError
+from mlplab.files import read_checkpoint
+from mlplab.runs.record import Record
 
 READERS = {
     "checkpoints/last.ckpt": lambda folder: read_checkpoint(folder / "checkpoints" / "last.ckpt"),

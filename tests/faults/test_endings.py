@@ -15,8 +15,8 @@ from comparing import differences
 from omegaconf import OmegaConf
 from PIL import Image
 
-from mlplab.checkpoints import read_checkpoint
-from mlplab.record import Record
+from mlplab.files import read_checkpoint
+from mlplab.runs.record import Record
 
 BARE = ("callbacks=none", "logger=none", "test=false", "trainer.enable_progress_bar=false")
 SHORT = ("data.batch_size=5", "steps_per_execution=1", "checkpoint.max_share=1", *BARE)

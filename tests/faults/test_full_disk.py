@@ -10,7 +10,7 @@ import pytest
 from comparing import differences
 from omegaconf import OmegaConf
 
-from mlplab.checkpoints import read_checkpoint
+from mlplab.files import read_checkpoint
 
 MEGABYTES = 8
 OVERRIDES = (

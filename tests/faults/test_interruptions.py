@@ -10,7 +10,7 @@ from comparing import differences, doubled
 from omegaconf import OmegaConf
 from repeating import repeated
 
-from mlplab.record import Record
+from mlplab.runs.record import Record
 
 POINTS = {
     "dropout, momentum, cosine": ("model=mlp_dropout", "optimizer=momentum", "scheduler=cosine"),

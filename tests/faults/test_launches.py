@@ -8,7 +8,7 @@ from comparing import differences
 from omegaconf import OmegaConf
 from repeating import repeated
 
-from mlplab.record import Record
+from mlplab.runs.record import Record
 
 QUICK = (
     "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none", "test=false",

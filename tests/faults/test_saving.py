@@ -10,8 +10,8 @@ from comparing import differences
 from omegaconf import OmegaConf
 from repeating import repeated
 
-from mlplab.checkpoints import read_checkpoint
-from mlplab.record import Record
+from mlplab.files import read_checkpoint
+from mlplab.runs.record import Record
 
 OVERRIDES = (
     "model=mlp_sequential", "model.hidden_sizes=[256,256]", "optimizer=adam", "data.batch_size=5", "threads=1",

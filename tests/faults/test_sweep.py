@@ -12,8 +12,8 @@ import child
 import pytest
 from comparing import compared, differences
 
-from mlplab.record import Record
-from mlplab.rules import CONF
+from mlplab.config.check import CONF
+from mlplab.runs.record import Record
 
 SWEEP = (
     "-m", "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=2", "callbacks=none", "logger=none", "test=false",

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from mlplab import build
 from mlplab.figures.images import extremes, training_samples
+from mlplab.runs import build
 
 NAMES = ["a", "b", "c"]
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from mlplab.checks import ConfigError, RunFailed
+from mlplab.errors import ConfigError, RunFailed
 from mlplab.report import report, write_report
 
 PIXEL = base64.b64decode(

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mlplab.checks import ConfigError
+from mlplab.errors import ConfigError
 from mlplab.report.runs import find, read, read_config, read_history, read_sweep
 
 

@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.checks import ConfigError
-from mlplab.rules import CONF, config_faults
+from mlplab.config.check import CONF, config_faults
+from mlplab.errors import ConfigError
 from mlplab.tuning.search import override_line, read_search
 
 RATE = {"optimizer.lr": {"low": 0.01, "high": 1.0, "log": True}}

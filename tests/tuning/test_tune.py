@@ -13,11 +13,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mlplab import training
-from mlplab.checks import ConfigError, RunFailed
+from mlplab.config.check import CONF
 from mlplab.data.module import DataModule
-from mlplab.record import Record
-from mlplab.rules import CONF
+from mlplab.errors import ConfigError, RunFailed
+from mlplab.runs import train as training
+from mlplab.runs.record import Record
 from mlplab.signals import Stopped
 from mlplab.tuning import report, trials
 from mlplab.tuning import study as studies

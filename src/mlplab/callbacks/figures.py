@@ -17,7 +17,8 @@ from mlplab.callbacks.layers import LayerMonitor, layer_weights
 from mlplab.callbacks.moments import EVERY, look_is_due
 from mlplab.callbacks.outputs import can_look, predictions, probabilities
 from mlplab.callbacks.tensorboard import log_image
-from mlplab.checks import first_line, integer, number
+from mlplab.config.rules import integer, number
+from mlplab.errors import first_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

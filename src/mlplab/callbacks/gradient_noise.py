@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from mlplab.checks import integer, number
+from mlplab.config.rules import integer, number
 
 
 class GradientNoise(Callback):

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from mlplab.checks import ConfigError, RunFailed, did_you_mean
+from mlplab.errors import ConfigError, RunFailed, did_you_mean
 
 
 class Diverged(RunFailed):

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from mlplab.callbacks.gradient_noise import GradientNoise
 from mlplab.callbacks.monitors import l2_norm
 from mlplab.callbacks.split_curve import SplitCurve
-from mlplab.record import write_atomically
+from mlplab.files import write_atomically
 
 HISTORY = "history.csv"
 COLUMNS = (

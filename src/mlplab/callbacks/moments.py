@@ -2,7 +2,7 @@
 
 import lightning.pytorch as pl
 
-from mlplab.checks import Rule, integer, one_of
+from mlplab.config.rules import Rule, integer, one_of
 
 EVERY: Rule = one_of("auto") | integer(1)
 """How often: about ten times over the run, less often in a short one, or after every so many epochs."""

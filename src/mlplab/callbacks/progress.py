@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from mlplab.callbacks.moments import moments_passed, planned_updates, updates_per_epoch
-from mlplab.checks import number
+from mlplab.config.rules import number
 
 log = logging.getLogger(__name__)
 

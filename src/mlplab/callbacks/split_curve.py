@@ -6,8 +6,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mlplab.checks import one_of
-from mlplab.record import now
+from mlplab.config.rules import one_of
+from mlplab.files import now
 
 NAMES = {
     "test": ("test/loss", "test/acc"),

@@ -16,7 +16,8 @@ from torch.utils.tensorboard.summary import histogram, hparams
 from mlplab.callbacks.embedding import write_embedding
 from mlplab.callbacks.outputs import can_look, evaluating
 from mlplab.callbacks.texts import data_facts, model_summary
-from mlplab.checks import first_line, integer
+from mlplab.config.rules import integer
+from mlplab.errors import first_line
 
 FINAL_METRICS = ("best/val/acc", "test/acc", "test/loss", "val/acc", "val/loss", "train/acc", "train/loss")
 """The metric columns of the HParams tab, the same in every run."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mlplab.checks import integer, number
+from mlplab.config.rules import integer, number
 
 NUM_UNIFORMS = 6
 """How many uniform numbers one sample uses: flip, crop (y, x), translation (y, x), rotation."""

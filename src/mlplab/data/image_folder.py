@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms.v2.functional import resize
 
-from mlplab.checkpoints import read_checkpoint, write_checkpoint
-from mlplab.checks import ConfigError, first_line
 from mlplab.data.types import Source
+from mlplab.errors import ConfigError, first_line
+from mlplab.files import read_checkpoint, write_checkpoint
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
 READ_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB, 4: ImageReadMode.RGB_ALPHA, None: ImageReadMode.UNCHANGED}

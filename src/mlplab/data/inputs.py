@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mlplab.checks import ConfigError, first_line
 from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, READ_MODES, decode
+from mlplab.errors import ConfigError, first_line
 
 log = logging.getLogger(__name__)
 

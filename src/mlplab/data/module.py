@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mlplab.checks import ConfigError
 from mlplab.data.augment import NUM_UNIFORMS, Augmentation
 from mlplab.data.loader import (
     EpochOrder,
@@ -20,6 +19,7 @@ from mlplab.data.loader import (
 )
 from mlplab.data.splits import split
 from mlplab.data.types import Batch, Source
+from mlplab.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
 
@@ -80,7 +80,7 @@ class DataModule(pl.LightningDataModule):
             self.updates_per_epoch = min(self.updates_per_epoch, max_batches)
         self.group_size = min(group_size, self.updates_per_epoch)
         self.mean, self.std = normalization(self.datasets["train"]) if normalize else identity_normalization(data)
-        self.tested_split = "test"  # what `Trainer.test` evaluates; mlplab.evaluation sets another
+        self.tested_split = "test"  # what `Trainer.test` evaluates; mlplab.runs.evaluate sets another
         self.done = (0, 0)
         self._uniforms: tuple[int, Tensor] | None = None  # (epoch, (samples, NUM_UNIFORMS))
 

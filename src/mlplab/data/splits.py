@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlplab.checks import ConfigError
+from mlplab.errors import ConfigError
 
 
 class Splits(NamedTuple):

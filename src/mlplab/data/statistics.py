@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlplab.checks import ConfigError
 from mlplab.data.loader import EpochOrder, GroupedBatches, InMemoryDataset, make_loader
+from mlplab.errors import ConfigError
 
 CHANNEL_NAMES = {
     1: ("grey",),

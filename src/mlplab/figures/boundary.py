@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 from torch import Tensor
 
-from mlplab.data.pictures import COLOURS
+from mlplab.figures.pictures import COLOURS
 from mlplab.figures.plane import Plane
 
 MARKERS = {"training": "o", "validation": "^"}

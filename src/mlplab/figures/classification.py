@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from mlplab.data.pictures import COLOURS
+from mlplab.figures.pictures import COLOURS
 from mlplab.figures.style import GREY, legend_below, panels, share_axes, whole_ticks
 
 MOST_NUMBERS, MOST_NAMES = 12, 40

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mlplab.data.pictures import draw_image, image_grid, shortened
+from mlplab.figures.pictures import draw_image, image_grid, shortened
 
 ROWS, COLUMNS = 4, 8
 CELL = 1.2

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mlplab.data.pictures import COLOURS
+from mlplab.figures.pictures import COLOURS
 from mlplab.figures.style import GREY, TRAIN_COLOUR, VAL_COLOUR, panels, whole_ticks
 
 Rows = Sequence[Mapping[str, float | None]]

@@ -8,8 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from mlplab.data.pictures import COLOURS
 from mlplab.figures.learning import Rows, curve, epoch_axis, from_zero, log_where_wide
+from mlplab.figures.pictures import COLOURS
 from mlplab.figures.style import legend_below, panels, whole_ticks
 
 PANELS = (

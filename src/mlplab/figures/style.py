@@ -7,7 +7,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mlplab.data.pictures import COLOURS
+from mlplab.figures.pictures import COLOURS
 
 TRAIN_COLOUR, VAL_COLOUR = COLOURS[0], COLOURS[5]
 GREY = "#888888"

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mlplab.checks import ConfigError, RunFailed
-from mlplab.record import RESULT, write_atomically
+from mlplab.errors import ConfigError, RunFailed
+from mlplab.files import write_atomically
 from mlplab.report.comparison import comparison, confounded, unfinished_line
 from mlplab.report.groups import Group, common_overrides, grouped
 from mlplab.report.run_page import run_page
@@ -17,6 +17,7 @@ from mlplab.report.runs import Run, find, read, read_sweep
 from mlplab.report.study import score_of, study_of
 from mlplab.report.tables import summary
 from mlplab.report.words import count, is_share, shown_interval
+from mlplab.runs.record import RESULT
 
 PAGE, SUMMARY = "report.html", "summary.csv"
 IN_TERMINAL = ("train/acc", "val/acc", "test/acc", "gap/acc", "updates", "seconds")

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlplab.record import now
+from mlplab.figures.svg import MOST_LINES, Picture
+from mlplab.files import now
 from mlplab.report.answer import answer, points
 from mlplab.report.chosen_epochs import stopping
 from mlplab.report.curves import curves, has_curves
-from mlplab.report.drawing import MOST_LINES, Picture
 from mlplab.report.groups import Group, common_overrides, measured, swept
 from mlplab.report.intervals import power_law
 from mlplab.report.page import Page, Section

@@ -4,14 +4,15 @@ from typing import Any
 
 import yaml
 
-from mlplab.checks import ConfigError
-from mlplab.record import CONFIG, now
+from mlplab.errors import ConfigError
+from mlplab.figures.svg import Picture
+from mlplab.files import now
 from mlplab.report.curves import CLOCKS, points, run_curves
-from mlplab.report.drawing import Picture
 from mlplab.report.page import Page, Section, Table, image
 from mlplab.report.runs import Run, read_text
 from mlplab.report.settings import shown
 from mlplab.report.words import SPLITS, in_words, shown_value
+from mlplab.runs.record import CONFIG
 
 CAPTIONS = {
     "learning_curves": "Loss and accuracy of training and validation over the epochs, and the gap between them.",

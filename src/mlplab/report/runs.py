@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from mlplab.checks import ConfigError, first_line
-from mlplab.record import CONFIG, RESULT, Record
+from mlplab.errors import ConfigError, first_line
+from mlplab.runs.record import CONFIG, RESULT, Record
 
 HISTORY = "history.csv"
 SWEEP = "sweep.json"

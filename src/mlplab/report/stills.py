@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image
 
+from mlplab.figures.svg import STYLE
 from mlplab.report.curves import curves
-from mlplab.report.drawing import STYLE
 from mlplab.report.groups import Group, grouped
 from mlplab.report.runs import find, read, read_sweep
 from mlplab.report.study import study_of

@@ -13,10 +13,10 @@ from hydra.core.override_parser.types import Override
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.checks import ConfigError, did_you_mean
-from mlplab.overrides import compose_one_by_one, composed, parsed, use_faults
-from mlplab.rules import CONF, config_faults
-from mlplab.selection import select
+from mlplab.config.check import CONF, config_faults
+from mlplab.config.overrides import compose_one_by_one, composed, parsed, use_faults
+from mlplab.config.selection import select
+from mlplab.errors import ConfigError, did_you_mean
 
 STUDIES = Path("outputs") / "tuning"
 KINDS = ("low", "high", "log"), ("choices",)

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlplab.checks import ConfigError, did_you_mean, first_line
+from mlplab.errors import ConfigError, did_you_mean, first_line
 from mlplab.tuning.search import Search
 
 HEARTBEAT, GRACE = 10, 60

@@ -14,8 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from mlplab.callbacks.pruning import Pruning
-from mlplab.checks import ConfigError, RunFailed
-from mlplab.training import train
+from mlplab.errors import ConfigError, RunFailed
+from mlplab.runs.train import train
 from mlplab.tuning.search import Search, choice_name, composing, override_line
 from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES
 

@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from mlplab import signals
-from mlplab.checks import RunFailed
+from mlplab.errors import RunFailed
 from mlplab.signals import Stopped
 from mlplab.tuning.search import Search, short_text
 from mlplab.tuning.study import ERROR, best_trial, finished_trials, open_study

@@ -1,1 +1,0 @@
-"""What watches a run: monitors, guards, figures, TensorBoard extras. Each is chosen in conf/callbacks."""

@@ -1,0 +1,125 @@
+"""Files that are whole or not there: written in one step, with a digest where that matters, and locked."""
+
+import contextlib
+import errno
+import hashlib
+import importlib
+import io
+import os
+import pickle
+import secrets
+import struct
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from mlplab.errors import ConfigError, first_line
+
+DIGEST_BYTES = 64
+"""A SHA-256 in hexadecimal, kept as the comment that ends a zip file, which is what torch.save writes."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """A file to write to, which takes the place of `path` as one step that survives a crash.
+
+    Readers see the old file or the new one, never a part. Raises OSError, for example when the disk is full; the old
+    file is as it was then.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open(mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power failure."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file's content by a text, as one step."""
+    with replacing(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write plain data and tensors as one step, with a digest, as `torch.save` does otherwise.
+
+    Raises OSError, for example when the disk is full; the old file is as it was then.
+    """
+    import torch  # here, since all commands import this file, and most have errors to tell before torch is loaded
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    body = memoryview(buffer.getbuffer())[:-2]  # without the length of the comment, 0 so far
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(body)
+        file.write(struct.pack("<H", DIGEST_BYTES) + hashlib.sha256(body).hexdigest().encode())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of such a file: plain data only, never code.
+
+    Raises ConfigError when a byte of the file is not what was written.
+    """
+    import torch
+
+    try:
+        if not is_whole(path):
+            raise ConfigError(f"{path} is damaged: its digest does not match its content")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ConfigError:
+        raise
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"{path} is damaged or not a checkpoint ({first_line(error)})") from error
+    if not isinstance(checkpoint, dict):
+        raise ConfigError(f"{path} is not a checkpoint")
+    return checkpoint
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file ends in the digest of what comes before it."""
+    digest, end = hashlib.sha256(), b""
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            kept = end + part
+            digest.update(kept[: -DIGEST_BYTES - 2])
+            end = kept[-DIGEST_BYTES - 2 :]
+    return end == struct.pack("<H", DIGEST_BYTES) + digest.hexdigest().encode()
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock an open file for this process; whether no other process has it. Child processes do not inherit the lock."""
+    try:
+        if os.name == "nt":
+            msvcrt: Any = importlib.import_module("msvcrt")
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl: Any = importlib.import_module("fcntl")
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def now() -> str:
+    """The local time with its offset, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")

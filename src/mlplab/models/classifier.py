@@ -1,0 +1,249 @@
+"""Classifier: the LightningModule that trains any network, several updates for each pass through the framework."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric, SumMetric
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
+
+from mlplab.data.types import Batch
+from mlplab.models.compiled import compiled_updates
+from mlplab.models.update import eager_updates
+
+Schedule = Callable[[int, int], float]
+"""Factor on the base learning rate, from the number of updates done and the planned total."""
+
+
+class Classifier(pl.LightningModule):
+    """Trains `network` (features → logits) on labelled batches and reports loss and accuracy.
+
+    `loss` is a module with `forward(logits, labels)` and `probabilities(logits)`. `make_optimizer` makes an optimizer
+    from parameters. `schedule` gives the learning rate as a factor on the optimizer's, over `total_updates`; one with
+    an `observe` method is told the validation metric named `monitor`. `gradient_clip_norm` limits the L2 norm of each
+    update's gradient. With `compile_batch_size`, updates on batches of that size are compiled into one graph.
+
+    Optimization is manual in Lightning's sense: one `training_step` performs all updates of a group, so that callbacks
+    and loops run once per group. `trainer.global_step` counts updates all the same.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, loss: nn.Module, make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Schedule, total_updates: int, num_classes: int, gradient_clip_norm: float | None = None,
+        monitor: str = "val/acc", compile_batch_size: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.loss = network, loss
+        self.make_optimizer, self.schedule, self.total_updates = make_optimizer, schedule, total_updates
+        self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
+        self.compile_batch_size = compile_batch_size
+        self._train_reported = False
+        self.train_metrics, self.val_metrics, self.test_metrics = (Metrics(num_classes) for _ in range(3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (batch, …) → logits (batch, outputs)."""
+        return self.network(features)
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Features (batch, …) → class probabilities (batch, classes)."""
+        loss: Any = self.loss
+        return loss.probabilities(self(features))
+
+    # Training
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.make_optimizer(self.network.parameters())
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def training_step(self, batches: list[Batch], batch_idx: int) -> dict[str, Tensor]:
+        """Perform one update for each batch of the group; gives their losses (updates,)."""
+        done = self.trainer.global_step
+        if self.trainer.max_steps >= 0:
+            batches = batches[: self.trainer.max_steps - done]
+        factors = [self.schedule(update, self.total_updates) for update in range(done, done + len(batches))]
+        losses, logits = self.updates(batches, factors)
+        if not self._scales_loss:
+            self._count_updates(len(batches))
+        self.train_metrics.update(batches, losses, logits)
+        if done + len(batches) == self.trainer.max_steps:
+            self.trainer.should_stop = True  # ends with a validation, wherever in an epoch this is
+        return {"losses": torch.stack(losses)}
+
+    def on_train_start(self) -> None:
+        """Choose how an update is made; by now the network is on its device and the optimizer's state restored."""
+        loss: Any = self.loss
+        optimizer: Any = self.optimizers(use_pl_optimizer=self._scales_loss)
+        plain = not self._scales_loss and self.trainer.world_size == 1
+        if self.compile_batch_size is not None and plain:
+            self.updates = compiled_updates(
+                self.network, loss, optimizer, batch_size=self.compile_batch_size, clip_norm=self.gradient_clip_norm
+            )
+            return
+        self.updates = eager_updates(
+            self.network,
+            loss,
+            optimizer,
+            # Lightning's backward scales half precision's loss and prepares the exchange between processes.
+            backward=Tensor.backward if plain else self.manual_backward,
+            clip_norm=None if self._scales_loss else self.gradient_clip_norm,
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the latest update (of the first parameter group)."""
+        return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    @property
+    def _scales_loss(self) -> bool:
+        """Whether half precision scales the loss, which Lightning's own optimizer wrapper must see to."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip after the gradients have been unscaled; Lightning calls this for its own optimizer wrapper only."""
+        if self.gradient_clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_norm)
+
+    def _count_updates(self, count: int) -> None:
+        """Count updates made without Lightning's wrapper, for `trainer.global_step`, `max_steps` and checkpoints."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for counter in (progress.total, progress.current):
+            counter.ready += count
+            counter.completed += count
+
+    # Evaluation
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients of the latest update, which Lightning would clear: callbacks report their norm."""
+
+    def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
+        self._evaluate(self.val_metrics, batches)
+
+    def test_step(self, batches: list[Batch], batch_idx: int) -> None:
+        self._evaluate(self.test_metrics, batches)
+
+    def predict_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
+        """Class probabilities (batch, classes)."""
+        return torch.cat([self.probabilities(batch.features) for batch in batches])
+
+    def _evaluate(self, metrics: "Metrics", batches: list[Batch]) -> None:
+        logits = [self.network(batch.features) for batch in batches]
+        losses = [self.loss(batch_logits, batch.labels) for batch_logits, batch in zip(logits, batches, strict=True)]
+        metrics.update(batches, losses, logits)
+
+    # Reporting. Training and validation are reported together, so that their gap is of the same moment.
+
+    def on_train_epoch_start(self) -> None:
+        self.train_metrics.reset()
+        self._train_reported = False
+
+    def on_validation_epoch_end(self) -> None:
+        val = self.val_metrics.compute("val/")
+        self.val_metrics.reset()
+        if self.trainer.sanity_checking:
+            self._report(val, to_loggers=False)  # for the guard that looks for monitors nobody logs
+            return
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        train = self.train_metrics.compute("train/") if fitting else {}
+        gap = {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in Metrics.NAMES if fitting}
+        values = train | val | gap
+        self._report(values)
+        self._train_reported = True
+        if hasattr(self.schedule, "observe") and self.monitor in values:
+            self.schedule.observe(values[self.monitor].item())
+
+    def on_train_epoch_end(self) -> None:
+        if not self._train_reported:
+            self._report(self.train_metrics.compute("train/"))
+
+    def on_test_epoch_end(self) -> None:
+        self._report(self.test_metrics.compute("test/"))
+        self.test_metrics.reset()
+
+    def _report(self, values: dict[str, Tensor], *, to_loggers: bool = True) -> None:
+        """To callbacks, and to the loggers at the number of updates done."""
+        # Not by `self.log`: it takes as long as two updates for each value, a third of an epoch of full-batch descent.
+        self.trainer.callback_metrics.update(values)
+        for logger in self.loggers if to_loggers else ():
+            logger.log_metrics({name: value.item() for name, value in values.items()}, step=self.trainer.global_step)
+
+    # Checkpoints hold the state of the schedule, where it has one, and the metrics of an epoch that is not yet over.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if hasattr(self.schedule, "state_dict"):
+            checkpoint["schedule"] = self.schedule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if hasattr(self.schedule, "load_state_dict"):
+            self.schedule.load_state_dict(checkpoint["schedule"])
+
+    def accumulated(self) -> dict[str, Any]:
+        """What this process has accumulated of the current epoch's training metrics."""
+        return {"train_metrics": self.train_metrics.state(), "train_reported": self._train_reported}
+
+    def continue_accumulating(self, state: dict[str, Any]) -> None:
+        """Go on from `accumulated()`, in the midst of an epoch."""
+        self.train_metrics.restore(state["train_metrics"])
+        self._train_reported = state["train_reported"]
+
+
+class Metrics(nn.Module):
+    """Mean loss and accuracy over samples, accumulated on the device, read when they are computed."""
+
+    NAMES = ("loss", "acc")
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.loss_sum, self.samples = (SumMetric(nan_strategy="disable") for _ in range(2))
+        self.acc = (
+            BinaryAccuracy(validate_args=False)
+            if num_classes == 2
+            else MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        )
+
+    def update(self, batches: list[Batch], losses: list[Tensor], logits: list[Tensor]) -> None:
+        """Take note of a group of batches: their mean losses () and logits (batch, outputs)."""
+        counted = [index for index, batch in enumerate(batches) if batch.weight > 0]
+        if not counted:
+            return
+        sizes = torch.tensor([float(len(batches[index].labels)) for index in counted])
+        group_losses = torch.stack([losses[index] for index in counted]).float()
+        self.loss_sum.update(group_losses @ sizes.to(group_losses.device, non_blocking=True))
+        self.samples.update(sizes.sum())
+        group_logits = torch.cat([logits[index] for index in counted]).float()
+        scores = group_logits[:, 0].sigmoid() if group_logits.shape[1] == 1 else group_logits
+        self.acc.update(scores, torch.cat([batches[index].labels for index in counted]))
+
+    def compute(self, prefix: str) -> dict[str, Tensor]:
+        """Values so far, over all processes."""
+        mean_loss = self.loss_sum.compute() / self.samples.compute()
+        return {f"{prefix}loss": mean_loss, f"{prefix}acc": self.acc.compute()}
+
+    def reset(self) -> None:
+        for metric in (self.loss_sum, self.samples, self.acc):
+            metric.reset()
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What has been accumulated, as plain data."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, metric in self.named_children():
+            if isinstance(metric, Metric):
+                values: dict[str, Any] = dict(metric.metric_state)
+                found[name] = {key: value.clone() for key, value in values.items()} | {"updates": metric.update_count}
+        return found
+
+    def restore(self, state: dict[str, dict[str, Any]]) -> None:
+        """Continue from `state()`."""
+        for name, values in state.items():
+            metric: Any = getattr(self, name)
+            for key, value in values.items():
+                if key == "updates":
+                    metric._update_count = value  # else compute() warns that nothing was accumulated
+                else:
+                    setattr(metric, key, value.to(metric.device))

@@ -1,0 +1,196 @@
+"""The same updates as compiled graphs: forward, loss, backward and the optimizer's step in one call."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch._dynamo
+from torch import Tensor, nn
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.adagrad import adagrad
+from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
+from torch.optim.sgd import sgd
+
+from mlplab.data.types import Batch
+from mlplab.errors import first_line
+from mlplab.models.update import Updates, eager_updates, set_learning_rate
+
+UNROLLED = 4
+"""Updates of a small network that share one graph: calling a graph costs more than what it computes there."""
+SMALL = 50_000
+"""A network with fewer parameters, and a batch with fewer numbers, count as small."""
+
+Step = Callable[[Sequence[Tensor], Tensor], None]
+"""An optimizer's step from gradients and a learning rate ()."""
+
+Graph = Callable[[Tensor, Tensor, Tensor], tuple[list[Tensor], list[Tensor], Sequence[Tensor]]]
+"""Several updates: features, labels, learning rates (updates,) → losses, logits, the gradients of the last."""
+
+log = logging.getLogger(__name__)
+
+
+def compiled_updates(
+    network: nn.Module, loss: nn.Module, optimizer: Optimizer, *, batch_size: int, clip_norm: float | None
+) -> Updates:  # fmt: skip
+    """Updates on batches of `batch_size` as graphs of `torch.compile`; smaller batches are computed eagerly.
+
+    Of a small network, UNROLLED updates are one graph. Weights may differ from the eager ones by rounding; dropout
+    draws the same random numbers (on the CPU). The last gradient is left in `parameter.grad`, and state in the
+    optimizer, as without compiling. The first call compiles; where that fails, it warns and all is computed eagerly.
+    An optimizer without a functional form here keeps its own eager step.
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    step = functional_step(optimizer, parameters)
+    eager = eager_updates(network, loss, optimizer, backward=Tensor.backward, clip_norm=clip_norm)
+    graph: Graph | None = update_graph(network, loss, parameters, step, batch_size=batch_size, clip_norm=clip_norm)
+    base_rate = optimizer.param_groups[0]["initial_lr"]
+    device = parameters[0].device
+    unrolled = 0  # not known before the first batch is seen
+    last_factors: list[float] = []
+    rates = torch.empty(0)
+
+    def updates(batches: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
+        nonlocal unrolled
+        if not unrolled:
+            small = sum(map(Tensor.numel, parameters)) < SMALL and batches[0].features.numel() < SMALL
+            unrolled = UNROLLED if small and step is not None and len(batches) >= UNROLLED else 1
+        losses: list[Tensor] = []
+        logits: list[Tensor] = []
+        for start in range(0, len(batches), unrolled):
+            chunk, chunk_factors = batches[start : start + unrolled], list(factors[start : start + unrolled])
+            whole = len(chunk) == unrolled and len(chunk[-1].labels) == batch_size
+            chunk_losses, chunk_logits = (in_graph if whole and graph else eager)(chunk, chunk_factors)
+            losses += chunk_losses
+            logits += chunk_logits
+        return losses, logits
+
+    def in_graph(chunk: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
+        nonlocal graph, last_factors, rates
+        assert graph is not None
+        if factors != last_factors:
+            last_factors, rates = list(factors), torch.tensor([base_rate * factor for factor in factors], device=device)
+        features = chunk[0].features if len(chunk) == 1 else torch.cat([batch.features for batch in chunk])
+        labels = chunk[0].labels if len(chunk) == 1 else torch.cat([batch.labels for batch in chunk])
+        try:
+            losses, logits, gradients = graph(features, labels, rates)
+            if device.type == "cuda":  # the next replay of a CUDA graph overwrites what this one gave
+                losses, logits = [loss.clone() for loss in losses], [part.clone() for part in logits]
+                gradients = [gradient.clone() for gradient in gradients]
+        except torch._dynamo.exc.TorchDynamoException as error:  # raised while compiling, before anything is computed
+            log.warning("the update cannot be compiled (%s); computing it eagerly", first_line(error))
+            graph = None
+            return eager(chunk, factors)
+        set_learning_rate(optimizer, factors[-1])
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if step is None:
+            optimizer.step()
+        return losses, logits
+
+    return updates
+
+
+def update_graph(
+    network: nn.Module, loss: nn.Module, parameters: list[nn.Parameter], step: Step | None, *, batch_size: int,
+    clip_norm: float | None,
+) -> Graph:  # fmt: skip
+    """The compiled function of all updates on the batches that its features hold."""
+
+    def forward(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = network(features)
+        return loss(logits, labels), logits
+
+    def apply(gradients: Sequence[Tensor], rate: Tensor) -> Sequence[Tensor]:
+        if clip_norm is not None:
+            scale = (clip_norm / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
+            gradients = [gradient * scale for gradient in gradients]
+        if step is not None:
+            with torch.no_grad():
+                step(gradients, rate)
+        return gradients
+
+    def several(features: Tensor, labels: Tensor, rates: Tensor) -> tuple[list[Tensor], list[Tensor], Sequence[Tensor]]:
+        losses, all_logits = [], []
+        gradients: Sequence[Tensor] = ()
+        for part, part_labels, rate in zip(features.split(batch_size), labels.split(batch_size), rates, strict=True):
+            batch_loss, logits = forward(part, part_labels)
+            gradients = apply(torch.autograd.grad(batch_loss, parameters), rate)
+            losses.append(batch_loss.detach())
+            all_logits.append(logits.detach())
+        return losses, all_logits, gradients
+
+    import torch._inductor.config
+
+    torch._dynamo.reset()  # graphs of earlier runs in this process count towards a limit
+    torch._inductor.config.fallback_random = True  # dropout draws what eager code draws
+    # On a GPU with CUDA graphs, for which weights and state must stay where they are in memory.
+    mode = "reduce-overhead" if parameters[0].device.type == "cuda" else None
+    options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": mode}
+    if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # torch ≥ 2.15
+        torch._dynamo.config.trace_autograd_ops = True
+        return torch.compile(several, **options)
+    # Gradients cannot be part of a graph: three graphs then, the backward one made along with the forward one.
+    forward = torch.compile(forward, **options)
+    apply = torch.compile(apply, **options)
+    return several
+
+
+def functional_step(
+    optimizer: Optimizer, parameters: list[nn.Parameter]
+) -> Step | None:  # fmt: skip
+    """torch's own functional form of an optimizer's step, on its state, as function of gradients and learning rate.
+
+    State that the first step would make is made here, as zeros, which leads to the same updates. None where there are
+    several parameter groups, or an optimizer or an option that has no functional form here.
+    """
+    group = optimizer.param_groups[0]
+    dampened = bool(group.get("momentum") and group.get("dampening"))  # from the second step on
+    if type(optimizer) not in (SGD, Adam, AdamW, RMSprop, Adagrad) or len(optimizer.param_groups) > 1:
+        return None
+    if group.get("amsgrad") or group.get("centered") or dampened:
+        return None
+
+    def kept(name: str, *, scalar: bool = False) -> list[Any]:
+        states = [optimizer.state[parameter] for parameter in parameters]
+        for state, parameter in zip(states, parameters, strict=True):
+            if state.get(name) is None:
+                state[name] = torch.zeros(()) if scalar else torch.zeros_like(parameter)
+            torch._dynamo.mark_static_address(state[name], guard=False)
+        return [state[name] for state in states]
+
+    weights: list[Tensor] = list(parameters)
+    common = {"foreach": False, "maximize": group.get("maximize", False), "weight_decay": group["weight_decay"]}
+    if type(optimizer) is SGD:
+        buffers = kept("momentum_buffer") if group["momentum"] else [None] * len(weights)
+        return lambda gradients, rate: sgd(
+            weights, list(gradients), buffers, lr=rate, momentum=group["momentum"], dampening=0.0,
+            nesterov=group["nesterov"], **common,
+        )  # fmt: skip
+    counts = kept("step", scalar=True)
+    if type(optimizer) in (Adam, AdamW):
+        averages, squares, (beta1, beta2) = kept("exp_avg"), kept("exp_avg_sq"), group["betas"]
+        return lambda gradients, rate: adam(
+            weights, list(gradients), averages, squares, [], counts, lr=rate, beta1=beta1, beta2=beta2,
+            eps=group["eps"], amsgrad=False, decoupled_weight_decay=group["decoupled_weight_decay"], **common,
+        )  # fmt: skip
+    if type(optimizer) is RMSprop:
+        squares, momenta = kept("square_avg"), kept("momentum_buffer") if group["momentum"] else []
+        return lambda gradients, rate: rmsprop(
+            weights, list(gradients), squares, [], momenta, counts, lr=rate, alpha=group["alpha"], eps=group["eps"],
+            momentum=group["momentum"], centered=False, **common,
+        )  # fmt: skip
+    sums = kept("sum")
+    return lambda gradients, rate: adagrad(
+        weights, list(gradients), sums, counts, lr=rate, lr_decay=group["lr_decay"], eps=group["eps"], **common
+    )
+
+
+def has_compiler() -> bool:
+    """Whether `torch.compile` can work here: a C++ compiler for the CPU."""
+    return torch.cuda.is_available() or any(
+        shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "cl") if name
+    )

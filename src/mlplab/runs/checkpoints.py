@@ -1,0 +1,77 @@
+"""Checkpoint files: which to continue from, and what is loaded from them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from mlplab.errors import ConfigError
+from mlplab.files import read_checkpoint, write_checkpoint
+
+
+def newest_good(folder: Path) -> Path | None:
+    """The checkpoint in a folder that is whole and has seen the most updates, None without one."""
+    found: dict[Path, int] = {}
+    for path in folder.glob("*.ckpt"):
+        try:
+            found[path] = int(read_checkpoint(path)["global_step"])
+        except (ConfigError, KeyError, TypeError, ValueError):
+            continue
+    return max(found, key=found.__getitem__, default=None)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Where the run with this folder of checkpoints continues, None at its very beginning.
+
+    Raises ConfigError that names a good one for a damaged one.
+    """
+    path = folder / "last.ckpt"
+    return whole(path) if path.exists() else None
+
+
+def whole(path: Path) -> Path:
+    """The path of an intact checkpoint. Raises ConfigError that names another one beside it for a damaged one."""
+    try:
+        read_checkpoint(path)
+    except ConfigError as error:
+        good = newest_good(path.parent)
+        advice = f"continue from the newest good one with resume={good}" if good else "there is no other; start anew"
+        raise ConfigError(f"{error}; {advice}") from error
+    return path
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights into the model; gives the whole checkpoint. Raises ConfigError if they do not fit."""
+    checkpoint = read_checkpoint(path)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} does not fit the network of its run folder's config.yaml: was either replaced? "
+            f"({str(error).splitlines()[-1].strip()})"
+        ) from error
+    return checkpoint
+
+
+def weights_digest(network: torch.nn.Module) -> str:
+    """The SHA-256 of a network's state: names, shapes, types and every bit of the values."""
+    digest = hashlib.sha256()
+    for name, values in network.state_dict().items():
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
+        digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """How Lightning's Trainer writes and reads checkpoints: as the functions above do."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,158 @@
+"""One run folder on disk: config.yaml and result.json, written atomically with digests, and a lock while in use."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, YAMLError, parse
+
+from mlplab.errors import ConfigError, first_line
+from mlplab.files import lock, now, write_atomically
+
+CONFIG = "config.yaml"
+RESULT = "result.json"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+
+_held: set[Path] = set()  # folders that this process has locked
+
+
+class Record:
+    """The `result.json` of a run folder: set values, and they are on disk."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        self.folder, self.values = folder, values
+        self._lock: IO[bytes] | None = None
+
+    def create(self, config: DictConfig) -> None:
+        """Begin the run on disk. Raises ConfigError if the folder holds a run already, or cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock()
+            if (self.folder / RESULT).exists():
+                raise ConfigError(
+                    f"{self.folder} holds a run already; continue it with resume={self.folder}, "
+                    "or choose another hydra.run.dir"
+                )
+            self.write_config(config)
+        except OSError as error:
+            raise ConfigError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write the config, and its digest into the record."""
+        content = OmegaConf.to_yaml(config, resolve=True)
+        write_atomically(self.folder / CONFIG, content)
+        self.update(config_digest=hashlib.sha256(content.encode()).hexdigest())
+
+    def lock(self) -> None:
+        """Keep other processes from writing to this run; ends with the process, however that ends.
+
+        Raises ConfigError if another process has it.
+        """
+        if self._lock is None:
+            file = (self.folder / LOCK).open("ab")
+            if not lock(file):
+                file.close()
+                raise ConfigError(f"{self.folder} is being written by another process; wait for it, or stop it first")
+            self._lock = file
+            _held.add(self.folder.resolve())
+
+    def release(self) -> None:
+        """Let other processes continue this run."""
+        if self._lock is not None:
+            _held.discard(self.folder.resolve())
+            self._lock.close()
+            self._lock = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """The record of an existing run. Raises ConfigError that says what is missing or damaged."""
+        if not folder.is_dir():
+            raise ConfigError(f"no run folder {folder}; runs are in outputs/train and outputs/sweeps")
+        if not (folder / RESULT).is_file():
+            raise ConfigError(f"{folder} is not a run folder: it has no {RESULT}")
+        try:
+            content = (folder / RESULT).read_text(encoding="utf-8")
+            values = json.loads(content)
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{folder / RESULT} cannot be read: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{folder / RESULT} cannot be read: it does not hold a record")
+        has_digest = values.pop("digest", None) is not None or "config_digest" in values  # old records have neither
+        if has_digest and content != with_digest(values):
+            raise ConfigError(f"{folder / RESULT} is damaged or was edited: its digest does not match its content")
+        return cls(folder, values)
+
+    def config(self) -> DictConfig:
+        """The resolved config of the run. Raises ConfigError when it is missing or damaged."""
+        try:
+            content = (self.folder / CONFIG).read_bytes()
+            intact = self.values.get("config_digest") in (None, hashlib.sha256(content).hexdigest())
+            text = content.decode() if intact else ""
+            if "${" in text or not is_simple(text):
+                raise ValueError("it refers to other values or is nested too deeply, unlike what a run writes")
+            config = OmegaConf.create(text)
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+            raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
+        if not intact:
+            raise ConfigError(f"{self.folder / CONFIG} is damaged or was edited: it is not what this run was made with")
+        if not isinstance(config, DictConfig):
+            raise ConfigError(f"{self.folder / CONFIG} does not hold a config")
+        return config
+
+    def update(self, **values: Any) -> None:
+        """Set values and write the file anew; readers see the old content or the new, never a part."""
+        self.values |= values
+        write_atomically(self.folder / RESULT, with_digest(json.loads(json.dumps(json_ready(self.values)))))
+
+    def count_test(self) -> None:
+        """Note that the test set was looked at."""
+        self.update(test_evaluations=[*self.values.get("test_evaluations", []), now()])
+
+    def checkpoint(self, name: str) -> Path:
+        """The path of a checkpoint, "best" or "last". Raises ConfigError that lists those there are."""
+        path = self.folder / CHECKPOINTS / f"{name}.ckpt"
+        if not path.is_file():
+            there = sorted(file.stem for file in path.parent.glob("*.ckpt"))
+            raise ConfigError(f"no checkpoint {path}; there are: {', '.join(there) or 'none'}")
+        return path
+
+
+def is_simple(text: str) -> bool:
+    """Whether YAML has no references, which could multiply without end, and few levels."""
+    depth = 0
+    for event in parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > 20:
+            return False
+    return True
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a living process writes to the run folder; a status "running" without one means that it was killed."""
+    if folder.resolve() in _held:
+        return True  # closing another handle of the file would end this process's lock
+    try:
+        with (folder / LOCK).open("r+b") as file:
+            return not lock(file)
+    except OSError:
+        return False
+
+
+def with_digest(values: dict[str, Any]) -> str:
+    """A record as it stands in its file, with the SHA-256 of its content; any other text for it has been edited."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return json.dumps(values | {"digest": digest}, indent=2, ensure_ascii=False) + "\n"
+
+
+def json_ready(value: Any) -> Any:
+    """The same value with NaN and infinities as strings, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

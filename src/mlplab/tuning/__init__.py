@@ -1,1 +1,0 @@
-"""Searching for good settings with Optuna."""

@@ -1,0 +1,344 @@
+"""Which objects a config may name: those that fit their place, wherever else the name leads."""
+
+import sys
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mlplab.config import targets
+from mlplab.config.check import config_faults
+from mlplab.config.targets import name_faults, resolve, resolved, role_of
+from mlplab.errors import ConfigError
+from mlplab.models import networks, schedules
+from mlplab.runs import build
+
+ALLOWED = [
+    ("data", "mlplab.data.sources.moons"),
+    ("data", "mlplab.data.image_folder.image_folder"),
+    ("model", "mlplab.models.networks.MLP"),
+    ("model", "torch.nn.Flatten"),
+    ("loss", "mlplab.models.losses.PerceptronLoss"),
+    ("loss", "torch.nn.CrossEntropyLoss"),
+    ("optimizer", "torch.optim.AdamW"),
+    ("scheduler", "mlplab.models.schedules.cosine"),
+    ("scheduler", "mlplab.models.schedules.Plateau"),
+    ("trainer", "lightning.pytorch.Trainer"),
+    ("trainer.profiler", "lightning.pytorch.profilers.SimpleProfiler"),
+    ("trainer.strategy", "lightning.pytorch.strategies.DDPStrategy"),
+    ("callbacks.any", "lightning.pytorch.callbacks.ModelCheckpoint"),
+    ("callbacks.any", "mlplab.callbacks.monitors.UpdateMonitor"),
+    ("logger.any", "lightning.pytorch.loggers.CSVLogger"),
+    ("model.activation", "torch.nn.GELU"),
+    ("model.parts[0]", "mlplab.models.networks.MLP"),
+]
+
+REFUSED = [  # by the name alone
+    ("model", "os.system"),
+    ("model", "builtins.eval"),
+    ("model", "subprocess.Popen"),
+    ("model", "hydra.utils.instantiate"),
+    ("model", "hydra.utils.call"),
+    ("model", "omegaconf.OmegaConf.load"),
+    ("model", "torch.load"),
+    ("model", "torch.jit.load"),
+    ("model", "torch.hub.load"),
+    ("model", "torch.os.system"),
+    ("model", "torch.serialization.pickle.loads"),
+    ("model", "torch.utils.cpp_extension.load_inline"),
+    ("model", "torch._C._jit_interpret_graph"),
+    ("model", "torch.classes.load_library"),
+    ("model", "torch.ops.load_library"),
+    ("model", "torch.nn.modules.module.functools.partial"),
+    ("model", "torch.utils.data.DataLoader"),
+    ("model", "torchvision.models.resnet18"),
+    ("model", "torchvision.datasets.DatasetFolder"),
+    ("model", "torchmetrics.text.BERTScore"),
+    ("trainer", "lightning.pytorch.trainer.trainer.os.system"),
+    ("trainer", "lightning.pytorch.cli.LightningCLI"),
+    ("trainer", "mlplab_evil.Trainer"),
+    ("callbacks.any", "lightning.pytorch.Trainer"),
+    ("logger.any", "lightning.pytorch.loggers.WandbLogger"),
+    ("logger.any", "lightning.pytorch.loggers.MLFlowLogger"),
+    ("trainer.strategy", "lightning.pytorch.strategies.DeepSpeedStrategy"),
+    ("optimizer", "torch.optim.sgd.SGD"),
+    ("model", "mlplab.models.networks:MLP"),
+    ("model", "mlplab..networks.MLP"),
+    ("model", "MLP"),
+    ("model", ""),
+    ("model", None),
+    ("model", 3),
+    ("model", ["mlplab.models.networks.MLP"]),
+    ("model", "${oc.env:HOME}"),
+    ("seed", "mlplab.models.networks.MLP"),
+    ("study.note", "mlplab.models.networks.MLP"),
+    ("folder", "mlplab.models.networks.MLP"),
+]
+
+OF_ANOTHER_KIND = [  # by what the name leads to
+    ("data", "mlplab.data.sources.Path.write_text"),
+    ("data", "mlplab.data.sources.torch.load"),
+    ("data", "mlplab.data.image_folder.os.system"),
+    ("data", "mlplab.data.image_folder.decode"),
+    ("data", "mlplab.files.write_atomically"),
+    ("data", "mlplab.data.types.Source"),
+    ("data", "mlplab.runs.checkpoints.pickle.loads"),
+    ("data", "mlplab.benchmark.subprocess.run"),
+    ("data", "mlplab.data.sources"),
+    ("data", "mlplab.data.sources.nothing"),
+    ("data", "mlplab.nothing.at_all"),
+    ("model", "mlplab.models.networks.nn.Linear"),
+    ("model", "mlplab.runs.build.make"),
+    ("model", "mlplab.runs.build.instantiate"),
+    ("model", "mlplab.config.targets.pkgutil.resolve_name"),
+    ("model", "mlplab.models.networks.MLP.__init__"),
+    ("model", "mlplab.models.networks.MLP.__class__"),
+    ("model", "mlplab.callbacks.monitors.UpdateMonitor"),
+    ("model", "mlplab.models.schedules.Plateau"),
+    ("model", "torch.nn.Parameter"),
+    ("model", "torch.nn.functional"),
+    ("loss", "mlplab.models.schedules.constant"),
+    ("optimizer", "torch.optim.Optimizer"),
+    ("optimizer", "torch.optim.lr_scheduler"),
+    ("optimizer", "mlplab.models.networks.MLP"),
+    ("scheduler", "mlplab.models.networks.MLP"),
+    ("scheduler", "mlplab.models.schedules.math.exp"),
+    ("scheduler", "mlplab.data.sources.moons"),
+    ("trainer", "mlplab.runs.train.train"),
+    ("trainer", "mlplab.runs.train.pl.Trainer"),
+    ("callbacks.any", "mlplab.models.networks.MLP"),
+    ("callbacks.any", "lightning.pytorch.callbacks.model_checkpoint"),
+    ("logger.any", "mlplab.runs.record.Record"),
+    ("model.activation", "mlplab.runs.record.Record"),
+]
+
+
+def node(path, target):
+    return {"_target_": target} | ({"_partial_": True} if path == "optimizer" else {})
+
+
+@pytest.mark.parametrize(("path", "target"), ALLOWED)
+def test_what_fits_its_place_is_found(path, target):
+    assert list(name_faults(node(path, target), path)) == []
+    assert callable(resolve(target, path))
+
+
+@pytest.mark.parametrize(("path", "target"), REFUSED)
+def test_names_that_do_not_belong_are_refused_without_an_import(path, target, monkeypatch):
+    monkeypatch.setattr(targets.pkgutil, "resolve_name", lambda name: pytest.fail(f"{name} was looked up"))
+    (fault,) = name_faults(node(path, target), path)
+    assert fault.startswith(f"{path}._target_")
+    assert "\n" not in fault
+    with pytest.raises(ConfigError):
+        resolved(node(path, target), path)
+
+
+@pytest.mark.parametrize(("path", "target"), OF_ANOTHER_KIND)
+def test_objects_of_another_kind_are_refused(path, target):
+    with pytest.raises(ConfigError) as caught:
+        resolved(node(path, target), path)
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{path}._target_")
+    assert target in fault
+    assert "\n" not in fault
+
+
+@pytest.mark.parametrize(
+    ("path", "target"), [case for case in [*REFUSED, *OF_ANOTHER_KIND] if case[1] != "mlplab.models.networks.MLP"]
+)
+@pytest.mark.parametrize("wrap", [lambda inner: {"inner": inner}, lambda inner: [1, [inner]]], ids=["mapping", "lists"])
+def test_a_target_is_seen_at_any_depth(path, target, wrap):
+    outer = path if path in dict(ALLOWED) else "model"
+    with pytest.raises(ConfigError) as caught:
+        resolved(node(outer, dict(ALLOWED)[outer]) | {"argument": wrap({"_target_": target})}, outer)
+    assert f"{outer}.argument" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["_args_", "_recursive_", "_convert_", "_mode_", "__"])
+def test_hydras_other_keys_are_refused(key):
+    faults = list(name_faults({"_target_": "mlplab.models.networks.MLP", key: []}, "model"))
+    assert faults == [f"model.{key} is not supported; name the arguments one by one"]
+
+
+def test_a_special_key_without_a_target_is_refused():
+    for key in ("_partial_", "_args_"):
+        faults = list(name_faults({"a": [{key: True}]}, "model"))
+        assert any(fault.startswith("model.a[0]._target_ must come from") for fault in faults)
+
+
+def test_only_places_where_something_is_built_have_a_role():
+    assert role_of("callbacks.checkpoint") is targets.ROLES["callbacks.*"]
+    assert role_of("callbacks.checkpoint.part") is targets.PART
+    assert role_of("callbacks.checkpoint[0]") is targets.PART
+    for path in ("", "callbacks", "logger", "hydra", "hydra.launcher", "callbacks[0]", "study.name"):
+        assert role_of(path) is None
+
+
+def test_resolving_replaces_targets_and_nothing_else():
+    given = {"_target_": "mlplab.models.networks.MLP", "sizes": [1, {"a": None}], "part": {"_target_": "torch.nn.GELU"}}
+    assert resolved(given, "model") == {
+        "_target_": networks.MLP, "sizes": [1, {"a": None}], "part": {"_target_": torch.nn.GELU}
+    }  # fmt: skip
+    assert given["_target_"] == "mlplab.models.networks.MLP"
+
+
+# Packages of the user's own
+
+
+@pytest.fixture
+def own_package(tmp_path, monkeypatch):
+    """A package `ownlab` beside a project file that trusts it; gives that file."""
+    folder = tmp_path / "ownlab"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "import functools, os\n"
+        "import torch\n"
+        "from mlplab.data.sources import digits\n"
+        "from mlplab.data.types import Source\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def __init__(self, num_features, num_outputs): super().__init__(num_features, num_outputs)\n"
+        "def net(num_features, num_outputs) -> Net: return Net(num_features, num_outputs)\n"
+        "def bare(num_features, num_outputs): return Net(num_features, num_outputs)\n"
+        "def liar(num_features, num_outputs) -> Net: return None\n"
+        "@functools.cache\n"
+        "def data() -> 'Source': return digits()\n"
+        "def remove_all(path) -> int: raise SystemError\n"
+        "def half(update, total) -> float: return 0.5\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[tool.mlplab]\ntrusted = ["ownlab", "lightning.pytorch.loggers.WandbLogger"]\n')
+    monkeypatch.setattr(targets, "PROJECT", project)
+    yield project
+    sys.modules.pop("ownlab", None)
+
+
+def test_a_package_that_the_user_trusts_can_be_used(own_package):
+    fitting = [("model", "Net"), ("model", "net"), ("data", "data"), ("scheduler", "half"), ("model.part", "Net")]
+    for path, name in fitting:
+        assert resolve(f"ownlab.{name}", path).__module__ == "ownlab"
+        assert list(name_faults({"_target_": f"ownlab.{name}"}, path)) == []
+    for path, name in [("model", "bare"), ("model", "remove_all"), ("data", "net"), ("data", "digits"),
+                       ("scheduler", "net"), ("model", "os.system"), ("optimizer", "Net")]:  # fmt: skip
+        with pytest.raises(ConfigError, match="_target_ must be"):
+            resolve(f"ownlab.{name}", path)
+
+
+def test_a_single_name_can_be_trusted(own_package):
+    assert not list(name_faults({"_target_": "lightning.pytorch.loggers.WandbLogger"}, "logger.any"))
+    assert list(name_faults({"_target_": "lightning.pytorch.loggers.MLFlowLogger"}, "logger.any"))
+    assert list(name_faults({"_target_": "ownlaboratory.Net"}, "model"))
+
+
+def test_a_run_uses_the_users_network_and_schedule(own_package, make_config):
+    config = make_config()
+    config.model = {"_target_": "ownlab.Net"}
+    config.scheduler = {"_target_": "ownlab.half", "_partial_": True}
+    assert config_faults(config) == []
+    data = build.data_module(config)
+    model = build.classifier(config, data)
+    assert type(model.network).__name__ == "Net"
+    assert model.schedule(3, 10) == 0.5
+    config.model = {"_target_": "ownlab.liar"}
+    with pytest.raises(ConfigError, match=r"model\._target_ must be .* but it gave a NoneType"):
+        build.classifier(config, data)
+
+
+def test_without_the_entry_the_package_is_refused_and_the_fault_says_where_it_goes(own_package, make_config):
+    own_package.write_text("[project]\n")
+    targets._trusted_by.cache_clear()
+    config = make_config()
+    config.model = {"_target_": "ownlab.Net"}
+    (fault,) = config_faults(config)
+    assert "pyproject.toml: [tool.mlplab] trusted" in fault
+
+
+@pytest.mark.parametrize("content", ["[tool.mlplab]\ntrusted = 3\n", "[tool.mlplab]\ntrusted = ['']\n", "[", "\x00"])
+def test_a_damaged_list_is_named(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "PROJECT", tmp_path / "pyproject.toml")
+    (tmp_path / "pyproject.toml").write_text(content)
+    with pytest.raises(ConfigError, match=r"pyproject\.toml"):
+        list(name_faults({"_target_": "a.b"}, "model"))
+
+
+def test_a_config_cannot_extend_what_is_trusted(make_config):
+    for key in ("trusted", "tool", "mlplab", "hydra"):
+        config = make_config()
+        OmegaConf.update(config, key, {"trusted": ["os"], "mlplab": {"trusted": ["os"]}}, force_add=True)
+        config.model._target_ = "os.system"
+        faults = config_faults(config)
+        assert any(fault.startswith("model._target_ must come from") for fault in faults)
+        assert any(fault.startswith(f"{key}: no such key") for fault in faults)
+
+
+# Where the library classes would write
+
+OUTSIDE = [
+    ("callbacks.checkpoint.dirpath", "/elsewhere"), ("callbacks.checkpoint.dirpath", "elsewhere"),
+    ("callbacks.checkpoint.dirpath", "${folder}/../elsewhere"), ("callbacks.checkpoint.dirpath", "~/elsewhere"),
+    ("callbacks.checkpoint.dirpath", "s3://bucket"), ("callbacks.checkpoint.dirpath", "${folder}x"),
+    ("callbacks.checkpoint.dirpath", "\0"), ("callbacks.checkpoint.filename", "../../elsewhere"),
+    ("callbacks.checkpoint.filename", "/elsewhere"), ("callbacks.checkpoint.filename", "a\\..\\..\\b"),
+    ("logger.tensorboard.save_dir", "/elsewhere"), ("logger.tensorboard.save_dir", "."),
+    ("logger.tensorboard.name", "/elsewhere"), ("logger.tensorboard.version", "../../elsewhere"),
+    ("logger.tensorboard.sub_dir", "../.."), ("logger.tensorboard.filename_suffix", "/../../x"),
+    ("callbacks.figures.deep", [{"a": "http://elsewhere"}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), OUTSIDE)
+@pytest.mark.parametrize("folder", ["run", "${hydra:runtime.output_dir}"], ids=["run", "composed"])
+def test_paths_out_of_the_run_folder_are_refused(key, value, folder, make_config):
+    config = make_config()
+    if folder != "run":
+        config.folder = folder
+    OmegaConf.update(config, key, value, force_add=True)
+    (fault,) = config_faults(config)
+    assert fault.startswith(key)
+    assert "must lie in the run folder" in fault
+
+
+@pytest.mark.parametrize("value", ["${folder}/a/b", "${folder}", None])
+def test_paths_in_the_run_folder_pass(value, make_config):
+    config = make_config()
+    config.callbacks.checkpoint.dirpath = value
+    assert config_faults(config) == []
+
+
+def test_a_link_out_of_the_run_folder_is_refused(make_config, tmp_path):
+    config = make_config()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path)
+    assert [fault.split()[0] for fault in config_faults(config)] == [
+        "callbacks.checkpoint.dirpath", "callbacks.last_checkpoint.dirpath"
+    ]  # fmt: skip
+
+
+# What is built, is built from the checked objects
+
+
+def test_a_schedule_may_be_an_object_whatever_partial_says(make_config):
+    config = make_config("scheduler=plateau")
+    assert isinstance(build.schedule(config), schedules.Plateau)
+    OmegaConf.update(config, "scheduler._partial_", True, force_add=True)
+    assert isinstance(build.schedule(config), schedules.Plateau)
+
+
+PARTIAL = [("model", True), ("optimizer", False), ("optimizer", 1), ("scheduler", "yes"), ("trainer", True)]
+
+
+@pytest.mark.parametrize(("section", "value"), PARTIAL)
+def test_partial_stands_only_where_it_has_a_meaning(section, value, make_config):
+    config = make_config()
+    OmegaConf.update(config, f"{section}._partial_", value, force_add=True)
+    (fault,) = config_faults(config)
+    assert fault.startswith(f"{section}._partial_ must be ")
+
+
+def test_an_interpolation_cannot_smuggle_a_target_in(make_config):
+    config = make_config()
+    OmegaConf.set_struct(config, False)
+    config.seed = {"_target_": "os.system", "command": "true"}
+    config.model = "${seed}"
+    with pytest.raises(ConfigError, match=r"model\._target_ must come from"):
+        build.classifier(config, build.data_module(make_config()))

@@ -1,0 +1,150 @@
+"""Compiled updates: when they are chosen, what happens where compiling cannot work, and the functional steps."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+
+from mlplab.data.types import Batch
+from mlplab.models import compiled
+from mlplab.models.compiled import compiled_updates, functional_step, has_compiler
+from mlplab.models.losses import CrossEntropy
+from mlplab.models.networks import MLP
+from mlplab.models.update import eager_updates
+from mlplab.runs import build
+
+OPTIMIZERS = [
+    (SGD, {}),
+    (SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    (SGD, {"momentum": 0.9, "nesterov": True}),
+    (Adam, {"weight_decay": 0.1}),
+    (AdamW, {"weight_decay": 0.1}),
+    (RMSprop, {}),
+    (RMSprop, {"momentum": 0.5}),
+    (Adagrad, {"lr_decay": 0.1}),
+]
+
+
+def network_and_optimizer(kind, options):
+    torch.manual_seed(0)
+    network = MLP(2, 1)
+    optimizer = kind(network.parameters(), lr=0.05, **options)
+    optimizer.param_groups[0]["initial_lr"] = 0.05
+    return network, optimizer
+
+
+def batches(count, size, last=None):
+    generator = torch.Generator().manual_seed(1)
+    sizes = [size] * count + ([last] if last else [])
+    return [
+        Batch(torch.randn(n, 2, generator=generator), torch.randint(0, 2, (n,), generator=generator)) for n in sizes
+    ]
+
+
+def run_eagerly(kind, options, work, factors):
+    network, optimizer = network_and_optimizer(kind, options)
+    updates = eager_updates(network, CrossEntropy(), optimizer, backward=Tensor.backward, clip_norm=None)
+    losses, logits = updates(work, factors)
+    return network, losses, logits
+
+
+@pytest.mark.parametrize(("kind", "options"), OPTIMIZERS)
+def test_functional_steps_equal_the_optimizers_own(kind, options):
+    network, optimizer = network_and_optimizer(kind, options)
+    twin, reference = network_and_optimizer(kind, options)
+    step = functional_step(optimizer, list(network.parameters()))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        gradients = [torch.randn(weight.shape, generator=generator) for weight in network.parameters()]
+        with torch.no_grad():
+            step(gradients, torch.tensor(0.05))
+        for weight, gradient in zip(twin.parameters(), gradients, strict=True):
+            weight.grad = gradient.clone()
+        reference.step()
+    for weight, expected in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(weight, expected, atol=1e-6)
+    for ours, theirs in zip(optimizer.state.values(), reference.state.values(), strict=True):
+        assert {name for name, value in theirs.items() if value is not None} <= set(ours)
+
+
+@pytest.mark.parametrize(("kind", "options"), [(Adam, {"amsgrad": True}), (SGD, {"momentum": 0.9, "dampening": 0.1})])
+def test_what_has_no_functional_form_keeps_its_own_step(kind, options):
+    network, optimizer = network_and_optimizer(kind, options)
+    assert functional_step(optimizer, list(network.parameters())) is None
+    assert not optimizer.state, "no state is made for a step that is not used"
+
+
+def test_a_failure_to_compile_is_warned_of_and_computed_eagerly(monkeypatch, caplog):
+    def broken(function, **_):
+        def raise_at_first_call(*_):
+            raise torch._dynamo.exc.TorchDynamoException("no compiler today")
+
+        return raise_at_first_call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    work, factors = batches(9, 4, last=2), [1.0, 0.5] * 5
+    network, optimizer = network_and_optimizer(SGD, {})
+    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, clip_norm=None)
+    with caplog.at_level(logging.WARNING):
+        losses, logits = updates(work, factors)
+    expected, expected_losses, expected_logits = run_eagerly(SGD, {}, work, factors)
+    assert "no compiler today" in caplog.text
+    assert losses == expected_losses
+    assert all(map(torch.equal, logits, expected_logits))
+    assert all(map(torch.equal, network.parameters(), expected.parameters()))
+
+
+@pytest.mark.parametrize("unrolled", [1, 4])
+def test_graphs_are_given_whole_batches_and_their_learning_rates(monkeypatch, unrolled):
+    """With torch.compile left out the graph's function runs as it is: equal to eager but for rounding."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(compiled, "UNROLLED", unrolled)
+    work, factors = batches(10, 4, last=3), [1 - 0.05 * update for update in range(11)]
+    network, optimizer = network_and_optimizer(SGD, {"momentum": 0.9})
+    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, clip_norm=None)
+    losses, logits = updates(work, factors)
+    expected, expected_losses, expected_logits = run_eagerly(SGD, {"momentum": 0.9}, work, factors)
+    assert torch.allclose(torch.stack(losses), torch.stack(expected_losses), atol=1e-6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(logits, expected_logits, strict=True))
+    for weight, reference in zip(network.parameters(), expected.parameters(), strict=True):
+        assert torch.allclose(weight, reference, atol=1e-6)
+    assert optimizer.param_groups[0]["lr"] == 0.05 * factors[-1]
+
+
+def test_auto_compiles_only_where_it_pays(monkeypatch, make_config, caplog):
+    monkeypatch.setattr(build, "UPDATES_WORTH_COMPILING", 30)
+    config = make_config("compile=auto", "trainer.max_steps=29")
+    data = build.data_module(config)
+    assert not build.pays_to_compile(config, data)
+    config.trainer.max_steps, config.trainer.max_epochs = 30, -1
+    with caplog.at_level(logging.INFO):
+        assert build.pays_to_compile(config, data)
+    assert "compile=auto" in caplog.text
+
+
+def test_without_a_compiler_there_is_a_warning_and_no_compiling(monkeypatch, make_config, caplog):
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = make_config("compile=true")
+    assert not has_compiler()
+    assert not build.pays_to_compile(config, build.data_module(config))
+    assert "C++ compiler" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("traced", [True, False], ids=["one graph", "three graphs"])
+def test_compiled_updates_equal_eager_ones_up_to_rounding(monkeypatch, traced):
+    if not traced:  # as with torch < 2.15
+        monkeypatch.delattr(torch._dynamo.config, "trace_autograd_ops", raising=False)
+    work, factors = batches(10, 4, last=3), [1 - 0.05 * update for update in range(11)]
+    network, optimizer = network_and_optimizer(SGD, {"momentum": 0.9})
+    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, clip_norm=1.0)
+    losses, _ = updates(work, factors)
+    reference, reference_optimizer = network_and_optimizer(SGD, {"momentum": 0.9})
+    eager = eager_updates(reference, CrossEntropy(), reference_optimizer, backward=Tensor.backward, clip_norm=1.0)
+    expected, _ = eager(work, factors)
+    assert torch.allclose(torch.stack(losses), torch.stack(expected), atol=1e-5)
+    for weight, wanted in zip(network.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(weight, wanted, atol=1e-5)

@@ -1,0 +1,268 @@
+"""The networks against each other, and against formulas written out here."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mlplab.errors import ConfigError
+from mlplab.models.losses import PerceptronLoss
+from mlplab.models.networks import (
+    ACTIVATIONS,
+    MLP,
+    Perceptron,
+    ResidualBlock,
+    ResidualMLP,
+    SequentialMLP,
+    SoftmaxRegression,
+    dropout_per_layer,
+)
+
+NETWORKS = [Perceptron, SoftmaxRegression, MLP, SequentialMLP, ResidualMLP]
+
+
+def copy_parameters(source, target):
+    """Parameters in order, as if the two networks had been written by the same hand."""
+    with torch.no_grad():
+        for ours, theirs in zip(target.parameters(), source.parameters(), strict=True):
+            ours.copy_(theirs)
+    return target
+
+
+def dropouts(network):
+    return [module for module in network.modules() if isinstance(module, nn.Dropout)]
+
+
+def test_equal_weights_give_equal_outputs():
+    mlp = MLP(5, 3, hidden_sizes=[7, 4])
+    sequential = copy_parameters(mlp, SequentialMLP(5, 3, hidden_sizes=[7, 4]))
+    without_dropout = copy_parameters(mlp, SequentialMLP(5, 3, hidden_sizes=[7, 4], dropout=0))
+    features = torch.randn(11, 5)
+    assert torch.equal(mlp(features), sequential(features))
+    assert torch.equal(mlp(features), without_dropout(features))
+
+
+def test_dropout_does_not_change_what_is_evaluated():
+    mlp = MLP(5, 3, hidden_sizes=[7, 4]).eval()
+    dropped = copy_parameters(mlp, SequentialMLP(5, 3, hidden_sizes=[7, 4], dropout=0.5)).eval()
+    features = torch.randn(11, 5)
+    assert torch.equal(mlp(features), dropped(features))
+
+
+def test_mlp_is_its_formula():
+    mlp, features = MLP(5, 3, hidden_sizes=[7, 4]), torch.randn(11, 5)
+    hidden = (features @ mlp.linear_1.weight.T + mlp.linear_1.bias).clamp(min=0)
+    hidden = (hidden @ mlp.linear_2.weight.T + mlp.linear_2.bias).clamp(min=0)
+    torch.testing.assert_close(mlp(features), hidden @ mlp.linear_out.weight.T + mlp.linear_out.bias)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("num_features", "num_outputs"), [(1, 1), (2, 1), (3, 10), (40, 2)])
+def test_any_number_of_inputs_and_classes(network, num_features, num_outputs):
+    assert network(num_features, num_outputs)(torch.randn(6, num_features)).shape == (6, num_outputs)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_images_are_flattened(network):
+    net, images = network(3 * 4 * 5, 2).eval(), torch.randn(6, 3, 4, 5)
+    assert torch.equal(net(images), net(images.reshape(6, 60)))
+
+
+@pytest.mark.parametrize("network", [Perceptron, SoftmaxRegression])
+def test_linear_networks_are_linear(network):
+    net, features = network(5, 3), torch.randn(11, 5)
+    torch.testing.assert_close(net(features), features @ net.linear.weight.T + net.linear.bias)
+
+
+def test_without_hidden_layers_it_is_softmax_regression():
+    linear = SoftmaxRegression(5, 3)
+    empty = copy_parameters(linear, SequentialMLP(5, 3, hidden_sizes=[]))
+    features = torch.randn(11, 5)
+    assert torch.equal(linear(features), empty(features))
+
+
+def test_widths_follow_hidden_sizes():
+    linears = [module for module in SequentialMLP(9, 4, hidden_sizes=[8, 2, 5]).layers if isinstance(module, nn.Linear)]
+    assert [(linear.in_features, linear.out_features) for linear in linears] == [(9, 8), (8, 2), (2, 5), (5, 4)]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("normalization", "norm"), [("none", None), ("batch", nn.BatchNorm1d), ("layer", nn.LayerNorm)]
+)
+def test_layers_come_in_the_documented_order(activation, normalization, norm):
+    net = SequentialMLP(
+        5, 3, hidden_sizes=[7, 4], activation=activation, normalization=normalization, dropout=[0.2, 0.6]
+    )
+    block = [nn.Linear, norm, ACTIVATIONS[activation], nn.Dropout]
+    expected = [nn.Flatten, *block, *block, nn.Linear]
+    assert [type(module) for module in net.layers] == [kind for kind in expected if kind is not None]
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("relu", F.relu),
+        ("leaky_relu", F.leaky_relu),
+        ("elu", F.elu),
+        ("gelu", F.gelu),
+        ("silu", F.silu),
+        ("tanh", torch.tanh),
+        ("sigmoid", torch.sigmoid),
+    ],
+)
+def test_activations_are_what_their_names_say(name, function):
+    values = torch.linspace(-4, 4, 50)
+    torch.testing.assert_close(ACTIVATIONS[name]()(values), function(values))
+
+
+def test_batch_normalization_is_over_the_batch_and_layer_normalization_over_the_features():
+    features = 5 + 3 * torch.randn(64, 6)
+    for normalization, dim in (("batch", 0), ("layer", 1)):
+        net = SequentialMLP(6, 3, hidden_sizes=[32], normalization=normalization)
+        normalized = net.layers[:3](features)
+        torch.testing.assert_close(normalized.mean(dim), torch.zeros_like(normalized.mean(dim)), atol=1e-5, rtol=0)
+        spread = normalized.var(dim, correction=0)
+        torch.testing.assert_close(spread, torch.ones_like(spread), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("network", [MLP, SequentialMLP])
+def test_each_hidden_layer_has_its_own_dropout(network):
+    assert [drop.p for drop in dropouts(network(5, 3, hidden_sizes=[7, 4], dropout=[0.2, 0.6]))] == [0.2, 0.6]
+    assert [drop.p for drop in dropouts(network(5, 3, hidden_sizes=[7, 4], dropout=0.3))] == [0.3, 0.3]
+    assert [drop.p for drop in dropouts(network(5, 3, hidden_sizes=[7, 4], dropout=[0.0, 0.6]))] == [0.6]
+
+
+def test_each_residual_block_has_its_own_dropout():
+    assert [drop.p for drop in dropouts(ResidualMLP(5, 3, depth=3, dropout=[0.1, 0.2, 0.3]))] == [0.1, 0.2, 0.3]
+
+
+def test_mlp_drops_activations_of_each_layer():
+    mlp, features = MLP(5, 3, hidden_sizes=[7, 4], dropout=0.5), torch.randn(11, 5)
+    seen = []
+    for drop in dropouts(mlp):
+        drop.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    logits = mlp(features)
+    (before_1, after_1), (before_2, after_2) = seen
+    assert torch.equal(before_1, torch.relu(mlp.linear_1(features)))
+    assert torch.equal(before_2, torch.relu(mlp.linear_2(after_1)))
+    assert torch.equal(logits, mlp.linear_out(after_2))
+
+
+def test_residual_block_drops_activations():
+    block, hidden = ResidualBlock(6, expansion=2, activation="gelu", dropout=0.5), torch.randn(11, 6)
+    seen = []
+    block.dropout.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    result = block(hidden)
+    before, after = seen[0]
+    assert torch.equal(before, F.gelu(block.expand(block.norm(hidden))))
+    assert torch.equal(result, hidden + block.contract(after))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        MLP(5, 3, hidden_sizes=[16, 16], dropout=0.5),
+        SequentialMLP(5, 3, hidden_sizes=[16], dropout=0.5),
+        ResidualMLP(5, 3, width=8, dropout=0.5),
+    ],
+    ids=lambda net: type(net).__name__,
+)
+def test_dropout_is_active_in_training_only(net):
+    features = torch.randn(11, 5)
+    net.train()
+    assert not torch.equal(net(features), net(features))
+    net.eval()
+    assert torch.equal(net(features), net(features))
+
+
+def test_dropped_share_is_the_probability_and_the_mean_stays():
+    net = SequentialMLP(4, 3, hidden_sizes=[2000], activation="sigmoid", dropout=0.3)
+    features = torch.randn(20, 4)
+    before, after = net.layers[:3](features), net.layers[:4](features)
+    assert (after == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    kept = after != 0
+    torch.testing.assert_close(after[kept], before[kept] / 0.7)
+
+
+def test_residual_mlp_is_its_formula():
+    net, features = ResidualMLP(5, 3, width=6, depth=2, expansion=3, activation="silu"), torch.randn(11, 5)
+    hidden = features @ net.embed.weight.T + net.embed.bias
+    for block in net.blocks:
+        assert block.expand.weight.shape == (18, 6)
+        centred = hidden - hidden.mean(dim=1, keepdim=True)
+        scaled = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
+        inner = (scaled * block.norm.weight + block.norm.bias) @ block.expand.weight.T + block.expand.bias
+        hidden = hidden + (inner * inner.sigmoid()) @ block.contract.weight.T + block.contract.bias
+    torch.testing.assert_close(net(features), hidden @ net.linear_out.weight.T + net.linear_out.bias)
+
+
+def test_residual_blocks_that_contract_to_zero_are_the_identity():
+    net, features = ResidualMLP(5, 3, width=6, depth=3), torch.randn(11, 5)
+    for block in net.blocks:
+        nn.init.zeros_(block.contract.weight)
+        nn.init.zeros_(block.contract.bias)
+    assert torch.equal(net(features), net.linear_out(net.embed(features)))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: SequentialMLP(2, 1, activation="rleu"), "model.activation must be 'relu' or"),
+        (lambda: SequentialMLP(2, 1, normalization="group"), "model.normalization must be 'none' or"),
+        (lambda: ResidualMLP(2, 1, activation="rleu"), "model.activation must be"),
+        (lambda: SequentialMLP(2, 1, hidden_sizes=[4, 0]), "model.hidden_sizes"),
+        (lambda: SequentialMLP(2, 1, hidden_sizes=[4.0]), "model.hidden_sizes"),
+        (lambda: MLP(2, 1, hidden_sizes=[4]), "two widths"),
+        (lambda: MLP(2, 1, hidden_sizes=[4, 4, 4]), "two widths"),
+        (lambda: MLP(2, 1, hidden_sizes=[4, -1]), "model.hidden_sizes"),
+        (lambda: SequentialMLP(2, 1, hidden_sizes=[4, 4], dropout=[0.1]), "one per hidden layer (2)"),
+        (lambda: SequentialMLP(2, 1, dropout=1.0), "model.dropout must be a finite number ≥ 0 and < 1"),
+        (lambda: SequentialMLP(2, 1, dropout=[0.1, 1.5]), "model.dropout"),
+        (lambda: SequentialMLP(2, 1, dropout=True), "model.dropout"),
+        (lambda: SequentialMLP(2, 1, hidden_sizes=[], dropout=0.5), "without hidden layers, got 0.5"),
+        (lambda: SequentialMLP(2, 1, hidden_sizes=[], dropout=[0.5]), "one per hidden layer (0)"),
+        (lambda: ResidualMLP(2, 1, width=0), "model.width must be an integer ≥ 1, got 0"),
+        (lambda: ResidualMLP(2, 1, depth=0), "model.depth must be an integer ≥ 1, got 0"),
+        (lambda: ResidualMLP(2, 1, expansion=1.5), "model.expansion must be an integer ≥ 1, got 1.5"),
+        (lambda: ResidualMLP(2, 1, depth=3, dropout=[0.1, 0.2]), "one per hidden layer (3)"),
+    ],
+)
+def test_wrong_arguments_are_named(make, named):
+    with pytest.raises(ConfigError) as error:
+        make()
+    assert named in str(error.value)
+
+
+def test_dropout_per_layer_accepts_what_has_a_meaning():
+    assert dropout_per_layer(0.5, num_layers=3) == [0.5, 0.5, 0.5]
+    assert dropout_per_layer(0, num_layers=0) == []
+    assert dropout_per_layer([], num_layers=0) == []
+
+
+def test_threshold_is_the_side_or_the_largest():
+    assert Perceptron.threshold(torch.tensor([[-0.1], [0.1], [0.0]])).tolist() == [0, 1, 0]
+    assert Perceptron.threshold(torch.tensor([[1.0, 3.0, 2.0], [-1.0, -3.0, -2.0]])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_the_perceptron_separates_separable_data(num_classes):
+    # Labels from a linear rule of its own, and only points with a margin, so that the perceptron theorem applies.
+    points = torch.randn(2000, 2)
+    angles = torch.arange(num_classes) * (2 * torch.pi / num_classes) + 0.3
+    scores = points @ torch.stack([angles.cos(), angles.sin()])  # (points, classes)
+    best = scores.topk(2).values
+    clear = best[:, 0] - best[:, 1] > 0.3
+    points, labels = points[clear][:200], scores.argmax(dim=1)[clear][:200]
+    assert labels.unique().numel() == num_classes
+
+    net = Perceptron(2, 1 if num_classes == 2 else num_classes)
+    assert (net.threshold(net(points)) != labels).any()
+    optimizer, loss = torch.optim.SGD(net.parameters(), lr=0.1), PerceptronLoss()
+    for _ in range(200):
+        for start in range(0, len(points), 20):
+            optimizer.zero_grad()
+            loss(net(points[start : start + 20]), labels[start : start + 20]).backward()
+            optimizer.step()
+    assert (net.threshold(net(points)) != labels).sum() == 0
+    assert loss(net(points), labels) == 0

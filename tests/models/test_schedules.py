@@ -1,0 +1,129 @@
+"""The schedules: their end points, shapes, and Plateau against torch's own."""
+
+import math
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+
+from mlplab.models.schedules import Plateau, constant, cosine, linear, one_cycle, step
+
+TOTAL = 200
+FALLING = [linear, cosine]
+
+
+def factors(schedule, total=TOTAL):
+    return [schedule(update, total) for update in range(total + 1)]
+
+
+def test_constant_is_one_throughout():
+    assert set(factors(constant)) == {1.0}
+
+
+@pytest.mark.parametrize("schedule", FALLING)
+@pytest.mark.parametrize("final", [0.0, 0.1])
+def test_falling_schedules_start_at_one_and_end_at_final(schedule, final):
+    values = factors(partial(schedule, final=final))
+    assert values[0] == 1.0
+    assert values[-1] == pytest.approx(final)
+    assert values[TOTAL // 2] == pytest.approx((1 + final) / 2)
+    assert all(later < earlier for earlier, later in pairwise(values))
+
+
+def test_linear_falls_by_the_same_amount_each_update():
+    assert factors(partial(linear, final=0.2), 8) == pytest.approx([1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
+
+
+def test_cosine_is_torchs():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference, expected = CosineAnnealingLR(optimizer, TOTAL, eta_min=0.1), []
+    for _ in range(TOTAL + 1):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert factors(partial(cosine, final=0.1)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", [constant, linear, cosine, partial(step, milestones=[0.5]), Plateau(warmup=0.1)])
+def test_warm_up_rises_in_equal_steps_and_meets_the_schedule(schedule):
+    if not isinstance(schedule, Plateau):
+        schedule = partial(schedule, warmup=0.1)
+    values = factors(schedule)[:22]
+    assert values[:20] == pytest.approx([(update + 1) / 21 for update in range(20)])
+    assert values[20] == 1.0  # the next step of the same stair: continuous
+    assert values[21] <= 1.0
+
+
+@pytest.mark.parametrize("schedule", FALLING)
+def test_after_the_warm_up_the_schedule_has_the_rest_of_the_run(schedule):
+    with_warmup, alone = factors(partial(schedule, warmup=0.25)), factors(schedule, total=150)
+    assert with_warmup[50:] == pytest.approx(alone)
+
+
+def test_steps_lie_at_the_milestones():
+    values = factors(partial(step, milestones=[0.5, 0.75], gamma=0.1), 8)
+    assert values == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01])
+    values = factors(partial(step, milestones=[0.5], gamma=0.5, warmup=0.2), 10)  # 2 updates, then 8
+    assert values == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5])
+
+
+def test_one_cycle_starts_low_peaks_once_and_ends_at_final():
+    values = factors(partial(one_cycle, start=0.04, final=0.01, warmup=0.3))
+    assert values[0] == pytest.approx(0.04)
+    assert values[60] == max(values) == 1.0
+    assert values[-1] == pytest.approx(0.01)
+    assert all(earlier < later for earlier, later in pairwise(values[:61]))
+    assert all(earlier > later for earlier, later in pairwise(values[60:]))
+    assert max(abs(later - earlier) for earlier, later in pairwise(values)) < 0.03
+
+
+def test_one_cycle_without_a_way_up_is_cosine():
+    assert factors(partial(one_cycle, warmup=0.0)) == pytest.approx(factors(cosine))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [constant, linear, cosine, one_cycle, partial(step, milestones=[0.5]), Plateau()],
+    ids=lambda schedule: getattr(schedule, "__name__", type(schedule).__name__),
+)
+@pytest.mark.parametrize("total", [1, 2, 3, 7])
+def test_short_runs_have_factors_too(schedule, total):
+    assert all(math.isfinite(factor) and factor >= 0 for factor in factors(schedule, total))
+
+
+@pytest.mark.parametrize("schedule", [linear, cosine, one_cycle])
+def test_beyond_the_planned_total_the_factor_stays_at_final(schedule):
+    schedule = partial(schedule, final=0.1)
+    assert schedule(TOTAL + 50, TOTAL) == pytest.approx(schedule(TOTAL, TOTAL))
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("patience", [0, 1, 4])
+def test_plateau_is_torchs(mode, patience):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = ReduceLROnPlateau(optimizer, mode=mode, factor=0.5, patience=patience, threshold=0, eps=0)
+    plateau = Plateau(gamma=0.5, patience=patience, mode=mode)
+    metrics = [*torch.linspace(0, 1, 5).tolist(), *torch.rand(60).tolist(), 1.0, 1.0, math.nan, *torch.rand(5).tolist()]
+    for metric in metrics:
+        plateau.observe(metric)
+        reference.step(metric)
+        assert plateau(7, TOTAL) == optimizer.param_groups[0]["lr"]
+    assert plateau(7, TOTAL) < 1
+
+
+def test_plateau_continues_from_its_state():
+    metrics = torch.rand(40).tolist()
+    whole, first = Plateau(patience=2), Plateau(patience=2)
+    for metric in metrics[:17]:
+        whole.observe(metric)
+        first.observe(metric)
+    second = Plateau(patience=2)
+    second.load_state_dict(first.state_dict())
+    for metric in metrics[17:]:
+        whole.observe(metric)
+        second.observe(metric)
+        assert second(3, TOTAL) == whole(3, TOTAL)
+    assert second.state_dict() == whole.state_dict()
+    assert all(isinstance(value, int | float) for value in whole.state_dict().values())

@@ -1,0 +1,251 @@
+"""A run folder read back: the numbers of training, to the last bit, and an error that names the file for all else."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import mlplab
+from mlplab.cli import CONF
+from mlplab.errors import ConfigError
+from mlplab.runs.evaluate import evaluate, load_run
+
+
+def evaluation_of(folder, *overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return evaluate(compose("eval", [f"run={folder}", "accelerator=cpu", *overrides]))
+
+
+@pytest.fixture
+def run_folder(finished, tmp_path):
+    """A copy of a finished run that a test may spoil."""
+    return shutil.copytree(finished.folder, tmp_path / "copy")
+
+
+VARIANTS = {
+    "default": [],
+    "three classes": ["data=spirals", "data.num_samples=80"],
+    "images": ["data=digits", "data.train_size=60", "data.eval_batch_size=100", "model=mlp_dropout"],
+    "batch norm": ["model=mlp_sequential", "model.normalization=batch", "data.batch_size=14"],
+    "bfloat16": ["trainer.precision=bf16-mixed"],
+    "label smoothing": ["regularization=label_smoothing"],
+    "perceptron": ["model=perceptron"],
+}
+
+
+@pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS)
+def test_evaluation_repeats_the_numbers_of_training(overrides, launch):
+    run = launch(*overrides, "test=true", "optimizer.lr=0.5", "trainer.max_epochs=3")
+    stored = run.result["metrics"]
+    assert evaluation_of(run.folder, "split=test") == {name: stored[name] for name in ("test/loss", "test/acc")}
+    assert evaluation_of(run.folder, "split=val")["val/acc"] == stored["best/val/acc"]
+
+
+def test_validation_of_the_best_checkpoint_repeats_its_loss(launch):
+    run = launch("monitor=val/loss", "monitor_mode=min", "optimizer.lr=0.5")
+    assert evaluation_of(run.folder, "split=val")["val/loss"] == run.result["metrics"]["best/val/loss"]
+
+
+def test_evaluation_of_the_last_checkpoint_repeats_the_last_validation(launch):
+    run = launch("data.batch_size=4", "trainer.max_epochs=8", "optimizer.lr=0.7")
+    stored = run.result["metrics"]
+    assert stored["val/acc"] < stored["best/val/acc"]  # so that the best and the last differ
+    last = evaluation_of(run.folder, "split=val", "checkpoint=last")
+    assert last == {name: stored[name] for name in ("val/loss", "val/acc")}
+
+
+def test_the_training_split_is_evaluated_without_dropout_and_whole(launch):
+    run = launch("model=mlp_dropout", "data.batch_size=5", "trainer.limit_train_batches=2")
+    model, data, _, _ = load_run(run.folder)
+    dataset = data.datasets["train"]
+    features, labels = data.source.features[dataset.indices], data.source.labels[dataset.indices]
+    with torch.no_grad():
+        logits = model.network(data.preprocess(features))[:, 0]
+    values = evaluation_of(run.folder, "split=train")
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+    assert values["train/loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert values["train/acc"] == pytest.approx(((logits > 0) == labels).float().mean().item())
+
+
+def test_every_look_at_the_test_set_is_counted(run_folder):
+    def looks():
+        return len(json.loads((run_folder / "result.json").read_text())["test_evaluations"])
+
+    assert looks() == 1
+    evaluation_of(run_folder, "split=test")
+    assert looks() == 2
+    evaluation_of(run_folder, "split=val")
+    evaluation_of(run_folder, "split=train")
+    assert looks() == 2
+    evaluation_of(run_folder, "split=test", "checkpoint=last")
+    assert looks() == 3
+
+
+def test_evaluation_changes_nothing_but_the_count(run_folder):
+    def everything_else():
+        result = json.loads((run_folder / "result.json").read_text())
+        files = {p: p.read_bytes() for p in run_folder.rglob("*") if p.is_file() and p.name != "result.json"}
+        return files, {key: value for key, value in result.items() if key not in ("test_evaluations", "digest")}
+
+    before = everything_else()
+    evaluation_of(run_folder)
+    assert everything_else() == before
+
+
+def test_a_run_folder_can_be_moved(finished, tmp_path):
+    moved = shutil.copytree(finished.folder, tmp_path / "elsewhere" / "run")
+    stored = finished.result["metrics"]
+    assert evaluation_of(moved) == {name: stored[name] for name in ("test/loss", "test/acc")}
+
+
+def test_scores_are_printed(run_folder, finished, capsys):
+    evaluation_of(run_folder)
+    source, *printed = capsys.readouterr().out.splitlines()
+    assert source.startswith("best.ckpt, saved after update ")
+    assert " ".join(printed).split() == [
+        "test/loss", f"{finished.metrics['test/loss']:.6f}", "test/acc", f"{finished.metrics['test/acc']:.6f}"
+    ]  # fmt: skip
+
+
+# Loading into a notebook
+
+
+def test_a_loaded_run_gives_the_same_probabilities(finished):
+    model, data, config, metrics = mlplab.load_run(finished.folder)
+    assert not model.training
+    assert metrics == finished.result["metrics"]
+    assert config.model.hidden_sizes == [16, 8]
+    features = data.preprocess(data.source.features)
+    with torch.no_grad():
+        ours, theirs = model.probabilities(features), finished.classifier.eval().probabilities(features)
+    assert torch.equal(ours, theirs)  # after the test at its end, training holds the best weights
+    assert ours.shape == (80, 2)
+
+
+def test_a_loaded_run_has_the_splits_of_training(finished):
+    data, trained = load_run(finished.folder).data, finished.trainer.datamodule
+    for split in ("train", "val", "test"):
+        assert torch.equal(data.datasets[split].indices, trained.datasets[split].indices)
+    assert torch.equal(data.mean, trained.mean)
+    assert torch.equal(data.std, trained.std)
+
+
+# Errors
+
+
+def assert_refused(folder, *parts, **options):
+    with pytest.raises(ConfigError) as caught:
+        load_run(folder, **options)
+    for part in parts:
+        assert str(part) in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    assert_refused(tmp_path / "nowhere", "no run folder", tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_result_is_named(run_folder):
+    (run_folder / "result.json").unlink()
+    assert_refused(run_folder, run_folder, "has no result.json")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '"text"', "\x00\x01"])
+def test_a_damaged_result_is_named(content, run_folder):
+    (run_folder / "result.json").write_text(content)
+    assert_refused(run_folder, run_folder / "result.json")
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "- 1", "text", "a: ${b}", "{}", "\x00"])
+def test_a_damaged_config_is_named(content, run_folder):
+    (run_folder / "config.yaml").write_text(content)
+    assert_refused(run_folder, run_folder / "config.yaml")
+
+
+def test_a_missing_config_is_named(run_folder):
+    (run_folder / "config.yaml").unlink()
+    assert_refused(run_folder, run_folder / "config.yaml")
+
+
+@pytest.mark.parametrize("section", ["data", "model", "optimizer", "loss", "scheduler", "trainer"])
+def test_a_config_without_a_section_is_named(section, run_folder, save_config):
+    config = OmegaConf.load(run_folder / "config.yaml")
+    del config[section]
+    save_config(run_folder, config)
+    assert_refused(run_folder, run_folder / "config.yaml")
+
+
+def test_a_config_with_a_bad_value_is_named(run_folder, save_config):
+    config = OmegaConf.load(run_folder / "config.yaml")
+    config.data.batch_size = 0
+    save_config(run_folder, config)
+    assert_refused(run_folder, run_folder / "config.yaml", "data.batch_size must be")
+
+
+def test_a_config_that_would_run_other_code_is_refused(run_folder, tmp_path, save_config):
+    config = OmegaConf.load(run_folder / "config.yaml")
+    config.callbacks.evil = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "touched")}
+    save_config(run_folder, config)
+    assert_refused(run_folder, "_target_ must come from", "pathlib.Path.touch")
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, -1])
+def test_a_truncated_checkpoint_is_named(size, run_folder):
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:size])
+    assert_refused(run_folder, checkpoint, "damaged")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(run_folder, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path / "touched").touch, ()
+
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    torch.save({"state_dict": Evil()}, checkpoint)
+    assert_refused(run_folder, checkpoint)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("content", [[], {}, {"state_dict": {}}, {"state_dict": None}])
+def test_a_file_that_is_no_checkpoint_is_named(content, run_folder):
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    torch.save(content, checkpoint)
+    assert_refused(run_folder, checkpoint)
+
+
+def test_a_checkpoint_of_another_architecture_is_named(run_folder, launch):
+    other = launch("model=mlp_sequential", "model.hidden_sizes=[4,4,4]", folder="other")
+    shutil.copy(other.folder / "checkpoints" / "best.ckpt", run_folder / "checkpoints" / "best.ckpt")
+    assert_refused(run_folder, run_folder / "checkpoints" / "best.ckpt", "does not fit the network")
+
+
+def test_a_config_of_another_architecture_is_named(run_folder, save_config):
+    config = OmegaConf.load(run_folder / "config.yaml")
+    config.model.hidden_sizes = [16, 9]
+    save_config(run_folder, config)
+    assert_refused(run_folder, run_folder / "checkpoints" / "best.ckpt", "does not fit the network")
+
+
+def test_a_missing_checkpoint_lists_those_there_are(run_folder):
+    (run_folder / "checkpoints" / "best.ckpt").unlink()
+    assert_refused(run_folder, run_folder / "checkpoints" / "best.ckpt", "there are: last")
+    assert load_run(run_folder, checkpoint="last").model
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_split_without_samples_is_named(split, launch):
+    monitor = ["monitor=train/loss", "monitor_mode=min"] if split == "val" else []
+    run = launch(f"data.{split}_fraction=0", *monitor)
+    with pytest.raises(ConfigError, match=f"split={split}: this run has no samples in it"):
+        evaluation_of(run.folder, f"split={split}")
+    assert run.result["test_evaluations"] == []
+
+
+def test_an_accelerator_that_is_not_there_is_named(run_folder):
+    with pytest.raises(ConfigError, match="accelerator=abacus"):
+        evaluation_of(run_folder, "accelerator=abacus")
+    assert len(json.loads((run_folder / "result.json").read_text())["test_evaluations"]) == 1

@@ -1,0 +1,226 @@
+"""The run folder's record: atomic, honest about NaN, and clear about what is damaged."""
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from mlplab.errors import ConfigError
+from mlplab.files import now, write_atomically
+from mlplab.runs.record import Record, is_in_use, json_ready
+
+CONFIG = OmegaConf.create({"base": 3, "copy": "${base}", "text": "naïve ≥"})
+
+
+def begin(folder, config, values):
+    record = Record(folder, values)
+    record.create(config)
+    return record
+
+
+def on_disk(folder):
+    """What was put into the record, without the digests that it adds."""
+    values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in values.items() if key not in ("digest", "config_digest")}
+
+
+def test_a_record_is_on_disk_as_soon_as_it_is_made(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    begin(folder, CONFIG, {"status": "running"})
+    assert on_disk(folder) == {"status": "running"}
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "config.yaml", "result.json"]
+
+
+def test_updates_add_and_replace(tmp_path):
+    record = begin(tmp_path, CONFIG, {"status": "running", "seed": 0})
+    record.update(status="finished", metrics={"val/acc": 0.5})
+    assert on_disk(tmp_path) == {"status": "finished", "seed": 0, "metrics": {"val/acc": 0.5}}
+    assert Record.read(tmp_path).values.items() >= on_disk(tmp_path).items()
+
+
+def test_the_config_is_kept_resolved(tmp_path):
+    begin(tmp_path, CONFIG, {})
+    assert Record.read(tmp_path).config() == {"base": 3, "copy": 3, "text": "naïve ≥"}
+    assert "${" not in (tmp_path / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_a_folder_with_a_run_is_refused_and_left_alone(tmp_path):
+    begin(tmp_path, CONFIG, {"status": "finished"})
+    with pytest.raises(ConfigError, match="holds a run already; continue it with resume="):
+        begin(tmp_path, OmegaConf.create({"other": 1}), {"status": "running"})
+    assert on_disk(tmp_path) == {"status": "finished"}
+    assert Record.read(tmp_path).config() == {"base": 3, "copy": 3, "text": "naïve ≥"}
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write to the run folder .*file"):
+        begin(tmp_path / "file" / "run", CONFIG, {})
+
+
+def test_a_failing_flush_leaves_the_old_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    record = begin(tmp_path, CONFIG, {"status": "running"})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        record.update(status="finished")
+    assert on_disk(tmp_path) == {"status": "running"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "config.yaml", "result.json"]
+
+
+def test_a_failing_move_leaves_the_old_file(tmp_path, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    monkeypatch.setattr(Path, "replace", forbidden)
+    monkeypatch.setattr(os, "replace", forbidden)
+    with pytest.raises(PermissionError):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_content_is_flushed_beside_the_target_before_it_is_moved(tmp_path, monkeypatch):
+    path, flushed = tmp_path / "file", []
+    write_atomically(path, "old")
+    fsync = os.fsync
+
+    def watch(descriptor):
+        for temporary in tmp_path.iterdir():  # before the move; after it the folder is flushed
+            if temporary != path:
+                flushed.append((path.read_text(), temporary.read_text()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_atomically(path, "new")
+    assert flushed[0] == ("old", "new")
+    assert path.read_text() == "new"
+
+
+def test_numbers_that_json_lacks_become_texts(tmp_path):
+    begin(tmp_path, CONFIG, {"metrics": {"loss": math.nan, "rows": [math.inf, (-math.inf, 1.5)]}, "none": None})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    values = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+    assert values["metrics"] == {"loss": "nan", "rows": ["inf", ["-inf", 1.5]]}
+    assert values["none"] is None
+
+
+def test_other_values_are_kept_as_they_are():
+    values = {"a": [1, 2.5, True, None, "x"], "b": {"c": []}}
+    assert json_ready(values) == values
+
+
+def test_texts_beyond_ascii_survive_any_locale(tmp_path, monkeypatch):
+    begin(tmp_path, CONFIG, {"overrides": ["name=naïve ≥"]})
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding=None: read(path, encoding=encoding or "ascii"))
+    assert Record.read(tmp_path).values["overrides"] == ["name=naïve ≥"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"status": "fini', b"\xff\xfe\x00", b"[1, 2]", b"null"])
+def test_a_damaged_result_is_named(tmp_path, damage):
+    begin(tmp_path, CONFIG, {})
+    (tmp_path / "result.json").write_bytes(damage)
+    with pytest.raises(ConfigError, match=r"result\.json cannot be read: "):
+        Record.read(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"a: [1", b"- 1\n- 2", b"\xff\xfe\x00", b"a: 1\na: 2", b"base: 4"])
+def test_a_damaged_config_is_named(tmp_path, damage):
+    record = begin(tmp_path, CONFIG, {})
+    (tmp_path / "config.yaml").write_bytes(damage)
+    with pytest.raises(ConfigError, match=r"config\.yaml is damaged or was edited"):
+        Record.read(tmp_path).config()
+    if damage != b"base: 4":
+        record.update(config_digest=hashlib.sha256(damage).hexdigest())
+        with pytest.raises(ConfigError, match=r"config\.yaml (cannot be read|does not hold a config)"):
+            Record.read(tmp_path).config()
+
+
+def test_a_single_flipped_bit_is_noticed(tmp_path):
+    begin(tmp_path, CONFIG, {"metrics": {"val/acc": 0.875}, "seed": 3})
+    for name in ("config.yaml", "result.json"):
+        content = (tmp_path / name).read_bytes()
+        for bit in range(0, 8 * len(content), 7):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (tmp_path / name).write_bytes(damaged)
+            with pytest.raises(ConfigError, match=name):
+                Record.read(tmp_path).config()
+        (tmp_path / name).write_bytes(content)
+
+
+def test_a_locked_folder_is_refused_until_its_process_ends(tmp_path):
+    program = f"""
+import sys, time
+from pathlib import Path
+from mlplab.runs.record import Record
+record = Record(Path({str(tmp_path)!r}), {{}})
+record.lock()
+print("locked", flush=True)
+time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "locked\n"
+    assert is_in_use(tmp_path)
+    with pytest.raises(ConfigError, match="written by another process"):
+        Record(tmp_path, {}).lock()
+    other.kill()
+    other.wait()
+    assert not is_in_use(tmp_path)
+    record = Record(tmp_path, {})
+    record.lock()
+    assert is_in_use(tmp_path)
+    record.release()
+    assert not is_in_use(tmp_path)
+
+
+def test_missing_things_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no run folder .*nowhere; runs are in outputs/train"):
+        Record.read(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"is not a run folder: it has no result\.json"):
+        Record.read(tmp_path)
+    record = begin(tmp_path, CONFIG, {})
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+        record.config()
+
+
+def test_checkpoints_are_found_or_those_there_are_listed(tmp_path):
+    record = begin(tmp_path, CONFIG, {})
+    with pytest.raises(ConfigError, match=r"no checkpoint .*; there are: none"):
+        record.checkpoint("best")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert record.checkpoint("last") == tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(ConfigError, match="there are: last"):
+        record.checkpoint("best")
+
+
+def test_every_look_at_the_test_set_is_counted(tmp_path):
+    begin(tmp_path, CONFIG, {}).count_test()
+    Record.read(tmp_path).count_test()
+    dates = on_disk(tmp_path)["test_evaluations"]
+    assert len(dates) == 2
+    assert all(datetime.fromisoformat(date).tzinfo is not None for date in dates)
+
+
+def test_now_is_local_time_with_its_offset():
+    moment = datetime.fromisoformat(now())
+    assert moment.microsecond == 0
+    assert abs((datetime.now().astimezone() - moment).total_seconds()) < 5

@@ -1,0 +1,176 @@
+"""A run that is interrupted and continued equals the run that was not, to the bit."""
+
+import functools
+import os
+import signal
+from collections.abc import Callable
+from unittest import mock
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from mlplab.cli import CONF
+from mlplab.errors import ConfigError
+from mlplab.files import read_checkpoint
+from mlplab.models.classifier import Classifier
+from mlplab.runs import resume as resuming
+from mlplab.runs import train as training
+from mlplab.runs.record import Record
+from mlplab.signals import Stopped
+
+TIMES = {"started", "finished", "fit_seconds", "test_evaluations", "digest", "config_digest"}
+"""What two equal runs may differ in: times, and the config, which holds the run's own folder."""
+
+SETTINGS = {
+    "plain": (),
+    "dropout, momentum, cosine": ("model=mlp_dropout", "optimizer=momentum", "scheduler=cosine"),
+    "Adam, batch norm": (
+        "model=mlp_sequential",
+        "model.normalization=batch",
+        "optimizer=adam",
+        "model.dropout=0.2",
+        "data.batch_size=8",
+    ),
+    "augmentation": ("data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0"),
+    "workers": ("model=mlp_dropout", "data.num_workers=2"),
+    "plateau, early stopping": ("scheduler=plateau", "scheduler.patience=0", "regularization=early_stopping"),
+    "validation within epochs": ("model=mlp_dropout", "trainer.val_check_interval=3"),
+    "max_steps": ("model=mlp_dropout", "trainer.max_epochs=-1", "trainer.max_steps=33"),
+    "one update at a time": ("model=mlp_dropout", "steps_per_execution=1", "data.val_fraction=0", "monitor=train/loss"),
+}
+
+COMMON = ("data.batch_size=5", "trainer.max_epochs=4", "steps_per_execution=3", "checkpoint.max_share=1")
+
+
+def interrupted(at: int, how: Callable[[], None]) -> mock._patch:
+    """Training, with `how` happening after the group of updates that reaches update `at`, once."""
+    step, left = Classifier.training_step, [True]
+
+    def training_step(self, batches, batch_idx):
+        outputs = step(self, batches, batch_idx)
+        if left and self.trainer.global_step >= at:
+            left.clear()
+            how()
+        return outputs
+
+    return mock.patch.object(Classifier, "training_step", training_step)
+
+
+def crash() -> None:
+    raise RuntimeError("the power is gone")
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def facts(result: dict) -> dict:
+    """A record without times, and without the commit: the code may be worked on meanwhile."""
+    return {key: value for key, value in result.items() if key not in {*TIMES, "git_commit"}}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("how", [crash, terminate])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(setting, how, launch_full, scalars, same_weights):
+    overrides = (*COMMON, *SETTINGS[setting])
+    whole = launch_full(*overrides, folder="whole")
+    at = 2 * whole.result["updates_per_epoch"] + 5
+    with interrupted(min(at, whole.result["updates"] - 3), how), pytest.raises((RuntimeError, Stopped)):
+        launch_full(*overrides, folder="broken")
+    broken = whole.folder.with_name("broken")
+    training.resume(broken)
+    states = [read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole.folder, broken)]
+    assert same_weights(states[0]["state_dict"], states[1]["state_dict"])
+    assert facts(Record.read(broken).values) == facts(whole.result)
+    expected, found = scalars(whole.folder), scalars(broken)
+    for noisy in ("grad/noise",):  # measured where the time allows
+        expected.pop(noisy, None), found.pop(noisy, None)
+    assert found == expected
+
+
+def test_a_damaged_checkpoint_is_named_and_the_newest_good_one_offered(launch):
+    folder = launch().folder
+    record = Record.read(folder)
+    record.update(status="stopped")
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    with pytest.raises(ConfigError, match=r"last\.ckpt is damaged.* the newest good one with resume=.*best\.ckpt"):
+        training.resume(folder)
+    training.resume(folder / "checkpoints" / "best.ckpt")
+    assert Record.read(folder).values["status"] == "finished"
+
+
+def test_a_finished_run_is_left_as_it_is(launch):
+    run = launch()
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert training.resume(run.folder) == run.metrics
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(launch, same_weights):
+    whole = launch(folder="whole")
+    with interrupted(1, crash), pytest.raises(RuntimeError):
+        launch("checkpoint.every_n_epochs=null", folder="broken")
+    broken = whole.folder.with_name("broken")
+    assert not (broken / "checkpoints" / "last.ckpt").exists()
+    training.resume(broken)
+    assert Record.read(broken).values["weights_digest"] == whole.result["weights_digest"]
+
+
+def test_a_run_folder_may_be_moved(launch):
+    whole = launch(*COMMON, folder="whole")
+    with interrupted(20, terminate), pytest.raises(Stopped):
+        launch(*COMMON, folder="broken")
+    moved = whole.folder.with_name("moved")
+    whole.folder.with_name("broken").rename(moved)
+    training.resume(moved)
+    assert facts(Record.read(moved).values) == facts(whole.result)
+    assert not whole.folder.with_name("broken").exists()
+
+
+def test_a_longer_run_equals_one_that_was_that_long_from_the_start(launch, same_weights):
+    longer, shorter = launch("trainer.max_epochs=5", folder="long"), launch("trainer.max_epochs=2", folder="short")
+    config = Record.read(shorter.folder).config()
+    config.trainer.max_epochs = 5
+    training.resume(shorter.folder, config=config, changes=["trainer.max_epochs"])
+    result = Record.read(shorter.folder).values
+    assert result["weights_digest"] == longer.result["weights_digest"]
+    assert result["metrics"] == longer.result["metrics"]
+    assert "trainer.max_epochs=5" in result["overrides"]
+    assert Record.read(shorter.folder).config().trainer.max_epochs == 5
+
+
+# What may be asked of a run that continues
+
+
+@pytest.fixture
+def asked(launch) -> Callable[..., dict]:
+    folder = launch("trainer.max_epochs=3").folder
+
+    def ask(*overrides: str) -> dict:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return resuming.continued_config(folder, overrides, functools.partial(compose, "train"))[1]
+
+    return ask
+
+
+def test_what_leaves_the_numbers_alone_may_be_changed(asked):
+    assert asked("data.num_workers=2", "trainer.max_epochs=9") == {"data.num_workers": 2, "trainer.max_epochs": 9}
+    assert asked() == asked("resume=here", "hydra.run.dir=there") == {}
+
+
+def test_the_same_values_are_no_change(asked):
+    assert asked("model=mlp", "optimizer.lr=0.1", "trainer.max_epochs=3") == {}
+
+
+def test_what_changes_the_numbers_is_listed(asked):
+    with pytest.raises(ConfigError) as caught:
+        asked("optimizer.lr=0.5", "seed=3", "data.batch_size=7", "model=mlp_dropout", "data.num_workers=1")
+    faults = "\n".join(caught.value.faults)
+    for key in ("optimizer.lr: this run has 0.1, not 0.5", "seed: this run has 0", "data.batch_size", "model._target_"):
+        assert key in faults
+    assert "num_workers" not in faults
+
+
+def test_a_run_does_not_become_shorter(asked):
+    with pytest.raises(ConfigError, match="this run has 3, and can only become longer"):
+        asked("trainer.max_epochs=1")

@@ -1,0 +1,530 @@
+"""Whole runs, from config to run folder: what was counted, logged, kept and refused."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mlplab.callbacks.guards import Diverged, StopOnDivergence
+from mlplab.cli import CONF
+from mlplab.errors import ConfigError, RunFailed
+from mlplab.models.classifier import Classifier
+from mlplab.runs.train import train
+
+TRAIN_SAMPLES = 56  # of the 80 points of `launch`; validation and test have 12 each
+LOGGED = {
+    "train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "gap/loss", "gap/acc",
+    "lr", "weights/l2_norm", "grad/norm", "grad/noise", "batch/loss", "best/val/acc",
+}  # fmt: skip
+EARLY_STOPPING = ("regularization=early_stopping", "callbacks.early_stopping.min_delta=1.0")  # nothing is better by 1
+
+
+def steps(values):
+    return [step for step, _ in values]
+
+
+def read_result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Counting
+
+
+@pytest.mark.parametrize("group_size", ["1", "auto"])
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [  # updates, epochs, samples seen, updates per epoch, batch size
+        (["batching=full_batch"], (2, 2, 112, 1, 56)),
+        (["data.batch_size=5"], (24, 2, 112, 12, 5)),
+        (["batching=stochastic"], (112, 2, 112, 56, 1)),
+        (["data.batch_size=5", "trainer.max_steps=17"], (17, 1, 81, 12, 5)),
+        (["data.batch_size=5", "trainer.max_steps=24"], (24, 2, 112, 12, 5)),
+        (["data.batch_size=5", "trainer.max_steps=3", "trainer.max_epochs=-1"], (3, 0, 15, 12, 5)),
+        (["data.batch_size=5", "trainer.limit_train_batches=7"], (14, 2, 70, 7, 5)),
+        (["data.batch_size=5", "trainer.limit_train_batches=0.5"], (12, 2, 60, 6, 5)),
+        (["data.batch_size=5", "data.train_size=11"], (6, 2, 22, 3, 5)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_updates_are_counted_as_updates(group_size, overrides, expected, launch):
+    run = launch(*overrides, f"steps_per_execution={group_size}")
+    keys = ("updates", "epochs", "samples_seen", "updates_per_epoch", "batch_size")
+    assert tuple(run.result[key] for key in keys) == expected
+    assert run.trainer.global_step == expected[0]
+
+
+@pytest.mark.parametrize(("asked", "given"), [("1", 1), ("5", 5), ("12", 12), ("500", 12), ("auto", 12)])
+def test_steps_per_execution_are_those_asked_for_or_the_whole_epoch(asked, given, launch):
+    run = launch("data.batch_size=5", f"steps_per_execution={asked}", "trainer.max_epochs=1")
+    assert run.result["steps_per_execution"] == given
+    assert run.trainer.num_training_batches == math.ceil(12 / given)  # passes through Lightning
+
+
+def test_a_prime_number_of_updates_is_grouped_too(launch):
+    assert launch("data.train_size=53", "data.batch_size=1").result["steps_per_execution"] == 53
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"), [("4", [4, 8, 12, 16, 20, 24]), ("0.5", [6, 12, 18, 24]), ("5", [5, 10, 17, 22])]
+)
+@pytest.mark.parametrize("group_size", ["1", "auto"])
+def test_validation_comes_after_exactly_so_many_updates(interval, expected, group_size, launch, scalars):
+    run = launch(
+        "data.batch_size=5", f"++trainer.val_check_interval={interval}", f"steps_per_execution={group_size}",
+        "logger=tensorboard",
+    )  # fmt: skip
+    assert steps(scalars(run.folder)["val/loss"]) == expected
+
+
+@pytest.mark.parametrize("group_size", ["1", "auto"])
+def test_every_validation_within_an_epoch_may_give_the_best_checkpoint(group_size, launch, scalars):
+    run = launch(
+        "data.batch_size=5", "++trainer.val_check_interval=4", f"steps_per_execution={group_size}",
+        "logger=tensorboard", "optimizer.lr=0.5", "monitor=train/loss", "monitor_mode=max",  # the first is the worst
+    )  # fmt: skip
+    losses = dict(scalars(run.folder)["train/loss"])
+    assert max(losses, key=losses.get) == 4
+    checkpoint = torch.load(run.folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 4
+    assert run.metrics["best/train/loss"] == pytest.approx(losses[4])
+
+
+@pytest.mark.parametrize("group_size", ["1", "auto"])
+def test_early_stopping_within_an_epoch_does_not_depend_on_the_grouping(group_size, launch):
+    run = launch(
+        *EARLY_STOPPING, "callbacks.early_stopping.patience=1", "data.batch_size=5",
+        "++trainer.val_check_interval=4", f"steps_per_execution={group_size}",
+    )  # fmt: skip
+    assert run.result["updates"] == 8
+    assert run.result["stop_reason"].startswith("early stopping")
+
+
+@pytest.mark.parametrize("group_size", ["1", "auto"])
+def test_the_last_update_is_validated_also_within_an_epoch(group_size, launch, scalars):
+    run = launch("data.batch_size=5", "trainer.max_steps=17", f"steps_per_execution={group_size}", "logger=tensorboard")
+    assert steps(scalars(run.folder)["val/loss"]) == [12, 17]
+
+
+def test_validation_every_second_epoch_leaves_the_training_metrics_of_each(launch, scalars):
+    run = launch("trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4", "logger=tensorboard")
+    logged = scalars(run.folder)
+    assert steps(logged["val/loss"]) == [4, 8]
+    assert steps(logged["train/loss"]) == [2, 4, 6, 8]
+
+
+# Seeds
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(launch, same_weights):
+    zero, again, one = (
+        launch("model=mlp_dropout", f"seed={seed}", folder=name) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert same_weights(zero.weights, again.weights)
+    assert zero.metrics == again.metrics
+    assert not same_weights(zero.weights, one.weights)
+    assert (zero.result["seed"], one.result["seed"]) == (0, 1)
+
+
+def test_no_seed_draws_one_that_repeats_the_run(launch, same_weights):
+    drawn, other = launch("seed=null", folder="drawn"), launch("seed=null", folder="other")
+    seed = drawn.result["seed"]
+    assert isinstance(seed, int)
+    assert seed != other.result["seed"]
+    assert not same_weights(drawn.weights, other.weights)
+    assert OmegaConf.load(drawn.folder / "config.yaml").seed == seed
+    assert same_weights(drawn.weights, launch(f"seed={seed}", folder="again").weights)
+
+
+@pytest.mark.parametrize("folds", [(), ("data.num_folds=4", "data.fold=2", "data.val_fraction=0")], ids=["", "folds"])
+def test_the_training_seed_leaves_the_splits_alone(folds, launch):
+    runs = [launch(f"seed={seed}", *folds, folder=str(seed)) for seed in (0, 1)]
+    assert all("best/val/acc" in run.metrics for run in runs)
+    for split in ("train", "val", "test"):
+        ours, theirs = (run.trainer.datamodule.datasets[split].indices for run in runs)
+        assert torch.equal(ours, theirs)
+
+
+# The run folder
+
+
+def test_a_finished_run_folder_holds_what_the_documentation_promises(finished):
+    assert {path.name for path in finished.folder.iterdir()} >= {
+        "config.yaml", "result.json", "checkpoints", "tensorboard", "figures"
+    }  # fmt: skip
+    assert {path.name for path in (finished.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    result = finished.result
+    assert (result["status"], result["error"]) == ("finished", None)
+    assert result["best_checkpoint"] == "checkpoints/best.ckpt"
+    assert result["samples"] == {"train": 56, "val": 12, "test": 12}
+    assert result["parameters"] == (2 * 16 + 16) + (16 * 8 + 8) + (8 + 1)
+    assert result["stop_reason"] == "trainer.max_epochs=4 reached"
+    assert result["fit_seconds"] > 0
+    assert result["versions"]["torch"] == version("torch")
+    assert result["metrics"] == finished.metrics
+    assert set(finished.metrics) == LOGGED - {"lr", "weights/l2_norm", "grad/norm", "grad/noise", "batch/loss"}
+
+
+def test_the_config_on_disk_is_the_resolved_config(finished):
+    stored = OmegaConf.to_container(OmegaConf.load(finished.folder / "config.yaml"), resolve=False)
+    assert stored == OmegaConf.to_container(finished.config, resolve=True)
+
+
+def test_every_metric_is_logged_once_a_step_and_finite(finished, scalars):
+    logged = scalars(finished.folder)
+    of_layers = {name for name in logged if name.startswith(("weight_norm/", "update_to_weight/", "dead_relus/"))}
+    assert set(logged) - of_layers == LOGGED
+    for name, values in logged.items():
+        assert steps(values) == sorted(set(steps(values))), name
+        assert all(math.isfinite(value) for _, value in values), name
+    for name in ("train/loss", "train/acc", "val/loss", "val/acc", "gap/loss", "gap/acc"):
+        assert steps(logged[name]) == [4, 8, 12, 16], name
+        assert logged[name][-1][1] == pytest.approx(finished.metrics[name])
+    for name in ("test/loss", "test/acc", "best/val/acc"):
+        assert logged[name] == [(16, pytest.approx(finished.metrics[name]))]
+
+
+def test_the_gap_is_training_minus_validation(finished, scalars):
+    logged = scalars(finished.folder)
+    for name in ("loss", "acc"):
+        difference = [
+            train - val for (_, train), (_, val) in zip(logged[f"train/{name}"], logged[f"val/{name}"], strict=True)
+        ]
+        assert [value for _, value in logged[f"gap/{name}"]] == pytest.approx(difference, abs=1e-6)
+
+
+@pytest.mark.parametrize("group_size", ["1", "auto"])
+def test_the_logged_rate_is_that_of_the_update_just_done(group_size, launch_full, scalars):
+    run = launch_full(
+        "scheduler=linear", "optimizer.lr=0.4", "data.batch_size=5", "callbacks.update_monitor.every_n_updates=1",
+        f"steps_per_execution={group_size}", "~callbacks.figures", "~callbacks.tensorboard", "test=false",
+    )  # fmt: skip
+    rates = scalars(run.folder)["lr"]
+    assert steps(rates) == (list(range(1, 25)) if group_size == "1" else [12, 24])
+    assert rates == [(step, pytest.approx(0.4 * (1 - (step - 1) / 24))) for step, _ in rates]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(launch_full, scalars):
+    run = launch_full(
+        "data.batch_size=15", "trainer.max_epochs=1", "callbacks.update_monitor.every_n_updates=1",
+        "steps_per_execution=1", "~callbacks.figures", "~callbacks.tensorboard", "test=false", "optimizer.lr=1",
+    )  # fmt: skip
+    losses = [value for _, value in scalars(run.folder)["batch/loss"]]  # of 15, 15, 15 and 11 samples
+    mean = sum(size * loss for size, loss in zip((15, 15, 15, 11), losses, strict=True)) / TRAIN_SAMPLES
+    assert run.metrics["train/loss"] == pytest.approx(mean, rel=1e-6)
+
+
+def test_evaluation_does_not_depend_on_its_batch_size(launch):
+    runs = [launch(f"data.eval_batch_size={size}", "test=true", folder=str(size)).metrics for size in (1, 5, 1000)]
+    for metrics in runs[1:]:
+        assert metrics == pytest.approx(runs[0], abs=1e-6)
+
+
+# The best checkpoint and the test set
+
+
+def test_the_best_checkpoint_is_the_one_of_the_highest_validation_accuracy(launch, scalars):
+    run = launch("data.batch_size=4", "trainer.max_epochs=8", "optimizer.lr=0.7", "logger=tensorboard")
+    accuracies = dict(scalars(run.folder)["val/acc"])
+    best_step = max(accuracies, key=lambda step: (accuracies[step], -step))  # of equals, the first
+    assert 14 < best_step < 112  # neither the first nor the last, so that the test can fail
+    checkpoints = {
+        name: torch.load(run.folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+    }
+    assert checkpoints["best"]["global_step"] == best_step
+    assert checkpoints["last"]["global_step"] == 112
+    assert run.metrics["best/val/acc"] == pytest.approx(max(accuracies.values()))
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return all(isinstance(key, str | int) and plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(plain, value))
+    return value is None or type(value) in (str, int, float, bool, torch.Tensor)
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_checkpoints_hold_only_plain_data(name, finished):
+    checkpoint = torch.load(finished.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    assert plain(checkpoint)
+
+
+def test_a_plateau_is_kept_in_the_checkpoint_as_plain_data(launch):
+    run = launch("scheduler=plateau")
+    checkpoint = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["schedule"]["best"] == run.metrics["best/val/acc"]
+
+
+def test_the_test_set_is_looked_at_once(launch, monkeypatch):
+    looked = []
+    step = Classifier.test_step
+
+    def counting_step(self, batches, batch_idx):
+        looked.append(sum(len(batch.labels) for batch in batches))
+        return step(self, batches, batch_idx)
+
+    monkeypatch.setattr(Classifier, "test_step", counting_step)
+    run = launch("test=true", folder="once")
+    assert looked == [12]
+    assert len(run.result["test_evaluations"]) == 1
+    without = launch("test=false", folder="never")
+    assert looked == [12]
+    assert without.result["test_evaluations"] == []
+    assert not [name for name in without.metrics if name.startswith("test/")]
+
+
+def test_the_test_is_of_the_best_checkpoint(launch, same_weights):
+    run = launch("data.batch_size=4", "trainer.max_epochs=8", "optimizer.lr=0.7", "test=true")
+    checkpoints = {
+        name: torch.load(run.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("best", "last")
+    }
+    tested = {f"network.{name}": value for name, value in run.weights.items()}
+    assert all(torch.equal(checkpoints["best"][name], value) for name, value in tested.items())
+    assert not all(torch.equal(checkpoints["last"][name], value) for name, value in tested.items())
+
+
+def test_runs_without_test_or_validation_samples_finish(launch):
+    no_test = launch("data.test_fraction=0", "test=true", folder="no_test")
+    assert no_test.result["test_evaluations"] == []
+    no_val = launch("data.val_fraction=0", "monitor=train/loss", "monitor_mode=min", folder="no_val")
+    assert no_val.result["status"] == "finished"
+    assert set(no_val.metrics) == {"train/loss", "train/acc", "best/train/loss"}
+
+
+# How a run ends
+
+
+def test_early_stopping_stops_and_is_the_reason(launch):
+    run = launch(*EARLY_STOPPING, "callbacks.early_stopping.patience=2", "trainer.max_epochs=9")
+    assert run.result["epochs"] == 3  # the first is the best, then two that are no better
+    assert run.result["stop_reason"] == "early stopping after epoch 3: no better val/loss"
+    assert run.result["status"] == "finished"
+
+
+def test_the_number_of_updates_is_the_reason_where_it_is(launch):
+    run = launch("trainer.max_steps=3", "trainer.max_epochs=50")
+    assert run.result["stop_reason"] == "trainer.max_steps=3 reached"
+
+
+def test_a_time_limit_is_the_reason_where_it_is(launch):
+    run = launch("++trainer.max_time=00:00:00:00", "trainer.max_epochs=500")
+    assert run.result["epochs"] < 500
+    assert "max_time" in run.result["stop_reason"]
+
+
+@pytest.mark.parametrize("group_size", ["1", "auto"])
+def test_divergence_ends_the_run_and_names_the_first_such_update(group_size, launch, tmp_path, monkeypatch):
+    losses = []
+    forward = torch.nn.functional.binary_cross_entropy_with_logits
+
+    def noting(*arguments, **options):
+        losses.append(forward(*arguments, **options))
+        return losses[-1]
+
+    monkeypatch.setattr("mlplab.models.losses.F.binary_cross_entropy_with_logits", noting)
+    with pytest.raises(Diverged, match=r"the loss of update (\d+) is not a finite number") as caught:
+        launch(
+            "+callbacks.stop_on_divergence._target_=mlplab.callbacks.guards.StopOnDivergence", "optimizer.lr=1e12",
+            "data.batch_size=5", "trainer.num_sanity_val_steps=0", f"steps_per_execution={group_size}",
+        )  # fmt: skip
+    first = next(index for index, loss in enumerate(losses, start=1) if not loss.isfinite())
+    assert 2 < first < 12  # so that it is not the first update of a group, nor the last
+    assert f"update {first} " in str(caught.value)
+    assert isinstance(caught.value, RunFailed)
+    result = read_result(tmp_path / "run")
+    assert result["status"] == "diverged"
+    assert f"update {first} " in result["error"]
+
+
+def test_divergence_is_found_where_losses_are_read_once_an_epoch(make_config):
+    guard = StopOnDivergence()
+    guard._unread = [(0, torch.tensor([1.0, 2.0])), (2, torch.tensor([3.0, math.inf, math.nan]))]
+    with pytest.raises(Diverged, match="update 4 "):
+        guard.on_validation_start(None, None)
+
+
+def test_a_run_that_fails_says_so_in_its_folder(launch, tmp_path, monkeypatch):
+    def fail(self, *arguments):
+        raise RuntimeError("out of coffee")
+
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", fail)
+    with pytest.raises(RuntimeError, match="out of coffee"):
+        launch()
+    result = read_result(tmp_path / "run")
+    assert (result["status"], result["error"]) == ("failed", "out of coffee")
+
+
+def test_an_interrupted_run_says_so_in_its_folder(launch, tmp_path, monkeypatch):
+    def interrupt(self, *arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "on_train_epoch_end", interrupt)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        launch("test=true")
+    result = read_result(tmp_path / "run")
+    assert result["status"] == "stopped"
+    assert result["updates"] == 2
+    assert not result["test_evaluations"]
+
+
+# Refusals
+
+
+REFUSED = {
+    "data.batch_size=1000000000": "data.batch_size must be at most 56",
+    "data.train_size=57": "data.train_size must be at most 56",
+    "data.val_fraction=0.001": "data.val_fraction=0.001 of 80 samples",
+    "model.hidden_sizes=[4]": "model.hidden_sizes must have two widths",
+    "regularization=augmentation": "data.augmentation needs images",
+    "+model.colour=red": "model.colour",
+    "+data.colour=red": "data.colour",
+    "+optimizer.colour=red": "optimizer: SGD.__init__() got an unexpected keyword argument 'colour'",
+    "+loss.colour=red": "loss: CrossEntropy.__init__() got an unexpected keyword argument 'colour'",
+    "+scheduler.colour=red": "scheduler.colour",
+    "+trainer.colour=red": "colour",
+    "trainer.precision=abc": "abc",
+    "trainer.accelerator=abacus": "abacus",
+    "optimizer.lr=0": "optimizer.lr must be a finite number > 0",
+    "steps_per_execution=0": "steps_per_execution must be",
+    "steps_per_execution=abc": "steps_per_execution must be",
+}
+
+
+@pytest.mark.parametrize(("override", "message"), REFUSED.items(), ids=REFUSED)
+def test_a_refused_run_names_the_key_and_leaves_no_folder(override, message, launch, tmp_path):
+    (tmp_path / "run").mkdir()  # as Hydra does before it calls train
+    with pytest.raises(ConfigError) as caught:
+        launch(override)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(launch, tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer: .*not available"):
+        launch("trainer=gpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])  # 5: the last batch has one sample
+def test_batch_normalization_of_single_samples_is_refused(batch_size, launch, tmp_path):
+    with pytest.raises(ConfigError, match="normalization"):
+        launch("model=mlp_sequential", "model.normalization=batch", f"data.batch_size={batch_size}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_refused_and_left_untouched(launch_full, tmp_path):
+    launch_full("trainer.max_epochs=1")
+    before = contents(tmp_path / "run")
+    assert len(before) > 5
+    with pytest.raises(ConfigError, match="holds a run already"):
+        launch_full("trainer.max_epochs=1", "optimizer.lr=0.5")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(launch, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write to the run folder .*file"):
+        launch(folder="file/run")
+
+
+def test_several_faults_are_reported_together(make_config):
+    config = make_config("data.batch_size=0", "optimizer.lr=-1", "model.dropout=1.5")
+    with pytest.raises(ConfigError) as caught:
+        train(config)
+    assert [fault.partition(" ")[0] for fault in caught.value.faults] == [
+        "data.batch_size", "model.dropout", "optimizer.lr"
+    ]  # fmt: skip
+
+
+# What it is for
+
+
+def test_the_perceptron_separates_what_can_be_separated(launch):
+    run = launch("model=perceptron", "data.batch_size=1", "trainer.max_epochs=20")
+    assert run.metrics["train/acc"] == 1.0
+    assert run.metrics["train/loss"] == 0.0
+
+
+@pytest.mark.parametrize("data_set", ["moons", "spirals"])
+def test_a_network_learns_what_a_line_cannot(data_set, launch):
+    settings = (f"data={data_set}", "optimizer=adam", "optimizer.lr=0.02", "trainer.max_epochs=20")
+    linear = launch(*settings, "model=softmax_regression", folder="linear")
+    network = launch(*settings, "model.hidden_sizes=[32,32]", folder="network")
+    assert network.metrics["val/acc"] > 0.9
+    assert network.metrics["val/acc"] > linear.metrics["val/acc"] + 0.05
+
+
+def test_threads_are_those_asked_for(launch):
+    before = torch.get_num_threads()
+    try:
+        launch("threads=2", folder="two")
+        assert torch.get_num_threads() == 2
+        launch(folder="auto")
+        assert torch.get_num_threads() == 1  # a small network
+    finally:
+        torch.set_num_threads(before)
+
+
+# Two processes
+
+
+def start_together(tmp_path, *overrides):
+    """`train.py` in a session of its own, so that a hang takes its child process along."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PL_")}
+    command = [sys.executable, str(CONF.parent / "train.py"), "trainer=ddp_cpu", "data.num_samples=80", *overrides]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _, errors = process.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize(
+    ("train_size", "batch_size"),
+    [
+        (55, 3),  # shares of 2 and 1; of the last batch 1 and none
+        pytest.param(20, 1, marks=pytest.mark.slow),  # the second process never has a sample
+    ],
+)
+def test_two_processes_give_the_weights_of_one(train_size, batch_size, launch, tmp_path):
+    settings = [
+        f"data.batch_size={batch_size}", f"data.train_size={train_size}", "callbacks=none", "logger=none",
+        "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false",
+    ]  # fmt: skip
+    alone = launch(*settings, "test=true", folder="alone")
+    start_together(tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
+    ours, theirs = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("two", "alone")
+    )
+    for name, weights in theirs.items():
+        assert torch.allclose(ours[name], weights, atol=1e-5), name
+    result = read_result(tmp_path / "two")
+    assert result["updates"] == alone.result["updates"]
+    assert result["samples_seen"] == 2 * train_size
+    for name in ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc"):
+        assert result["metrics"][name] == pytest.approx(alone.metrics[name], abs=1e-5), name
+
+
+def test_the_checkpoint_callback_follows_the_chosen_monitor(launch):
+    run = launch("monitor=val/loss", "monitor_mode=min")
+    checkpoint = run.trainer.checkpoint_callback
+    assert (checkpoint.monitor, checkpoint.mode) == ("val/loss", "min")
+    assert run.metrics["best/val/loss"] == float(checkpoint.best_model_score)

@@ -1,0 +1,554 @@
+"""Sweeps: which jobs are run, what is said of them, what is refused. Most jobs here are played, not trained."""
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from mlplab.cli import command
+from mlplab.config.check import CONF
+from mlplab.config.overrides import composed
+from mlplab.errors import ConfigError, RunFailed
+from mlplab.runs import build
+from mlplab.runs.record import Record
+from mlplab.sweeps.jobs import Job, job_folder
+from mlplab.sweeps.progress import SweepProgress
+
+ROOT = CONF.parent
+
+
+@pytest.fixture
+def multirun(monkeypatch, capsys, tmp_path):
+    """Run `train.py` with these arguments in this process, `play` instead of training.
+
+    Gives the exit code, what was printed, and (lr, seed) of the jobs that were run anew and that were resumed.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mlplab.sweeps.sweeper.report_on", lambda folder: True)
+
+    def run(*arguments, play=lambda config: None, resume=None, options=("-m",)):
+        ran, resumed = [], []
+
+        def job(config):
+            ran.append((config.optimizer.lr, config.seed))
+            record = Record(Path(config.folder), {"status": "running", "metrics": {}})
+            record.create(config)
+            print("talkative")
+            try:
+                play(config)
+                record.update(status="finished", metrics={"val/acc": 0.5}, fit_seconds=1.0)
+            finally:
+                record.release()
+
+        def finish(folder):
+            record = Record.read(folder)
+            config = record.config()
+            resumed.append((config.optimizer.lr, config.seed))
+            record.update(status="finished")
+
+        monkeypatch.setattr("mlplab.runs.train.resume", resume or finish)
+        monkeypatch.setattr(sys, "argv", ["train.py", *options, *arguments])
+        try:
+            command("train")(job)()
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err.splitlines(), ran=ran, resumed=resumed)
+
+    yield run
+    root.handlers[:], root.level = handlers, level  # Hydra sets up logging
+
+
+GRID = ("sweep=a", "optimizer.lr=0.1,0.2", "seed=0,1")
+ALL = [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)]
+
+
+def folders(name="a"):
+    return {path.parent.name for path in Path("outputs/sweeps", name).glob("*/result.json")}
+
+
+def sweep_json(name="a"):
+    return json.loads(Path("outputs/sweeps", name, "sweep.json").read_text())
+
+
+def test_a_sweep_runs_every_job_in_a_folder_of_its_own_and_says_what_it_is(multirun):
+    done = multirun(*GRID)
+    assert (done.code, done.err, done.ran) == (0, [], ALL)
+    assert folders() == {f"optimizer.lr={lr},seed={seed}" for lr, seed in ALL}
+    described = sweep_json()
+    assert described["command"] == "python train.py -m sweep=a optimizer.lr=0.1,0.2 seed=0,1"
+    assert described["overrides"] == ["sweep=a", "optimizer.lr=0.1,0.2", "seed=0,1"]
+    assert set(described["jobs"]) == folders()
+    assert described["num_jobs"] == 4
+
+
+def test_each_job_has_one_line_and_its_own_output_goes_to_its_log(multirun):
+    lines = multirun(*GRID).out.splitlines()
+    for number, (lr, seed) in enumerate(ALL, start=1):
+        (line,) = (line for line in lines if line.startswith(f"{number}/4 "))
+        assert f"optimizer.lr={lr} seed={seed}" in line
+        assert "finished" in line
+        assert "val/acc  50.00%" in line
+    assert not any("talkative" in line for line in lines)
+    for name in folders():
+        assert "talkative" in Path("outputs/sweeps/a", name, "train.log").read_text()
+
+
+def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path, monkeypatch, capsys):
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
+    monkeypatch.setattr("mlplab.sweeps.progress.time", clock)
+    jobs = [Job((f"seed={seed}",), tmp_path / str(seed), f"seed={seed}") for seed in range(4)]
+    records = [Record(job.folder, {}) for job in jobs]
+    for job in jobs:
+        job.folder.mkdir()
+    progress = SweepProgress(jobs, total=4)
+
+    def at(seconds, number, status):
+        clock.now = seconds
+        if number is not None:
+            records[number].update(status=status, metrics={})
+        progress._look()
+        return capsys.readouterr().out
+
+    at(10, None, None)  # torch is being imported
+    at(10.5, 0, "running")
+    assert "about 0:00:06 left" in at(12, 0, "finished")  # 2 s each
+    at(12, 1, "running")
+    assert "about 0:00:06 left" in at(16, 1, "finished")  # 3 s each
+    clock.now = 17
+    assert "about 0:00:05 left" in progress._time_left()
+
+
+def test_repeating_a_finished_sweep_runs_nothing_and_changes_nothing(multirun):
+    multirun(*GRID)
+    before = {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
+    again = multirun(*GRID)
+    assert (again.code, again.ran) == (0, [])
+    assert "4 of them done before" in again.out
+    assert "report" not in again.out  # it was not written here
+    Path("outputs/sweeps/a/report.html").touch()
+    assert multirun(*GRID).out.splitlines()[-1] == f"report  {Path('outputs/sweeps/a/report.html')}"
+    assert before == {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
+
+
+def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
+    def fail(config):
+        if config.seed == 1 and config.optimizer.lr == 0.1:
+            raise ZeroDivisionError("division by zero")
+
+    first = multirun(*GRID, play=fail)
+    assert (first.code, first.ran) == (1, ALL)
+    assert first.err[0] == "error: 1 of 4 jobs did not finish"
+    assert first.err[1].startswith("error: optimizer.lr=0.1 seed=1: failed: division by zero (outputs/sweeps/a/")
+    assert len(first.err) == 2
+    failed = Path("outputs/sweeps/a/optimizer.lr=0.1,seed=1")
+    assert "ZeroDivisionError" in (failed / "train.log").read_text()  # where it can be looked into
+
+    killed = Path("outputs/sweeps/a/optimizer.lr=0.2,seed=0")
+    Record.read(killed).update(status="running")  # as SIGKILL leaves it
+    missing = Path("outputs/sweeps/a/optimizer.lr=0.2,seed=1")
+    (missing / "result.json").unlink()
+    second = multirun(*GRID)
+    assert (second.code, second.ran, second.resumed) == (0, [(0.1, 1), (0.2, 1)], [(0.2, 0)])
+
+
+def test_a_stopped_job_that_cannot_be_continued_now_is_not_begun_anew(multirun, monkeypatch):
+    multirun("sweep=a", "seed=0,1")
+    job = Path("outputs/sweeps/a/seed=1")
+    Record.read(job).update(status="stopped")
+
+    def refuse(folder):
+        raise ConfigError("data.root: no folder data")
+
+    again = multirun("sweep=a", "seed=0,1", resume=refuse)
+    assert (again.code, again.ran, again.resumed) == (1, [], [])
+    assert again.err[1].startswith("error: seed=1: stopped: data.root: no folder data")
+    assert multirun("sweep=a", "seed=0,1").resumed == [(0.1, 1)]
+
+
+@pytest.mark.parametrize(("name", "hint"), [("sweep=a", ""), ("", " with sweep=")])
+def test_a_signal_ends_the_sweep_and_the_same_command_continues_it(name, hint, multirun):
+    def play(config):
+        if config.seed == 1:
+            record = Record.read(Path(config.folder))
+            record.update(status="stopped")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    arguments = [word for word in (name, "seed=0,1,2") if word]
+    stopped = multirun(*arguments, play=play)
+    assert stopped.code == 143
+    assert [seed for _, seed in stopped.ran] == [0, 1]
+    last_line = stopped.out.splitlines()[-1]
+    assert f"1 of 3 jobs are done; the same command{hint}" in last_line
+    (folder,) = Path("outputs/sweeps").iterdir()
+    again = multirun(f"sweep={folder.name}", "seed=0,1,2")
+    assert (again.code, again.ran, again.resumed) == (0, [(0.1, 2)], [(0.1, 1)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks a file as on POSIX")
+def test_two_processes_do_not_run_one_sweep(multirun):
+    multirun("sweep=a", "seed=0,1")
+    hold = (
+        "import fcntl, sys; file = open(sys.argv[1], 'ab'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print('held', flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, "outputs/sweeps/a/.lock"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "held\n"
+    refused = multirun("sweep=a", "seed=0,1,2")
+    holder.communicate("\n")
+    assert (refused.code, refused.ran) == (2, [])
+    assert refused.err == ["error: outputs/sweeps/a is being run by another process; wait for it, or stop it first"]
+    assert len(multirun("sweep=a", "seed=0,1,2").ran) == 1
+
+
+def test_a_job_that_fails_before_it_has_begun_is_not_hidden(multirun):
+    def refuse(config):
+        (Path(config.folder) / "result.json").unlink()
+        raise RunFailed("no such thing")
+
+    done = multirun("sweep=a", "seed=0,1", play=refuse)
+    assert done.code == 1
+    assert len(done.err) == 3
+    assert {Record.read(Path("outputs/sweeps/a", name)).values["status"] for name in folders()} == {"failed"}
+
+
+def test_a_job_that_diverged_is_named_each_time_but_not_repeated(multirun):
+    def diverge(config):
+        Record.read(Path(config.folder)).update(status="diverged", error="diverged: the loss of update 2 is …")
+        raise RunFailed("diverged: the loss of update 2 is …")
+
+    first, second = (multirun("sweep=a", "seed=0,1", play=diverge) for _ in range(2))
+    assert len(first.ran) == 2
+    assert second.ran == []
+    assert first.code == second.code == 1
+    assert first.err == second.err
+    assert "seed=0: diverged: the loss of update 2" in first.err[1]
+
+
+def test_further_values_are_further_jobs(multirun):
+    multirun("sweep=a", "seed=0,1", "optimizer.lr=0.1")
+    more = multirun("sweep=a", "seed=0,1,2", "optimizer.lr=0.1,0.2")
+    assert sorted(more.ran) == [(0.1, 2), (0.2, 0), (0.2, 1), (0.2, 2)]
+    fewer = multirun("sweep=a", "seed=2", "optimizer.lr=0.2")
+    assert (fewer.code, fewer.ran) == (0, [])
+    assert sweep_json()["num_jobs"] == 6
+    assert sweep_json()["grid"]["seed"] == ["seed=0", "seed=1", "seed=2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["optimizer.lr=0.3", "seed=0,1"], "optimizer.lr: it has 0.1, now 0.3"),
+        (["seed=0,1"], "optimizer.lr: it has 0.1, now nothing"),
+        pytest.param(["optimizer.lr=0.1", "seed=1,2"], "seed: it has 0,1, now 1,2", marks=pytest.mark.slow),
+        pytest.param(
+            ["optimizer.lr=0.1", "seed=0,1", "model=perceptron"],
+            "model: it has nothing, now perceptron",
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_sweep_with_other_overrides_is_refused_and_replaced_on_demand(arguments, said, multirun):
+    multirun("sweep=a", "optimizer.lr=0.1", "seed=0,1")
+    before = folders()
+    refused = multirun("sweep=a", *arguments)
+    assert (refused.code, refused.ran) == (2, [])
+    assert refused.err == [
+        "error: outputs/sweeps/a holds another sweep: choose another sweep=…, or add sweep_overwrite=true to replace "
+        "what is there",
+        f"error: {said}",
+    ]
+    assert folders() == before
+    replaced = multirun("sweep=a", *arguments, "sweep_overwrite=true")
+    assert replaced.code == 0
+    assert folders() == set(sweep_json()["jobs"])
+    assert len(folders()) == 2
+    repeated = multirun("sweep=a", *arguments, "sweep_overwrite=true")
+    assert (repeated.code, repeated.ran) == (0, [])
+
+
+def test_a_finished_job_of_another_config_is_not_taken_for_this_one(multirun):
+    multirun("sweep=a", "seed=0,1")
+    config = Path("outputs/sweeps/a/seed=1/config.yaml")
+    config.write_text(config.read_text().replace("lr: 0.1\n", "lr: 0.25\n"))  # as if conf/ had changed since
+    refused = multirun("sweep=a", "seed=0,1")
+    assert (refused.code, refused.ran) == (2, [])
+    assert refused.err[1] == "error: seed=1 was run with another config: optimizer.lr was 0.25, is 0.1"
+    replaced = multirun("sweep=a", "seed=0,1", "sweep_overwrite=true")
+    assert [seed for _, seed in replaced.ran] == [1]
+
+
+def test_a_seed_drawn_at_random_is_no_other_config(multirun):
+    def draw(config):
+        path = Path(config.folder) / "config.yaml"
+        path.write_text(path.read_text().replace("seed: null\n", "seed: 123\n"))
+
+    multirun("sweep=a", "seed=null", "optimizer.lr=0.1,0.2", play=draw)
+    assert multirun("sweep=a", "seed=null", "optimizer.lr=0.1,0.2").ran == []
+
+
+def test_a_sweep_without_a_name_has_a_folder_of_its_own_each_time(multirun):
+    for _ in range(2):
+        assert len(multirun("seed=0,1").ran) == 2
+    assert len(list(Path("outputs/sweeps").iterdir())) == 2
+
+
+def test_the_same_job_twice_is_one_job(multirun):
+    assert multirun("sweep=a", "seed=0,0,0").ran == [(0.1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sweep=a/b", "seed=0,1"], "sweep must be"),
+        (["sweep=..", "seed=0,1"], "sweep must be"),
+        (["sweep=a,b"], "one sweep"),
+        (["sweep=a", "seed=0,1", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
+        (["seed=0,1", "hydra/launcher=jobli"], "did you mean 'joblib'?"),
+        (["seed=0,1", "hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2: no such"),
+        (["study=batchin"], "did you mean 'batching'?"),
+        (["study=batching", "seed=0,-1"], "got -1"),
+        (["study=batching", "hydra.sweeper.params.seed='0,-2'"], "got -2"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_sweeps_are_refused_in_a_line(arguments, said, multirun, tmp_path):
+    done = multirun(*arguments)
+    assert (done.code, done.ran) == (2, [])
+    assert len(done.err) == 1
+    assert said in done.err[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_needs_a_multirun(multirun):
+    done = multirun("sweep=a", options=())
+    assert done.code == 2
+    assert done.err == ["error: sweep=a: sweep is of a multirun; add -m, or leave it out"]
+
+
+# Studies
+
+
+@pytest.mark.parametrize("options", [(), ("-m",)], ids=str)
+def test_a_study_is_a_sweep_of_its_name(options, multirun):
+    done = multirun("study=batching", "seed=7", options=options)
+    described = sweep_json("batching")
+    assert (done.code, len(done.ran)) == (0, described["num_jobs"])
+    assert len(done.ran) > 1  # the study's own grid
+    assert {seed for _, seed in done.ran} == {7}  # its seeds replaced
+    assert described["study"]["question"]
+    config = Record.read(Path("outputs/sweeps/batching", described["jobs"][0])).config()
+    assert config.study == described["study"]
+
+
+def test_the_command_line_adds_to_the_grid_of_a_study(multirun):
+    done = multirun("study=batching", "seed=7", "data.batch_size=8", "optimizer.lr=0.1,0.2", "sweep=other")
+    assert {lr for lr, _ in done.ran} == {0.1, 0.2}
+    assert all("data.batch_size=8" in name for name in folders("other"))
+
+
+def test_a_process_of_ddp_repeats_one_job_of_a_study(multirun, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning sets it
+    folder = tmp_path / "job"
+    done = multirun("study=batching", "seed=1", "optimizer.lr=0.1", f"hydra.run.dir={folder}", options=())
+    assert done.ran == [(0.1, 1)]
+    assert (folder / "result.json").is_file()
+
+
+# What jobs share
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["seed=3", "data=digits", "model.hidden_sizes=[1,2]"],
+        ["model.dropout=0.5", "optimizer.momentum=0.5", "optimizer=momentum"],
+        ["~callbacks.figures", "+trainer.max_depth=3", "++data.noise=1"],
+        ["study=batching", "seed=7", "experiment=digits_mlp"],
+        ["hydra/launcher=joblib", "seed=null"],
+    ],
+    ids=" ".join,
+)
+def test_configs_are_what_hydra_composes(lines):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert composed("train", lines) == compose("train", lines)
+        assert composed("train", lines) == compose("train", lines)  # the first must not have changed what is kept
+
+
+def test_data_is_loaded_once_for_all_jobs_of_a_sweep_only(make_config, monkeypatch):
+    loaded, construct = [], build.construct
+
+    def counting(options, key, **more):
+        loaded.append(key)
+        return construct(options, key, **more)
+
+    monkeypatch.setattr(build, "construct", counting)
+    build.kept_source.cache_clear()
+    for multirun, expected in ((True, 1), (False, 3)):
+        monkeypatch.setattr(build, "is_multirun", lambda multirun=multirun: multirun)
+        first, second = (build.data_module(make_config()).source for _ in range(2))
+        assert (first is second) == multirun
+        assert loaded == ["data"] * expected
+    build.kept_source.cache_clear()
+
+
+def test_the_name_of_a_job_leaves_out_its_study():
+    assert job_folder(["study=batching", "seed=1"]) == "seed=1"
+
+
+# As a program. It starts Python, so there is one.
+
+
+def program(*arguments, folder):
+    """`train.py -m …` as a process in a session of its own, so that what it leaves can be ended with it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", *arguments],
+        cwd=folder, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A multirun of four jobs as a program, of which two diverge."""
+    folder = tmp_path_factory.mktemp("sweep")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
+    arguments = (
+        "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
+        "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard", "hydra.sweep.dir=sweep",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=folder, env=clean, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    return folder / "sweep", done
+
+
+def test_a_sweep_names_folders_by_overrides(sweep):
+    folder, _ = sweep
+    jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert len(jobs) == 4
+    for name in jobs:
+        assert "model=mlp_dropout" in name or "model.dropout=" in name
+    dropouts = {json.loads((folder / name / "result.json").read_text())["overrides"][1] for name in jobs}
+    assert dropouts == {"model.dropout=0.5", "model.dropout=[0.2,0.5]"}
+
+
+def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(sweep):
+    folder, done = sweep
+    status = {}
+    for path in folder.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        status[tuple(result["overrides"][1:3])] = result["status"]
+    assert status == {
+        (f"model.dropout={dropout}", f"optimizer.lr={lr}"): "finished" if lr == "0.1" else "diverged"
+        for dropout in ("0.5", "[0.2,0.5]")
+        for lr in ("0.1", "1e+30")
+    }
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "update 2 is not a finite number" in done.stderr
+
+
+def test_a_pipe_gets_no_control_codes(sweep):
+    _, done = sweep
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+
+
+def test_what_a_job_would_print_is_in_its_log(sweep):
+    folder, done = sweep
+    (log, *_) = folder.glob("*lr=0.1,*/train.log")
+    for text in ("epoch 2/2", "run folder   sweep", "parameters"):  # progress, final table, network
+        assert text in log.read_text()
+        assert text not in done.stdout + done.stderr
+
+
+def test_every_run_of_a_sweep_has_the_same_hyperparameter_columns(sweep):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    folder, _ = sweep
+    columns = []
+    for board in folder.glob("*/tensorboard"):
+        metadata = EventAccumulator(str(board)).Reload().summary_metadata["_hparams_/session_start_info"]
+        entries = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info.hparams
+        columns.append({name: value.WhichOneof("kind") for name, value in entries.items()})
+    assert len(columns) == 4
+    assert all(entry == columns[0] for entry in columns)
+    assert {"model", "data", "batch_size", "lr", "dropout", "seed", "model.dropout"} <= set(columns[0])
+    assert None not in columns[0].values()
+
+
+LONG = (
+    "data.num_samples=200", "data.batch_size=2", "trainer=cpu", "trainer.max_epochs=10", "callbacks=none",
+    "logger=none", "optimizer.lr=0.01,0.02,0.05,0.1", "seed=range(6)",
+)  # fmt: skip
+
+
+def results(folder, keys=("status", "weights_digest", "updates", "metrics", "overrides")):
+    """Of each job that has begun, what must not depend on how it was run."""
+    found = {}
+    for path in folder.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        found[path.parent.name] = {key: result.get(key) for key in keys}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_path):
+    whole, broken = tmp_path / "outputs/sweeps/whole", tmp_path / "outputs/sweeps/broken"
+    out, _ = program(*LONG, "sweep=whole", folder=tmp_path).communicate(timeout=600)
+    expected = results(whole)
+    assert len(expected) == 24, out
+    assert {result["status"] for result in expected.values()} == {"finished"}
+
+    arguments = (*LONG, "sweep=broken", f"hydra/launcher={launcher}")
+    done_before = {}
+    for number, enough in ((signal.SIGTERM, 5), (signal.SIGKILL, 11), (signal.SIGINT, 17)):
+        process = program(*arguments, folder=tmp_path)
+        while sum(result["status"] == "finished" for result in results(broken).values()) < enough:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(random.random())
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == (128 + number if number != signal.SIGKILL else -number), out
+        if number != signal.SIGKILL:
+            assert "the same command continues the sweep" in out
+        times = results(broken, keys=("status", "started", "finished"))
+        assert all(times[name] == result for name, result in done_before.items())  # no finished job was run again
+        done_before = {name: result for name, result in times.items() if result["status"] == "finished"}
+        assert enough <= len(done_before) < 24
+    out, _ = program(*arguments, folder=tmp_path).communicate(timeout=600)
+    assert results(broken) == expected, out
+    times = results(broken, keys=("status", "started", "finished"))
+    assert all(times[name] == result for name, result in done_before.items())
+    assert (broken / "summary.csv").read_text().count("\n") == (whole / "summary.csv").read_text().count("\n")
+
+
+@pytest.mark.slow
+def test_jobs_can_be_submitted(tmp_path):
+    arguments = ("sweep=a", *LONG[:-2], "seed=0,1", "hydra/launcher=submitit_local")
+    process = program(*arguments, folder=tmp_path)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert {result["status"] for result in results(tmp_path / "outputs/sweeps/a").values()} == {"finished"}
+    assert out.count("  finished  ") == 2
