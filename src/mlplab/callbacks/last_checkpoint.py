@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from mlplab import signals
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.run_logs import flush_logs, log_sizes
+from mlplab.models.loops import begin_epoch_anew, loop_state
 from mlplab.signals import Stopped
 
 
@@ -138,23 +139,7 @@ class LastCheckpoint(Checkpoint):
         if exact["mid_epoch"]:
             pl_module.continue_accumulating(mine["accumulated"])
             return
-        loops: Any = trainer.fit_loop
-        loops._restarting = loops.epoch_loop.restarting = False  # with max_steps, Lightning sees a restart everywhere
-
-
-def loop_state(updates: int, epoch: int, passes: int) -> dict[str, Any]:
-    """Lightning's progress after `updates` in all, with whole epochs and passes of the next one all complete."""
-
-    def counted(count: int, *names: str) -> dict[str, int]:
-        return dict.fromkeys(names or ("ready", "started", "processed", "completed"), count)
-
-    begun = {"ready": epoch + bool(passes), "started": epoch + bool(passes), "processed": epoch, "completed": epoch}
-    made, optimized = counted(passes), counted(updates, "ready", "completed")
-    return {
-        "epoch_progress": {"total": begun, "current": dict(begun)},
-        "epoch_loop.batch_progress": {"total": made, "current": dict(made), "is_last_batch": False},
-        "epoch_loop.manual_optimization.optim_step_progress": {"total": optimized, "current": counted(0, *optimized)},
-    }
+        begin_epoch_anew(trainer)
 
 
 def moved(state: Any, old: str, new: str) -> Any:

@@ -1,6 +1,7 @@
 """What each key of the config must be, where the config has it."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlplab.config.rules import NULL, SWITCH, Rule, each, integer, local_path, mapping, number, one_of, text
@@ -200,6 +201,41 @@ TOP_LEVEL = {
     "name", "n_trials", "overrides", "storage", "search", "pruner",
 }  # fmt: skip
 """What a config may have at its top level."""
+
+
+COMPUTED = ("steps_per_execution", "data.num_workers", "data.eval_batch_size", "checkpoint")
+"""Keys and sections that change how a run is computed and saved, not a bit of what comes out."""
+
+SHOWN = (
+    "folder", "resume", "sweep", "study", "test", "logger", "figures", "hydra", "trainer.enable_progress_bar",
+    "trainer.enable_model_summary", "callbacks.checkpoint", "callbacks.figures", "callbacks.gradient_noise",
+    "callbacks.history", "callbacks.last_checkpoint", "callbacks.layers", "callbacks.network_summary",
+    "callbacks.progress_bar", "callbacks.tensorboard", "callbacks.update_monitor",
+)  # fmt: skip
+"""Keys and sections that say where a run is written and what is shown of it."""
+
+
+def kind_of(key: str) -> str:
+    """ "numbers" where a dotted key decides what comes out of a run, else "computed" or "shown"."""
+    for kind, names in (("computed", COMPUTED), ("shown", SHOWN)):
+        if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names):
+            return kind
+    return "numbers"
+
+
+def flat(config: Mapping[Any, Any], path: str = "") -> dict[str, Any]:
+    """`{"data": {"batch_size": 8}}` as `{"data.batch_size": 8}`; lists and empty sections are values."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) and value else {f"{path}{key}": value}
+    return found
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of flat configs that are not in all of them with the same value, in the order of the configs."""
+    absent = object()
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if any(config.get(key, absent) != configs[0].get(key, absent) for config in configs)]
 
 
 def require(key: str, value: Any) -> None:

@@ -13,6 +13,7 @@ from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from mlplab.data.types import Batch
 from mlplab.models.compiled import compiled_updates
+from mlplab.models.loops import count_updates
 from mlplab.models.update import eager_updates
 
 Schedule = Callable[[int, int], float]
@@ -70,7 +71,7 @@ class Classifier(pl.LightningModule):
         factors = [self.schedule(update, self.total_updates) for update in range(done, done + len(batches))]
         losses, logits = self.updates(batches, factors)
         if not self._scales_loss:
-            self._count_updates(len(batches))
+            count_updates(self.trainer, len(batches))
         self.train_metrics.update(batches, losses, logits)
         if done + len(batches) == self.trainer.max_steps:
             self.trainer.should_stop = True  # ends with a validation, wherever in an epoch this is
@@ -109,13 +110,6 @@ class Classifier(pl.LightningModule):
         """Clip after the gradients have been unscaled; Lightning calls this for its own optimizer wrapper only."""
         if self.gradient_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_norm)
-
-    def _count_updates(self, count: int) -> None:
-        """Count updates made without Lightning's wrapper, for `trainer.global_step`, `max_steps` and checkpoints."""
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        for counter in (progress.total, progress.current):
-            counter.ready += count
-            counter.completed += count
 
     # Evaluation
 
