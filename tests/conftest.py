@@ -40,8 +40,8 @@ def make_config(tmp_path: Path) -> Callable[..., DictConfig]:
 def launch(tmp_path: Path) -> Callable[..., "Launched"]:
     """Run a tiny job (80 points, 2 epochs, CPU), checkpoints and history only: launch("seed=1", folder="a")."""
 
-    def run(*overrides: str, folder: str = "run") -> Launched:
-        return run_job(tmp_path / folder, (*BARE, *overrides))
+    def run(*overrides: str, folder: str = "run", **options: Any) -> Launched:
+        return run_job(tmp_path / folder, (*BARE, *overrides), **options)
 
     return run
 
@@ -111,12 +111,12 @@ def composition(overrides: tuple[str, ...]) -> DictConfig:
         return compose("train", list(overrides))
 
 
-def run_job(folder: Path, overrides: Sequence[str]) -> Launched:
-    """Compose and train in this process, as train.py does, and keep hold of the classifier and the Trainer."""
+def run_job(folder: Path, chosen: Sequence[str], **options: Any) -> Launched:
+    """Compose and train (with `options`) in this process, as train.py does, and keep the classifier and the Trainer."""
     from mlplab.runs import build
     from mlplab.runs import train as training
 
-    config, kept = tiny_config(folder, overrides), {}
+    config, kept = tiny_config(folder, chosen), {}
 
     def keeping(name: str) -> Any:
         make = getattr(build, name)
@@ -128,7 +128,7 @@ def run_job(folder: Path, overrides: Sequence[str]) -> Launched:
         return mock.patch.object(build, name, make_and_keep)
 
     with keeping("classifier"), keeping("trainer"):
-        metrics = training.train(config)
+        metrics = training.train(config, **options)
     return Launched(folder, config, metrics, kept["classifier"], kept["trainer"])
 
 

@@ -139,7 +139,7 @@ def test_a_damaged_result_is_named(tmp_path, damage):
         Record.read(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"a: [1", b"- 1\n- 2", b"\xff\xfe\x00", b"a: 1\na: 2", b"base: 4"])
+@pytest.mark.parametrize("damage", [b"a: [1", b"- 1\n- 2", b"\xff\xfe\x00", b"a: ${b}", b"base: 4"])
 def test_a_damaged_config_is_named(tmp_path, damage):
     record = begin(tmp_path, CONFIG, {})
     (tmp_path / "config.yaml").write_bytes(damage)

@@ -129,9 +129,7 @@ def test_a_run_folder_may_be_moved(launch):
 
 def test_a_longer_run_equals_one_that_was_that_long_from_the_start(launch, same_weights):
     longer, shorter = launch("trainer.max_epochs=5", folder="long"), launch("trainer.max_epochs=2", folder="short")
-    config = Record.read(shorter.folder).config()
-    config.trainer.max_epochs = 5
-    training.resume(shorter.folder, config=config, changes=["trainer.max_epochs"])
+    training.resume(shorter.folder, overrides=["trainer.max_epochs=5"])
     result = Record.read(shorter.folder).values
     assert result["weights_digest"] == longer.result["weights_digest"]
     assert result["metrics"] == longer.result["metrics"]

@@ -1,9 +1,10 @@
 """What a run says of itself: the values of result.json, its line in TensorBoard's HParams, the final table."""
 
+import contextlib
 import platform
 import shutil
 import subprocess
-import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from omegaconf import DictConfig
 from rich.console import Console
@@ -23,12 +25,12 @@ from mlplab.callbacks.split_curve import SplitCurve
 from mlplab.callbacks.texts import table
 from mlplab.files import now
 from mlplab.runs.record import Record
-from mlplab.runs.resume import slurm_job
+from mlplab.runs.resume import composed, slurm_job
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 
-def facts(config: DictConfig, data: Any, network: torch.nn.Module) -> dict[str, Any]:
+def facts(config: DictConfig, data: Any, network: torch.nn.Module, overrides: Sequence[str]) -> dict[str, Any]:
     """What is known of a run before it starts."""
     return {
         "status": "running",
@@ -40,8 +42,8 @@ def facts(config: DictConfig, data: Any, network: torch.nn.Module) -> dict[str, 
         "steps_per_execution": data.group_size,
         "samples": {split: len(dataset) for split, dataset in data.datasets.items()},
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "overrides": overrides(),
-        "command": " ".join([Path(sys.argv[0]).name, *overrides()]),
+        "overrides": list(overrides),
+        "command": " ".join(["train.py", *overrides]),
         "git_commit": git_commit(),
         "slurm_job": slurm_job(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
@@ -110,9 +112,9 @@ IN_A_COLUMN = (
 """Keys whose values have a column of the HParams tab under their last part, and need none for being typed."""
 
 
-def hyperparameters(config: DictConfig, data: Any) -> dict[str, str | int | float]:
+def hyperparameters(config: DictConfig, data: Any, overrides: Sequence[str]) -> dict[str, str | int | float]:
     """The columns of TensorBoard's HParams tab: the same names and types in every run of a sweep, never None."""
-    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    choices = group_choices(overrides)
     dropout = config.model.get("dropout", 0.0) or 0.0
     columns: dict[str, str | int | float] = {
         group: str(choices.get(group, "")) for group in ("model", "data", "regularization", "optimizer", "scheduler")
@@ -128,15 +130,24 @@ def hyperparameters(config: DictConfig, data: Any) -> dict[str, str | int | floa
         "hidden_sizes": str(config.model.get("hidden_sizes", "")),
         "seed": config.seed,
     }
-    for override in overrides():
+    for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key not in IN_A_COLUMN:
             columns.setdefault(key, value)  # as text: 0.5 in one run and [0.2,0.5] in the next keep one type
     return columns
 
 
-def overrides() -> list[str]:
-    """What was set on the command line, of this job only in a multirun."""
+def group_choices(overrides: Sequence[str]) -> dict[str, str]:
+    """Group → what these overrides choose of it; nothing where the config comes from elsewhere."""
+    if overrides_of_hydra() == list(overrides):
+        return dict(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {}
+    with contextlib.suppress(HydraException):  # an old run may have had keys that are gone
+        return dict(composed(overrides, return_hydra_config=True).hydra.runtime.choices)
+    return {}
+
+
+def overrides_of_hydra() -> list[str]:
+    """What Hydra was started with, of this job only in a multirun."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 

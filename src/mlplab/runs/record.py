@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, YAMLError, parse
 
 from mlplab.errors import ConfigError, first_line
 from mlplab.files import lock, now, write_atomically
@@ -17,6 +17,10 @@ CONFIG = "config.yaml"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
+
+MAX_BYTES, MAX_EVENTS, MAX_DEPTH = 50_000_000, 100_000, 20
+"""Of a config: a folder from a stranger may hold anything."""
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
 
 _held: set[Path] = set()  # folders that this process has locked
 
@@ -90,18 +94,28 @@ class Record:
     def config(self) -> DictConfig:
         """The resolved config of the run. Raises ConfigError when it is missing or damaged."""
         try:
-            content = (self.folder / CONFIG).read_bytes()
-            intact = self.values.get("config_digest") in (None, hashlib.sha256(content).hexdigest())
-            text = content.decode() if intact else ""
-            if "${" in text or not is_simple(text):
-                raise ValueError("it refers to other values or is nested too deeply, unlike what a run writes")
-            config = OmegaConf.create(text)
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+            return OmegaConf.create(self.plain_config())
+        except OmegaConfBaseException as error:
             raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
-        if not intact:
-            raise ConfigError(f"{self.folder / CONFIG} is damaged or was edited: it is not what this run was made with")
-        if not isinstance(config, DictConfig):
-            raise ConfigError(f"{self.folder / CONFIG} does not hold a config")
+
+    def plain_config(self) -> dict[str, Any]:
+        """The same as plain data, which is read ten times as fast."""
+        path = self.folder / CONFIG
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ValueError(f"it is larger than {MAX_BYTES // 1_000_000} MB")
+            content = path.read_bytes()
+            if self.values.get("config_digest") not in (None, hashlib.sha256(content).hexdigest()):
+                raise ConfigError(f"{path} is damaged or was edited: it is not what this run was made with")
+            if b"${" in content or not is_simple(content):
+                raise ValueError("it refers to other values, or is too large or too deep, unlike what a run writes")
+            config = yaml.load(content, LOADER)
+        except ConfigError:
+            raise
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read: {first_line(error)}") from error
+        if not isinstance(config, dict):
+            raise ConfigError(f"{path} does not hold a config")
         return config
 
     def update(self, **values: Any) -> None:
@@ -122,12 +136,12 @@ class Record:
         return path
 
 
-def is_simple(text: str) -> bool:
-    """Whether YAML has no references, which could multiply without end, and few levels."""
+def is_simple(content: bytes) -> bool:
+    """Whether YAML has no references, which could multiply without end, few levels, and no more than a run writes."""
     depth = 0
-    for event in parse(text):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if isinstance(event, AliasEvent) or depth > 20:
+    for count, event in enumerate(yaml.parse(content, LOADER)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH or count > MAX_EVENTS:
             return False
     return True
 

@@ -1,14 +1,17 @@
 """Which run to continue, and whether what is asked of it leaves its numbers as they would have been."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.config.check import config_faults, section_faults
+from mlplab.config.check import CONF, config_faults, section_faults
 from mlplab.config.rules import local_path
 from mlplab.errors import ConfigError
 from mlplab.runs.record import RESULT, Record
@@ -63,6 +66,13 @@ def continued_config(folder: Path, overrides: Sequence[str], compose: Compose) -
     if faults:
         raise ConfigError(*faults)
     return config, changes
+
+
+def composed(overrides: Sequence[str], **options: Any) -> DictConfig:
+    """The config that `train.py` composes from overrides, whether Hydra has been started or not."""
+    started = GlobalHydra.instance().is_initialized()
+    with contextlib.nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides), **options)
 
 
 def is_of_the_launch(override: str) -> bool:

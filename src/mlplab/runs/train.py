@@ -1,7 +1,6 @@
 """One training run, from config to a finished run folder; and its continuation after an interruption."""
 
 import errno
-import functools
 import logging
 import os
 import secrets
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-from hydra import compose
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from mlplab import signals
@@ -21,14 +19,14 @@ from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.run_logs import cut_logs, flush_logs, say_errors_once
 from mlplab.callbacks.tensorboard import log_hyperparameters, log_text
 from mlplab.callbacks.texts import code_block
-from mlplab.config.check import config_faults, section_faults
+from mlplab.config.check import config_faults
 from mlplab.errors import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.files import now, read_checkpoint
 from mlplab.runs import build, facts
 from mlplab.runs.checkpoints import last_checkpoint, load_weights, weights_digest, whole
 from mlplab.runs.processes import end_child_processes, prepare_child_processes
 from mlplab.runs.record import CHECKPOINTS, Record
-from mlplab.runs.resume import LONGER, continued_config, rebased, run_and_checkpoint, with_changes
+from mlplab.runs.resume import LONGER, composed, continued_config, run_and_checkpoint, with_changes
 from mlplab.signals import Stopped
 
 log = logging.getLogger(__name__)
@@ -44,21 +42,25 @@ class Job(NamedTuple):
     record: Record
 
 
-def train(config: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> dict[str, float]:
+def train(
+    config: DictConfig, *, overrides: Sequence[str] | None = None, callbacks: Sequence[pl.Callback] = ()
+) -> dict[str, float]:
     """Train, validate, and (with `test=true`) test the best checkpoint once; everything is in `config.folder` then.
 
-    `callbacks` come beside those of the config. Gives the final metrics. Raises ConfigError before anything is written,
-    RunFailed when training goes wrong, Stopped when a signal ends it.
+    `overrides` are noted as what made the config; None for those that Hydra was started with. `callbacks` come beside
+    those of the config. Gives the final metrics. Raises ConfigError before anything is written, RunFailed when training
+    goes wrong, Stopped when a signal ends it.
     """
+    overrides = facts.overrides_of_hydra() if overrides is None else overrides
     if config.get("resume"):
-        return resume_as_asked(config.resume)
+        return resume(Path(config.resume), overrides=overrides)
     folder = Path(config.folder)
     with signals.caught():
         try:
             if faults := config_faults(config):
                 raise ConfigError(*faults)
             draw_seed(config)
-            job = prepare(config, callbacks)
+            job = prepare(config, overrides, callbacks)
             if job.trainer.is_global_zero:
                 job.record.create(config)
         except (ConfigError, Stopped):
@@ -67,31 +69,21 @@ def train(config: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> dict[
         return complete(job, None)
 
 
-def resume_as_asked(path: str) -> dict[str, float]:
-    """`resume=<path>` with this command line's other overrides."""
-    folder, _ = run_and_checkpoint(path)
-    config, changes = continued_config(folder, facts.overrides(), functools.partial(compose, "train"))
-    return resume(Path(path), config=config, changes=list(changes))
-
-
-def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
+def resume(folder: Path, *, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Continue a run in its folder from last.ckpt as if it had never been interrupted; gives the final metrics.
 
-    `folder` may be a checkpoint of a run folder instead. `config` is the run's own, and may be longer or computed
-    otherwise in the keys `changes` (see `mlplab.runs.resume`). A finished run is left as it is.
+    `folder` may be a checkpoint of a run folder instead. `overrides` may make the run longer or computed otherwise (see
+    `mlplab.runs.resume`). A finished run is left as it is. Raises as `train`.
     """
     folder, checkpoint = run_and_checkpoint(str(folder))
     record = Record.read(folder)
-    if config is None:
-        config = rebased(record.config(), folder)
-        if faults := section_faults(config) or config_faults(config):
-            raise ConfigError(*(f"{folder}/config.yaml: {fault}" for fault in faults))
+    config, changes = continued_config(folder, overrides, composed)
     longer = [f"{key}={OmegaConf.select(config, key)}" for key in changes if key in LONGER]
     if record.values.get("status") == "finished" and not longer and checkpoint is None:
         log.info("%s is finished; more epochs: trainer.max_epochs=…", folder)
         return record.values["metrics"]
     with signals.caught():
-        job = prepare(config)
+        job = prepare(config, record.values.get("overrides", []))
         checkpoint = whole(checkpoint) if checkpoint else last_checkpoint(folder / CHECKPOINTS)
         if checkpoint is not None:
             check_data(job, record, checkpoint)
@@ -101,11 +93,11 @@ def resume(folder: Path, *, config: DictConfig | None = None, changes: Sequence[
                 log.info("longer now: %s; a schedule over the whole run is one over the longer run", " ".join(longer))
             if changes:
                 record.write_config(config)
-            record.update(status="running", error=None, overrides=with_changes(record, config, changes))
+            record.update(status="running", error=None, overrides=with_changes(record, config, list(changes)))
         return complete(job._replace(record=record), checkpoint)
 
 
-def prepare(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Job:
+def prepare(config: DictConfig, overrides: Sequence[str], callbacks: Sequence[pl.Callback] = ()) -> Job:
     """Build everything a run needs; nothing is written."""
     build.quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -113,7 +105,7 @@ def prepare(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Job:
     classifier = build.classifier(config, data)
     build.check_batch_norm(classifier, data)
     build.set_threads(config, classifier)
-    record = Record(Path(config.folder), facts.facts(config, data, classifier))
+    record = Record(Path(config.folder), facts.facts(config, data, classifier, overrides))
     return Job(config, data, classifier, build.trainer(config, data, callbacks), record)
 
 
@@ -138,7 +130,7 @@ def complete(job: Job, checkpoint: Path | None) -> dict[str, float]:
         if trainer.is_global_zero:
             continue_logs(trainer, checkpoint)
         if checkpoint is None:
-            log_hyperparameters(trainer.loggers, facts.hyperparameters(config, data))
+            log_hyperparameters(trainer.loggers, facts.hyperparameters(config, data, record.values["overrides"]))
             log_text(trainer.loggers, "command", code_block(record.values["command"]))
             log_text(trainer.loggers, "config", code_block(OmegaConf.to_yaml(config, resolve=True)))
         fit(job, checkpoint)
