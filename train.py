@@ -7,9 +7,9 @@ from mlplab.cli import command
 
 @command("train")
 def main(config: DictConfig) -> None:
-    from mlplab.runs.train import train  # here, so that --help and config errors need not wait for torch
+    from mlplab.runs.train import resume, train  # here, so that --help and config errors need not wait for torch
 
-    train(config)
+    resume(config.resume) if config.resume else train(config)
 
 
 if __name__ == "__main__":

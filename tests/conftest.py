@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.check import CONF
 
@@ -113,23 +112,18 @@ def composition(overrides: tuple[str, ...]) -> DictConfig:
 
 def run_job(folder: Path, chosen: Sequence[str], **options: Any) -> Launched:
     """Compose and train (with `options`) in this process, as train.py does, and keep the classifier and the Trainer."""
-    from mlplab.runs import build
-    from mlplab.runs import train as training
+    from lightning.pytorch import Callback
+
+    from mlplab.runs.train import train
 
     config, kept = tiny_config(folder, chosen), {}
 
-    def keeping(name: str) -> Any:
-        make = getattr(build, name)
+    class Keep(Callback):
+        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            kept.update(classifier=pl_module, trainer=trainer)
 
-        def make_and_keep(*arguments: Any, **options: Any) -> Any:
-            kept[name] = make(*arguments, **options)
-            return kept[name]
-
-        return mock.patch.object(build, name, make_and_keep)
-
-    with keeping("classifier"), keeping("trainer"):
-        metrics = training.train(config, **options)
-    return Launched(folder, config, metrics, kept["classifier"], kept["trainer"])
+    metrics = train(config, callbacks=[Keep()], **options)
+    return Launched(folder, config, metrics, **kept)
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +139,7 @@ def save_config() -> Callable[[Path, DictConfig], None]:
     def save(folder: Path, config: DictConfig) -> None:
         from mlplab.runs.record import Record
 
-        Record.read(folder).write_config(config)
+        Record.read(folder).write_config(OmegaConf.to_yaml(config))
 
     return save
 

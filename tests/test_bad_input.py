@@ -23,10 +23,9 @@ from omegaconf import OmegaConf
 
 from mlplab.cli import CONF
 from mlplab.config.check import config_faults
-from mlplab.config.keys import RULES
+from mlplab.config.keys import RULES, flat
 from mlplab.errors import ConfigError
 from mlplab.runs import build
-from mlplab.runs.resume import leaves
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -329,7 +328,7 @@ def whole_config():
     return config
 
 
-KEYS = sorted(key for key, _ in leaves(OmegaConf.to_container(whole_config())) if key != "folder")
+KEYS = sorted(key for key in flat(OmegaConf.to_container(whole_config())) if key != "folder")
 SECTIONS = sorted({key.rpartition(".")[0] for key in KEYS if "." in key})
 VALUES = st.one_of(
     st.sampled_from([

@@ -151,7 +151,7 @@ def test_a_hostile_result_is_refused(content, stranger, record_property):
 
 
 def test_evaluation_and_prediction_build_no_callback_logger_or_trainer_of_the_folder(finished, monkeypatch):
-    for name in ("callbacks", "loggers", "trainer"):
+    for name in ("watchers", "trainer"):
         monkeypatch.setattr(build, name, lambda *_, **__: pytest.fail("built from the folder"))
     load_run(finished.folder)
     load_predictor(finished.folder)

@@ -1,9 +1,7 @@
 """Files that are whole or not there: written in one step, with a digest where that matters, and locked."""
 
 import contextlib
-import errno
 import hashlib
-import importlib
 import io
 import os
 import pickle
@@ -13,6 +11,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from mlplab.errors import ConfigError, first_line
 
@@ -104,20 +104,17 @@ def is_whole(path: Path) -> bool:
     return end == struct.pack("<H", DIGEST_BYTES) + digest.hexdigest().encode()
 
 
-def lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process; whether no other process has it. Child processes do not inherit the lock."""
+def lock(path: Path, refusal: str) -> FileLock:
+    """Have a file to oneself until the lock is released, or this process ends, however it does.
+
+    Child processes do not inherit the lock. Raises ConfigError that says `refusal` where it is taken.
+    """
+    taken = FileLock(path, timeout=0)
     try:
-        if os.name == "nt":
-            msvcrt: Any = importlib.import_module("msvcrt")
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl: Any = importlib.import_module("fcntl")
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            return False
-        raise
-    return True
+        taken.acquire()
+    except Timeout as error:
+        raise ConfigError(refusal) from error
+    return taken
 
 
 def now() -> str:

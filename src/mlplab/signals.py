@@ -69,13 +69,16 @@ def handled() -> tuple[int, ...]:
     return STOPPING if "SLURM_JOB_ID" in os.environ else STOPPING[:2]
 
 
+def slurm_job() -> str | None:
+    """SLURM's name of the job that this process belongs to."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID")
+
+
 def requeue() -> str | None:
     """Ask SLURM to start this job again; gives what went wrong, None where it worked."""
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        done = subprocess.run(["scontrol", "requeue", str(slurm_job())], capture_output=True, text=True, check=False)
     except OSError as error:
         return f"scontrol: {error.strerror}"
     return None if done.returncode == 0 else " ".join(done.stderr.split())

@@ -392,13 +392,13 @@ def test_configs_are_what_hydra_composes(lines):
 
 
 def test_data_is_loaded_once_for_all_jobs_of_a_sweep_only(make_config, monkeypatch):
-    loaded, construct = [], build.construct
+    loaded, make = [], build.make
 
     def counting(options, key, **more):
         loaded.append(key)
-        return construct(options, key, **more)
+        return make(options, key, **more)
 
-    monkeypatch.setattr(build, "construct", counting)
+    monkeypatch.setattr(build, "make", counting)
     build.kept_source.cache_clear()
     for multirun, expected in ((True, 1), (False, 3)):
         monkeypatch.setattr(build, "is_multirun", lambda multirun=multirun: multirun)

@@ -1,65 +1,153 @@
-"""From config to the objects of a run: data module, classifier, Trainer with its callbacks and loggers."""
+"""From config to the objects of a run, once: data module, classifier, Trainer with its callbacks and loggers.
+
+The functions take the config of a run, or the plain data that it holds; all that they build takes plain values.
+"""
 
 import functools
 import inspect
 import json
 import logging
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+from torch.utils import deterministic
 
-from mlplab.config.selection import has_validation, select
-from mlplab.config.targets import resolved
-from mlplab.errors import ConfigError, first_line
-from mlplab.runs import passes
-from mlplab.runs.instantiation import accepts, construct, make, plain
+from mlplab.callbacks.guards import RequireMonitors
+from mlplab.config.keys import flat
+from mlplab.config.targets import SPECIAL, check_result, is_own, resolved
+from mlplab.data.augment import Augmentation
+from mlplab.data.module import DataModule
+from mlplab.data.types import Source
+from mlplab.errors import ConfigError, first_line, is_out_of_memory
+from mlplab.models.classifier import Classifier
+from mlplab.models.compiled import SMALL, has_compiler
+from mlplab.runs.checkpoints import SafeCheckpointIO
+from mlplab.runs.record import CHECKPOINTS
 
-if TYPE_CHECKING:
-    from lightning.pytorch import Callback, Trainer
-    from lightning.pytorch.loggers import Logger
-
-    from mlplab.data.module import DataModule
-    from mlplab.data.types import Source
-    from mlplab.models.classifier import Classifier
-
-
-log = logging.getLogger(__name__)
+Config = Mapping[Any, Any]
 
 UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
+GROUP_FLOATS = 2**22
+"""steps_per_execution=auto groups updates until their features are so many numbers (16 MB), at most 256 updates."""
+SMALLER = {"data": "choose fewer or smaller samples", "model": "lower model.hidden_sizes"}
+"""What helps where memory has run out."""
+
+log = logging.getLogger(__name__)
 
 
-def data_module(config: DictConfig) -> "DataModule":
+class Training(NamedTuple):
+    """The objects of one training run; what its config says, as dotted key → value, and the config itself as YAML."""
+
+    data: DataModule
+    classifier: Classifier
+    trainer: Trainer
+    settings: dict[str, Any]
+    yaml: str
+
+
+def training(config: DictConfig, callbacks: Sequence[Callback] = ()) -> Training:
+    """Build all that a training run needs, with `callbacks` beside those of the config; nothing is written.
+
+    Raises ConfigError where something does not fit that only the data, or a library, can tell.
+    """
+    quiet_libraries()
+    parts = plain(config)
+    seed_everything(parts["seed"], workers=True, verbose=False)
+    data = data_module(parts)
+    model = classifier(parts, data)
+    check_batch_norm(model, data)
+    set_threads(parts, model)
+    return Training(data, model, trainer(parts, data, callbacks), flat(parts), OmegaConf.to_yaml(config, resolve=True))
+
+
+# One part
+
+
+def make(options: Config, key: str, *, places: Mapping[str, str] | None = None, **more: Any) -> Any:
+    """The object that a part of the config describes, after a look at what its targets are (see `config.targets`).
+
+    `more` options beside the written ones are given to it, and of `places` those that it takes. What it refuses becomes
+    a ConfigError that names the key.
+    """
+    described = resolved(plain(options), key)
+    target = described["_target_"]
+    if key in ("data", "model"):
+        check_options(target, described, key, given=list(more))
+    more |= {name: path for name, path in (places or {}).items() if name in inspect.signature(target).parameters}
+    try:
+        made = instantiate(described, **more, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ConfigError):
+            raise cause from error
+        if is_out_of_memory(cause):
+            advice = SMALLER.get(key, "it is too large")
+            raise ConfigError(f"{key}: out of memory; {advice} ({first_line(cause)})") from error
+        raise ConfigError(f"{key}: {first_line(cause)}") from error
+    if key in ("data", "model"):
+        check_result(made, key)
+    return made
+
+
+def plain(options: Config) -> dict[str, Any]:
+    """Plain data instead of a config, without interpolations, so that what is checked is what is built."""
+    try:
+        values: Any = OmegaConf.to_container(options, resolve=True) if isinstance(options, DictConfig) else options
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from error
+    return dict(values)
+
+
+def check_options(target: Any, options: Config, key: str, *, given: Sequence[str] = ()) -> None:
+    """Raise ConfigError for an option that the target has no parameter for, or does without though it needs it."""
+    signature = inspect.signature(target)
+    try:
+        signature.bind(**dict.fromkeys([*given, *(name for name in options if name not in SPECIAL)]))
+    except TypeError as error:
+        name, fault = str(error).split("'")[-2], "has no such option" if "unexpected" in str(error) else "needs it"
+        names = ", ".join(name for name in signature.parameters if name not in given)
+        title = f"{target.__module__}.{target.__qualname__}"
+        raise ConfigError(f"{key}.{name}: {title} {fault}; it has: {names or 'none'}") from error
+
+
+# Data
+
+
+def data_module(config: Config) -> DataModule:
     """The data of a run: the source named in `data._target_`, split and batched as `data` says."""
-    from mlplab.data.augment import Augmentation
-    from mlplab.data.module import DataModule
-
-    options = plain(config.data)
-    common = {key: options.pop(key) for key in list(options) if key in inspect.signature(DataModule).parameters}
+    source = plain(config["data"])
+    common = {key: source.pop(key) for key in list(source) if key in inspect.signature(DataModule).parameters}
     augmentation = common.pop("augmentation", None) or {}
-    accepts(Augmentation, augmentation, "data.augmentation")
-    source = resolved(options, "data")
-    accepts(source["_target_"], source, "data")
+    check_options(Augmentation, augmentation, "data.augmentation")
     module = DataModule(
-        lambda: kept_source(json.dumps(options)) if is_multirun() else construct(source, "data"),
+        functools.partial(kept_source, json.dumps(source)) if is_multirun() else lambda: make(source, "data"),
         **common,
         order_seed=config.get("seed") or 0,
         augmentation=Augmentation(**augmentation),
-        max_batches=None,
     )
-    passes.limit_updates(module, config)
+    options = config.get("trainer") or {}
+    module.updates_per_epoch = share(options.get("limit_train_batches", 1.0), module.updates_per_epoch)
+    module.group_size = group_size(config, module)
     return module
 
 
 @functools.lru_cache(maxsize=2)
-def kept_source(options: str) -> "Source":
+def kept_source(options: str) -> Source:
     """The data set of these options (JSON), kept in memory for the next job of a sweep; nothing writes into it."""
-    return construct(resolved(json.loads(options), "data"), "data")
+    return make(json.loads(options), "data")
 
 
 def is_multirun() -> bool:
@@ -67,21 +155,49 @@ def is_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
-    """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
-    from mlplab.models.classifier import Classifier
+def share(wanted: float, updates: int) -> int:
+    """So many of an epoch's updates, or such a fraction of them, at least 1."""
+    return max(1, min(updates, wanted if isinstance(wanted, int) else int(wanted * updates)))
 
-    network = resolved(plain(config.model), "model")
-    accepts(network["_target_"], network, "model", given=("num_features", "num_outputs"))
+
+def group_size(config: Config, data: DataModule) -> int:
+    """How many updates share one pass through Lightning, which counts passes where a person counts updates."""
+    wanted, options, updates = config.get("steps_per_execution", 1), config.get("trainer") or {}, data.updates_per_epoch
+    if options.get("strategy") == "fsdp":
+        return 1  # a sharded network gathers its weights once per pass
+    if wanted == "auto":
+        # Enough to make the pass cheap in comparison, few enough that the group's floats stay in the processor's cache.
+        wanted = max(1, min(256, GROUP_FLOATS // (data.batch_size * data.num_features)))
+    elif wanted > updates:
+        log.info("steps_per_execution=%d: clipped to %d, an epoch's updates", wanted, updates)
+    interval = share(options.get("val_check_interval", 1.0), updates)
+    saves = [callback.get("every_n_train_steps") for callback in (config.get("callbacks") or {}).values() if callback]
+
+    def fits(size: int) -> bool:
+        """Whether validations and checkpoints, which are due after so many updates, fall between passes."""
+        if interval < updates and interval % size:
+            return False
+        if updates % interval and -(-updates // size) % (interval // size) == 0:
+            return False  # the smaller last pass of an epoch would be taken for a whole one
+        return not any(count % size or updates % size for count in saves if count)  # counted across epochs
+
+    return next(size for size in range(min(wanted, updates), 0, -1) if fits(size))
+
+
+# Network
+
+
+def classifier(config: Config, data: DataModule) -> Classifier:
+    """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
     model = Classifier(
-        construct(network, "model", num_features=data.num_features, num_outputs=data.num_outputs),
-        loss=make(config.loss, "loss"),
-        make_optimizer=make(config.optimizer, "optimizer"),
+        make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs),
+        loss=make(config["loss"], "loss"),
+        make_optimizer=make(config["optimizer"], "optimizer"),
         schedule=schedule(config),
         total_updates=total_updates(config, data),
         num_classes=data.num_classes,
-        gradient_clip_norm=select(config, "trainer.gradient_clip_val"),
-        monitor=config.monitor,
+        gradient_clip_norm=config["trainer"].get("gradient_clip_val"),
+        monitor=config["monitor"],
         compile_batch_size=data.batch_size if pays_to_compile(config, data) else None,
     )
     try:
@@ -94,31 +210,35 @@ def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
     return model
 
 
-def check_batch_norm(model: "Classifier", data: "DataModule") -> None:
-    """Raise ConfigError where a batch of one sample would meet batch normalization, which needs two or more."""
-    from torch.nn.modules.batchnorm import _BatchNorm
+def schedule(config: Config) -> Any:
+    """The learning-rate schedule: an object, or a function with its options.
 
-    if data.smallest_batch == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
-        raise ConfigError(
-            f"data.batch_size={data.batch_size} leaves a batch of one sample, which batch normalization cannot "
-            "normalize; choose another data.batch_size or data.train_size, or model.normalization=layer"
-        )
+    Such a function is called at every update; Hydra's own partial would check its target anew at every call, which
+    takes longer than the update of a small network.
+    """
+    options = resolved(plain(config["scheduler"]), "scheduler")
+    target, given = options["_target_"], () if inspect.isclass(options["_target_"]) else ("update", "total")
+    check_options(target, options, "scheduler", given=given)
+    if inspect.isclass(target):
+        return make(plain(config["scheduler"]) | {"_partial_": False}, "scheduler")
+    return functools.partial(target, **{name: value for name, value in options.items() if name not in SPECIAL})
 
 
-def pays_to_compile(config: DictConfig, data: "DataModule") -> bool:
+def total_updates(config: Config, data: DataModule) -> int:
+    """The planned number of updates, at least 1; where there is no limit, 1 (no schedule that needs it is allowed)."""
+    limits = [config["trainer"]["max_steps"], config["trainer"]["max_epochs"] * data.updates_per_epoch]
+    return max(1, min((limit for limit in limits if limit > 0), default=1))
+
+
+def pays_to_compile(config: Config, data: DataModule) -> bool:
     """Whether updates are compiled, as `compile` says; auto compares what it saves with what it costs."""
-    import torch
-
-    from mlplab.models.compiled import SMALL, has_compiler
-
-    wanted, updates = select(config, "compile", False), total_updates(config, data)
-    if wanted is False or (wanted == "auto" and updates < UPDATES_WORTH_COMPILING):
+    wanted, updates, options = config.get("compile", False), total_updates(config, data), config["trainer"]
+    # Large batches gain nothing: the arithmetic takes the time, not the calls. Other devices have not been measured.
+    saves = data.batch_size * data.num_features < SMALL
+    saves &= options.get("accelerator") == "cpu" or not torch.cuda.is_available()
+    if wanted is False or (wanted == "auto" and not (saves and updates >= UPDATES_WORTH_COMPILING)):
         return False
-    if wanted == "auto" and data.batch_size * data.num_features >= SMALL:
-        return False  # large batches gain nothing: the arithmetic takes the time, not the calls
-    if wanted == "auto" and torch.cuda.is_available() and select(config, "trainer.accelerator") != "cpu":
-        return False  # what compiling saves has been measured on CPUs only; compile=true does it
-    if select(config, "trainer.strategy", "auto") != "auto" or select(config, "trainer.precision") == "16-mixed":
+    if options.get("strategy", "auto") != "auto" or options.get("precision") == "16-mixed":
         if wanted is True:
             log.warning("compile=true is for one device without a loss scale; updates are not compiled")
         return False
@@ -132,65 +252,76 @@ def pays_to_compile(config: DictConfig, data: "DataModule") -> bool:
     return True
 
 
-def schedule(config: DictConfig) -> Any:
-    """The learning-rate schedule: an object, or a function with its options.
-
-    Such a function is called at every update; Hydra's own partial would check its target anew at every call, which
-    takes longer than the update of a small network.
-    """
-    options = resolved(plain(config.scheduler), "scheduler")
-    if inspect.isclass(options["_target_"]):
-        accepts(options["_target_"], options, "scheduler")
-        return construct(options | {"_partial_": False}, "scheduler")
-    accepts(options["_target_"], options, "scheduler", given=("update", "total"))
-    named = {str(key): value for key, value in options.items() if not str(key).startswith("_")}
-    return functools.partial(options["_target_"], **named)
+def check_batch_norm(model: Classifier, data: DataModule) -> None:
+    """Raise ConfigError where a batch of one sample would meet batch normalization, which needs two or more."""
+    normalizes = any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in model.modules())
+    if data.smallest_batch == 1 and normalizes:
+        raise ConfigError(
+            f"data.batch_size={data.batch_size} leaves a batch of one sample, which batch normalization cannot "
+            "normalize; choose another data.batch_size or data.train_size, or model.normalization=layer"
+        )
 
 
-def total_updates(config: DictConfig, data: "DataModule") -> int:
-    """The planned number of updates, at least 1; where there is no limit, 1 (no schedule that needs it is allowed)."""
-    limits = [config.trainer.max_steps, config.trainer.max_epochs * data.updates_per_epoch]
-    return max(1, min((limit for limit in limits if limit > 0), default=1))
+def set_threads(config: Config, model: Classifier) -> None:
+    """As many CPU threads as asked for; by default one for small networks, where more only wait for each other."""
+    if config["threads"] != "auto":
+        torch.set_num_threads(config["threads"])
+    elif sum(parameter.numel() for parameter in model.parameters()) < 50_000:
+        torch.set_num_threads(1)
 
 
-def trainer(config: DictConfig, data: "DataModule", more: Sequence["Callback"] = ()) -> "Trainer":
+# Trainer
+
+
+def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> Trainer:
     """Lightning's Trainer with the callbacks and loggers of the config, and `more` callbacks."""
-    import torch.utils.deterministic
-
-    from mlplab.runs.checkpoints import SafeCheckpointIO
-
-    # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which shows who reads what was never written; nothing here does
     # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
     options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0}
-    if select(config, "trainer.strategy") != "fsdp":  # which saves in parts, in its own way
+    if config["trainer"].get("strategy") != "fsdp":  # which saves in parts, in its own way
         options["plugins"] = [SafeCheckpointIO()]
-    interval = passes.val_check_updates(config, data)
+    interval = share(config["trainer"].get("val_check_interval", 1.0), data.updates_per_epoch)
     if interval < data.updates_per_epoch:
         options["val_check_interval"] = interval // data.group_size
     return make(
-        config.trainer,
+        config["trainer"],
         "trainer",
         **options,
-        default_root_dir=config.folder,
-        callbacks=[*callbacks(config), *more],
-        logger=loggers(config) or False,
+        default_root_dir=config["folder"],
+        callbacks=[RequireMonitors(), *watchers(config, "callbacks"), *more],
+        logger=watchers(config, "logger") or False,
         use_distributed_sampler=False,  # the loader shares batches out itself
         log_every_n_steps=1,
     )
 
 
-def evaluation_trainer(config: DictConfig, *, accelerator: str) -> "Trainer":
-    """A Trainer that evaluates a run in its own precision: no callbacks, no loggers, one device."""
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+def watchers(config: Config, section: str) -> list[Any]:
+    """The callbacks, or loggers, in the order of the config; a library's write into the run folder, wherever it is."""
+    validates = config["data"].get("num_folds") is not None or config["data"].get("val_fraction")
+    within = {"dirpath": str(Path(config["folder"], CHECKPOINTS)), "save_dir": config["folder"]}
+    made = []
+    for name, options in config[section].items():
+        if options:
+            places = {} if is_own(options["_target_"]) else within
+            # A monitored metric is looked at after every validation, not at the end of the epoch.
+            moments = {
+                moment: False
+                for moment in ("save_on_train_epoch_end", "check_on_train_epoch_end")
+                if validates and options.get("monitor") and moment not in options
+            }
+            wait = {"at_end": not is_multirun()} if options.get("at_end") == "auto" else {}
+            made.append(make(options, f"{section}.{name}", places=places | moments, **wait))
+    return made
 
+
+def evaluation_trainer(config: Config, *, accelerator: str) -> Trainer:
+    """A Trainer that evaluates a run in its own precision: no callbacks, no loggers, one device."""
     quiet_libraries()
     try:
         return Trainer(
             accelerator=accelerator,
             devices=1,
-            precision=select(config, "trainer.precision", "32-true"),
+            precision=config["trainer"].get("precision", "32-true"),
             deterministic=True,
             logger=False,
             enable_checkpointing=False,
@@ -202,47 +333,19 @@ def evaluation_trainer(config: DictConfig, *, accelerator: str) -> "Trainer":
         raise ConfigError(f"accelerator={accelerator}: {first_line(error)}") from error
 
 
-def set_threads(config: DictConfig, model: "Classifier") -> None:
-    """As many CPU threads as asked for; by default one for small networks, where more only wait for each other."""
-    import torch
-
-    if config.threads != "auto":
-        torch.set_num_threads(config.threads)
-    elif sum(parameter.numel() for parameter in model.parameters()) < 50_000:
-        torch.set_num_threads(1)
-
-
-def callbacks(config: DictConfig) -> list["Callback"]:
-    """The callbacks in the order of the config, and the guard against monitors that nobody logs."""
-    from mlplab.callbacks.guards import RequireMonitors
-
-    chosen = []
-    for name, options in config.callbacks.items():
-        if options:
-            moment = monitoring_moment(options) if has_validation(config) else {}
-            wait = {"at_end": not is_multirun()} if options.get("at_end") == "auto" else {}
-            chosen.append(make(options, f"callbacks.{name}", **moment, **wait))
-    return [RequireMonitors(), *chosen]
-
-
-def monitoring_moment(options: DictConfig) -> dict[str, bool]:
-    """Options that make Lightning look at a monitored metric after every validation, not at the end of the epoch."""
-    target = str(options["_target_"]).rpartition(".")[2]
-    option = {"ModelCheckpoint": "save_on_train_epoch_end", "EarlyStopping": "check_on_train_epoch_end"}.get(target)
-    return {option: False} if option and options.get("monitor") and option not in options else {}
-
-
-def loggers(config: DictConfig) -> list["Logger"]:
-    """The loggers of the config, none if there are none."""
-    return [make(options, f"logger.{name}") for name, options in config.logger.items() if options]
+ADVICE = (
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*sync_dist=True.*",  # torchmetrics has synchronised the values
+    ".*does not have many workers.*",
+    ".*your dataloader is not resumable.*",  # it continues where it was
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+"""Warnings of libraries that do not apply here."""
 
 
 def quiet_libraries() -> None:
     """Keep libraries' advice that does not apply here out of the terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # torchmetrics has synchronised the values
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it continues where it was
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    for message in ADVICE:
+        warnings.filterwarnings("ignore", message=message)

@@ -22,28 +22,18 @@ def newest_good(folder: Path) -> Path | None:
     return max(found, key=found.__getitem__, default=None)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Where the run with this folder of checkpoints continues, None at its very beginning.
-
-    Raises ConfigError that names a good one for a damaged one.
-    """
-    path = folder / "last.ckpt"
-    return whole(path) if path.exists() else None
-
-
-def whole(path: Path) -> Path:
-    """The path of an intact checkpoint. Raises ConfigError that names another one beside it for a damaged one."""
+def check_whole(path: Path) -> None:
+    """Raise ConfigError that names another checkpoint beside it for a damaged one."""
     try:
         read_checkpoint(path)
     except ConfigError as error:
         good = newest_good(path.parent)
         advice = f"continue from the newest good one with resume={good}" if good else "there is no other; start anew"
         raise ConfigError(f"{error}; {advice}") from error
-    return path
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights into the model; gives the whole checkpoint. Raises ConfigError if they do not fit."""
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Load a checkpoint's weights into the model. Raises ConfigError if they do not fit."""
     checkpoint = read_checkpoint(path)
     try:
         model.load_state_dict(checkpoint["state_dict"])
@@ -52,7 +42,6 @@ def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
             f"{path} does not fit the network of its run folder's config.yaml: was either replaced? "
             f"({str(error).splitlines()[-1].strip()})"
         ) from error
-    return checkpoint
 
 
 def weights_digest(network: torch.nn.Module) -> str:
@@ -65,7 +54,7 @@ def weights_digest(network: torch.nn.Module) -> str:
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """How Lightning's Trainer writes and reads checkpoints: as the functions above do."""
+    """How Lightning's Trainer writes and reads checkpoints: whole or not at all, and never code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         write_checkpoint(checkpoint, Path(path))

@@ -2,19 +2,17 @@
 
 import contextlib
 import platform
-import shutil
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -25,23 +23,28 @@ from mlplab.callbacks.split_curve import SplitCurve
 from mlplab.callbacks.texts import table
 from mlplab.files import now
 from mlplab.runs.record import Record
-from mlplab.runs.resume import composed, slurm_job
+from mlplab.runs.resume import composed
+from mlplab.signals import slurm_job
+
+if TYPE_CHECKING:
+    from mlplab.runs.build import Training
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 
-def facts(config: DictConfig, data: Any, network: torch.nn.Module, overrides: Sequence[str]) -> dict[str, Any]:
+def facts(training: "Training", overrides: Sequence[str]) -> dict[str, Any]:
     """What is known of a run before it starts."""
+    data = training.data
     return {
         "status": "running",
         "started": now(),
         "metrics": {},
-        "seed": config.seed,
+        "seed": training.settings["seed"],
         "batch_size": data.batch_size,
         "updates_per_epoch": data.updates_per_epoch,
         "steps_per_execution": data.group_size,
         "samples": {split: len(dataset) for split, dataset in data.datasets.items()},
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in training.classifier.parameters()),
         "overrides": list(overrides),
         "command": " ".join(["train.py", *overrides]),
         "git_commit": git_commit(),
@@ -112,10 +115,9 @@ IN_A_COLUMN = (
 """Keys whose values have a column of the HParams tab under their last part, and need none for being typed."""
 
 
-def hyperparameters(config: DictConfig, data: Any, overrides: Sequence[str]) -> dict[str, str | int | float]:
+def hyperparameters(settings: dict[str, Any], data: Any, overrides: Sequence[str]) -> dict[str, str | int | float]:
     """The columns of TensorBoard's HParams tab: the same names and types in every run of a sweep, never None."""
-    choices = group_choices(overrides)
-    dropout = config.model.get("dropout", 0.0) or 0.0
+    choices, dropout = group_choices(overrides), settings.get("model.dropout") or 0.0
     columns: dict[str, str | int | float] = {
         group: str(choices.get(group, "")) for group in ("model", "data", "regularization", "optimizer", "scheduler")
     }
@@ -123,12 +125,12 @@ def hyperparameters(config: DictConfig, data: Any, overrides: Sequence[str]) -> 
         "batch_size": data.batch_size,
         "updates_per_epoch": data.updates_per_epoch,
         "train_size": len(data.datasets["train"]),
-        "lr": float(config.optimizer.lr),
-        "weight_decay": float(config.optimizer.get("weight_decay", 0.0)),
-        "dropout": float(dropout) if isinstance(dropout, int | float) else float(sum(dropout) / len(dropout)),
-        "label_smoothing": float(config.loss.get("label_smoothing", 0.0)),
-        "hidden_sizes": str(config.model.get("hidden_sizes", "")),
-        "seed": config.seed,
+        "lr": float(settings["optimizer.lr"]),
+        "weight_decay": float(settings.get("optimizer.weight_decay", 0.0)),
+        "dropout": sum(dropout) / len(dropout) if isinstance(dropout, list) else float(dropout),
+        "label_smoothing": float(settings.get("loss.label_smoothing", 0.0)),
+        "hidden_sizes": str(settings.get("model.hidden_sizes", "")),
+        "seed": settings["seed"],
     }
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
@@ -160,36 +162,31 @@ def hardware() -> str:
 
 def git_commit() -> str | None:
     """The commit of the code, with "+changes" where code or configs differ from it; None outside a checkout."""
-    git = shutil.which("git")
-    if git is None:
+
+    def git(*arguments: str) -> str:
+        options: Any = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": False}
+        return subprocess.run(["git", *arguments], **options).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--verify", "--quiet", "HEAD")
+        return (
+            commit + ("+changes" if git("status", "--porcelain", "--", ":/src", ":/conf") else "") if commit else None
+        )
+    except OSError:
         return None
-
-    def run(*arguments: str) -> str:
-        return subprocess.run(
-            [git, *arguments], cwd=Path(__file__).parent, capture_output=True, text=True
-        ).stdout.strip()  # fmt: skip
-
-    commit = run("rev-parse", "--verify", "--quiet", "HEAD")
-    return (commit + ("+changes" if run("status", "--porcelain", "--", ":/src", ":/conf") else "")) if commit else None
 
 
 def show(record: Record) -> None:
     """Print the scores, the run folder, and what to type next."""
     values, metrics, console = record.values, record.values["metrics"], Console()
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("split")
-    table.add_column("loss", justify="right")
-    table.add_column("accuracy", justify="right")
-    for split, label in (
-        ("train", "training (last epoch)"),
-        ("val", "validation (last epoch)"),
-        ("test", "test (best checkpoint)"),
-    ):
+    scores = Table("split", show_edge=False, pad_edge=False)
+    for title in ("loss", "accuracy"):
+        scores.add_column(title, justify="right")
+    for split, title in (("train", "training (last epoch)"), ("val", "validation (last epoch)"),
+                         ("test", "test (best checkpoint)")):  # fmt: skip
         if f"{split}/acc" in metrics:
-            table.add_row(label, f"{metrics[f'{split}/loss']:.4g}", f"{metrics[f'{split}/acc']:.2%}")
-    console.print()
-    console.print(table)
-    console.print()
+            scores.add_row(title, f"{metrics[f'{split}/loss']:.4g}", f"{metrics[f'{split}/acc']:.2%}")
+    console.print("", scores, "", sep="\n")
     folder = short_path(record.folder)
     for line in (
         f"{values['updates']:,} updates in {values['epochs']} epochs, {values['fit_seconds']:.1f} s"

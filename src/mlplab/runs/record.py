@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-import math
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mlplab.config.check import config_faults, section_faults
 from mlplab.errors import ConfigError, first_line
 from mlplab.files import lock, now, write_atomically
 
@@ -22,22 +23,25 @@ MAX_BYTES, MAX_EVENTS, MAX_DEPTH = 50_000_000, 100_000, 20
 """Of a config: a folder from a stranger may hold anything."""
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
 
-_held: set[Path] = set()  # folders that this process has locked
-
 
 class Record:
     """The `result.json` of a run folder: set values, and they are on disk."""
 
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
         self.folder, self.values = folder, values
-        self._lock: IO[bytes] | None = None
+        self.on_disk = True  # of several processes of one run, the first one alone writes
+        self._lock: FileLock | None = None
 
-    def create(self, config: DictConfig) -> None:
-        """Begin the run on disk. Raises ConfigError if the folder holds a run already, or cannot be written."""
+    def create(self, config: str) -> None:
+        """Begin the run on disk, with its config as YAML.
+
+        Raises ConfigError if the folder holds a run already, or cannot be written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock()
             if (self.folder / RESULT).exists():
+                self.release()
                 raise ConfigError(
                     f"{self.folder} holds a run already; continue it with resume={self.folder}, "
                     "or choose another hydra.run.dir"
@@ -46,30 +50,20 @@ class Record:
         except OSError as error:
             raise ConfigError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
 
-    def write_config(self, config: DictConfig) -> None:
-        """Write the config, and its digest into the record."""
-        content = OmegaConf.to_yaml(config, resolve=True)
-        write_atomically(self.folder / CONFIG, content)
-        self.update(config_digest=hashlib.sha256(content.encode()).hexdigest())
+    def write_config(self, config: str) -> None:
+        """Write the config (YAML), and its digest into the record."""
+        write_atomically(self.folder / CONFIG, config)
+        self.update(config_digest=hashlib.sha256(config.encode()).hexdigest())
 
     def lock(self) -> None:
-        """Keep other processes from writing to this run; ends with the process, however that ends.
-
-        Raises ConfigError if another process has it.
-        """
-        if self._lock is None:
-            file = (self.folder / LOCK).open("ab")
-            if not lock(file):
-                file.close()
-                raise ConfigError(f"{self.folder} is being written by another process; wait for it, or stop it first")
-            self._lock = file
-            _held.add(self.folder.resolve())
+        """Keep others from writing to this run; ends with the process. Raises ConfigError if another process has it."""
+        refusal = f"{self.folder} is being written by another process; wait for it, or stop it first"
+        self._lock = self._lock or lock(self.folder / LOCK, refusal)
 
     def release(self) -> None:
         """Let other processes continue this run."""
         if self._lock is not None:
-            _held.discard(self.folder.resolve())
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     @classmethod
@@ -91,15 +85,8 @@ class Record:
             raise ConfigError(f"{folder / RESULT} is damaged or was edited: its digest does not match its content")
         return cls(folder, values)
 
-    def config(self) -> DictConfig:
-        """The resolved config of the run. Raises ConfigError when it is missing or damaged."""
-        try:
-            return OmegaConf.create(self.plain_config())
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
-
     def plain_config(self) -> dict[str, Any]:
-        """The same as plain data, which is read ten times as fast."""
+        """The resolved config of the run as plain data. Raises ConfigError when it is missing or damaged."""
         path = self.folder / CONFIG
         try:
             if path.stat().st_size > MAX_BYTES:
@@ -118,10 +105,23 @@ class Record:
             raise ConfigError(f"{path} does not hold a config")
         return config
 
+    def config(self) -> DictConfig:
+        """The same as Hydra gives it."""
+        try:
+            return OmegaConf.create(self.plain_config())
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{self.folder / CONFIG} cannot be read: {first_line(error)}") from error
+
+    def check(self, config: DictConfig) -> None:
+        """Raise ConfigError that lists all that is wrong with the config of this run."""
+        if faults := section_faults(config) or config_faults(config):
+            raise ConfigError(*(f"{self.folder / CONFIG}: {fault}" for fault in faults))
+
     def update(self, **values: Any) -> None:
         """Set values and write the file anew; readers see the old content or the new, never a part."""
         self.values |= values
-        write_atomically(self.folder / RESULT, with_digest(json.loads(json.dumps(json_ready(self.values)))))
+        if self.on_disk:
+            write_atomically(self.folder / RESULT, with_digest(json_ready(self.values)))
 
     def count_test(self) -> None:
         """Note that the test set was looked at."""
@@ -136,6 +136,16 @@ class Record:
         return path
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether a living process writes to the run folder; a status "running" without one means that it was killed."""
+    try:
+        if (folder / LOCK).exists():
+            lock(folder / LOCK, "in use").release()
+    except (ConfigError, OSError) as error:
+        return isinstance(error, ConfigError)
+    return False
+
+
 def is_simple(content: bytes) -> bool:
     """Whether YAML has no references, which could multiply without end, few levels, and no more than a run writes."""
     depth = 0
@@ -146,27 +156,12 @@ def is_simple(content: bytes) -> bool:
     return True
 
 
-def is_in_use(folder: Path) -> bool:
-    """Whether a living process writes to the run folder; a status "running" without one means that it was killed."""
-    if folder.resolve() in _held:
-        return True  # closing another handle of the file would end this process's lock
-    try:
-        with (folder / LOCK).open("r+b") as file:
-            return not lock(file)
-    except OSError:
-        return False
-
-
 def with_digest(values: dict[str, Any]) -> str:
     """A record as it stands in its file, with the SHA-256 of its content; any other text for it has been edited."""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return json.dumps(values | {"digest": digest}, indent=2, ensure_ascii=False) + "\n"
 
 
-def json_ready(value: Any) -> Any:
-    """The same value with NaN and infinities as strings, which JSON has no numbers for."""
-    if isinstance(value, dict):
-        return {key: json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+def json_ready(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values with NaN and infinities as texts ("nan", "inf"), which JSON has no numbers for."""
+    return json.loads(json.dumps(values), parse_constant=lambda name: str(float(name)))

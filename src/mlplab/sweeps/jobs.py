@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from mlplab.config.keys import flat as leaves
 from mlplab.errors import ConfigError, first_line
 from mlplab.files import now, write_atomically
 from mlplab.runs.record import CONFIG, RESULT, Record, is_in_use
-from mlplab.runs.resume import leaves
 
 SWEEP = "sweep.json"
 STOP = ".stop"

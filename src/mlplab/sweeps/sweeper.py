@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from mlplab import signals
 from mlplab.config.check import CONF
 from mlplab.config.overrides import composed
-from mlplab.errors import ConfigError, first_line
+from mlplab.errors import first_line
 from mlplab.files import lock
 from mlplab.runs.record import LOCK, Record
 from mlplab.signals import Stopped
@@ -70,10 +70,11 @@ def run_sweep(config_name: str, grid: Grid, function: Callable[[DictConfig], Any
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes from running the same sweep. Raises ConfigError where one does already."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as file:
-        if not lock(file):
-            raise ConfigError(f"{folder} is being run by another process; wait for it, or stop it first")
+    held = lock(folder / LOCK, f"{folder} is being run by another process; wait for it, or stop it first")
+    try:
         yield
+    finally:
+        held.release()
 
 
 def launch(
