@@ -319,9 +319,9 @@ def test_a_link_out_of_the_run_folder_is_refused(make_config, tmp_path):
 
 def test_a_schedule_may_be_an_object_whatever_partial_says(make_config):
     config = make_config("scheduler=plateau")
-    assert isinstance(build.schedule(config), schedules.Plateau)
+    assert isinstance(build.make(config.scheduler, "scheduler"), schedules.Plateau)
     OmegaConf.update(config, "scheduler._partial_", True, force_add=True)
-    assert isinstance(build.schedule(config), schedules.Plateau)
+    assert isinstance(build.make(config.scheduler, "scheduler"), schedules.Plateau)
 
 
 PARTIAL = [("model", True), ("optimizer", False), ("optimizer", 1), ("scheduler", "yes"), ("trainer", True)]

@@ -9,7 +9,6 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -25,8 +24,7 @@ from torch import nn
 from torch.utils import deterministic
 
 from mlplab.callbacks.guards import RequireMonitors
-from mlplab.config.keys import flat
-from mlplab.config.targets import SPECIAL, check_result, is_own, resolved
+from mlplab.config.targets import SPECIAL, check_result, resolved
 from mlplab.data.augment import Augmentation
 from mlplab.data.module import DataModule
 from mlplab.data.types import Source
@@ -34,7 +32,6 @@ from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler
 from mlplab.runs.checkpoints import SafeCheckpointIO
-from mlplab.runs.record import CHECKPOINTS
 
 Config = Mapping[Any, Any]
 
@@ -44,12 +41,14 @@ GROUP_FLOATS = 2**22
 """steps_per_execution=auto groups updates until their features are so many numbers (16 MB), at most 256 updates."""
 SMALLER = {"data": "choose fewer or smaller samples", "model": "lower model.hidden_sizes"}
 """What helps where memory has run out."""
+AFTER_THE_EPOCH = {"ModelCheckpoint": "save_on_train_epoch_end", "EarlyStopping": "check_on_train_epoch_end"}
+"""Options by which these look at their metric at the end of an epoch; here they look after every validation."""
 
 log = logging.getLogger(__name__)
 
 
 class Training(NamedTuple):
-    """The objects of one training run; what its config says, as dotted key → value, and the config itself as YAML."""
+    """The objects of one training run, and its config: as plain data, and as YAML."""
 
     data: DataModule
     classifier: Classifier
@@ -59,10 +58,7 @@ class Training(NamedTuple):
 
 
 def training(config: DictConfig, callbacks: Sequence[Callback] = ()) -> Training:
-    """Build all that a training run needs, with `callbacks` beside those of the config; nothing is written.
-
-    Raises ConfigError where something does not fit that only the data, or a library, can tell.
-    """
+    """Build all that a training run needs, with `callbacks` beside those of the config; nothing is written."""
     quiet_libraries()
     parts = plain(config)
     seed_everything(parts["seed"], workers=True, verbose=False)
@@ -70,33 +66,36 @@ def training(config: DictConfig, callbacks: Sequence[Callback] = ()) -> Training
     model = classifier(parts, data)
     check_batch_norm(model, data)
     set_threads(parts, model)
-    return Training(data, model, trainer(parts, data, callbacks), flat(parts), OmegaConf.to_yaml(config, resolve=True))
+    return Training(data, model, trainer(parts, data, callbacks), parts, OmegaConf.to_yaml(config, resolve=True))
 
 
 # One part
 
 
-def make(options: Config, key: str, *, places: Mapping[str, str] | None = None, **more: Any) -> Any:
+def make(options: Config, key: str, **more: Any) -> Any:
     """The object that a part of the config describes, after a look at what its targets are (see `config.targets`).
 
-    `more` options beside the written ones are given to it, and of `places` those that it takes. What it refuses becomes
-    a ConfigError that names the key.
+    `more` are further options. What the target refuses becomes a ConfigError that names the key.
     """
     described = resolved(plain(options), key)
     target = described["_target_"]
-    if key in ("data", "model"):
+    if key == "scheduler" and not inspect.isclass(target):
+        # Called at every update, where Hydra's own partial would take longer than the update of a small network.
+        check_options(target, described, key, given=("update", "total"))
+        return functools.partial(target, **{name: value for name, value in described.items() if name not in SPECIAL})
+    if key in ("data", "model", "scheduler"):
         check_options(target, described, key, given=list(more))
-    more |= {name: path for name, path in (places or {}).items() if name in inspect.signature(target).parameters}
+    if key == "scheduler":
+        described["_partial_"] = False
     try:
         made = instantiate(described, **more, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
-        if is_out_of_memory(cause):
-            advice = SMALLER.get(key, "it is too large")
-            raise ConfigError(f"{key}: out of memory; {advice} ({first_line(cause)})") from error
-        raise ConfigError(f"{key}: {first_line(cause)}") from error
+        memory = f"out of memory; {SMALLER.get(key, 'it is too large')} " if is_out_of_memory(cause) else ""
+        said = f"({first_line(cause)})" if memory else first_line(cause)
+        raise ConfigError(f"{key}: {memory}{said}") from error
     if key in ("data", "model"):
         check_result(made, key)
     return made
@@ -193,7 +192,7 @@ def classifier(config: Config, data: DataModule) -> Classifier:
         make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs),
         loss=make(config["loss"], "loss"),
         make_optimizer=make(config["optimizer"], "optimizer"),
-        schedule=schedule(config),
+        schedule=make(config["scheduler"], "scheduler"),
         total_updates=total_updates(config, data),
         num_classes=data.num_classes,
         gradient_clip_norm=config["trainer"].get("gradient_clip_val"),
@@ -208,20 +207,6 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         raise ConfigError(f"optimizer._target_: {type(optimizer).__name__} is not supported; choose another")
     return model
-
-
-def schedule(config: Config) -> Any:
-    """The learning-rate schedule: an object, or a function with its options.
-
-    Such a function is called at every update; Hydra's own partial would check its target anew at every call, which
-    takes longer than the update of a small network.
-    """
-    options = resolved(plain(config["scheduler"]), "scheduler")
-    target, given = options["_target_"], () if inspect.isclass(options["_target_"]) else ("update", "total")
-    check_options(target, options, "scheduler", given=given)
-    if inspect.isclass(target):
-        return make(plain(config["scheduler"]) | {"_partial_": False}, "scheduler")
-    return functools.partial(target, **{name: value for name, value in options.items() if name not in SPECIAL})
 
 
 def total_updates(config: Config, data: DataModule) -> int:
@@ -246,9 +231,8 @@ def pays_to_compile(config: Config, data: DataModule) -> bool:
         log.warning("compile=%s needs a C++ compiler (g++ or clang++), and none is found; not compiled", wanted)
         return False
     if wanted == "auto":
-        log.info(
-            "compile=auto: %s planned updates pay for the time of compiling; compile=false for none", f"{updates:,}"
-        )
+        pay = f"{updates:,} planned updates pay for the time of compiling"
+        log.info("compile=auto: %s; compile=false for none", pay)
     return True
 
 
@@ -275,7 +259,8 @@ def set_threads(config: Config, model: Classifier) -> None:
 
 def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> Trainer:
     """Lightning's Trainer with the callbacks and loggers of the config, and `more` callbacks."""
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which shows who reads what was never written; nothing here does
+    # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
     options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0}
     if config["trainer"].get("strategy") != "fsdp":  # which saves in parts, in its own way
@@ -296,56 +281,41 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
 
 
 def watchers(config: Config, section: str) -> list[Any]:
-    """The callbacks, or loggers, in the order of the config; a library's write into the run folder, wherever it is."""
+    """The callbacks, or loggers, in the order of the config."""
     validates = config["data"].get("num_folds") is not None or config["data"].get("val_fraction")
-    within = {"dirpath": str(Path(config["folder"], CHECKPOINTS)), "save_dir": config["folder"]}
     made = []
     for name, options in config[section].items():
-        if options:
-            places = {} if is_own(options["_target_"]) else within
-            # A monitored metric is looked at after every validation, not at the end of the epoch.
-            moments = {
-                moment: False
-                for moment in ("save_on_train_epoch_end", "check_on_train_epoch_end")
-                if validates and options.get("monitor") and moment not in options
-            }
-            wait = {"at_end": not is_multirun()} if options.get("at_end") == "auto" else {}
-            made.append(make(options, f"{section}.{name}", places=places | moments, **wait))
+        if not options:
+            continue
+        more = {"at_end": not is_multirun()} if options.get("at_end") == "auto" else {}
+        moment = AFTER_THE_EPOCH.get(options["_target_"].rpartition(".")[2])
+        if moment and validates and options.get("monitor") and moment not in options:
+            more[moment] = False
+        made.append(make(options, f"{section}.{name}", **more))
     return made
 
 
 def evaluation_trainer(config: Config, *, accelerator: str) -> Trainer:
     """A Trainer that evaluates a run in its own precision: no callbacks, no loggers, one device."""
     quiet_libraries()
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
+    options: dict[str, Any] = dict.fromkeys(off, False)
+    precision = config["trainer"].get("precision", "32-true")
     try:
-        return Trainer(
-            accelerator=accelerator,
-            devices=1,
-            precision=config["trainer"].get("precision", "32-true"),
-            deterministic=True,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
+        return Trainer(accelerator=accelerator, devices=1, precision=precision, deterministic=True, **options)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"accelerator={accelerator}: {first_line(error)}") from error
-
-
-ADVICE = (
-    ".*isinstance.treespec, LeafSpec.*",
-    ".*sync_dist=True.*",  # torchmetrics has synchronised the values
-    ".*does not have many workers.*",
-    ".*your dataloader is not resumable.*",  # it continues where it was
-    ".*Checkpoint directory .* exists and is not empty.*",
-)
-"""Warnings of libraries that do not apply here."""
 
 
 def quiet_libraries() -> None:
     """Keep libraries' advice that does not apply here out of the terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in ADVICE:
-        warnings.filterwarnings("ignore", message=message)
+    for message in (
+        "isinstance.treespec, LeafSpec",
+        "sync_dist=True",  # torchmetrics has synchronised the values
+        "does not have many workers",
+        "your dataloader is not resumable",  # it continues where it was
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{message}")

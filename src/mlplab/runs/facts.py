@@ -1,6 +1,5 @@
 """What a run says of itself: the values of result.json, its line in TensorBoard's HParams, the final table."""
 
-import contextlib
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +21,6 @@ from mlplab.callbacks.split_curve import SplitCurve
 from mlplab.callbacks.texts import table
 from mlplab.files import now
 from mlplab.runs.record import Record
-from mlplab.runs.resume import composed
 from mlplab.signals import slurm_job
 
 if TYPE_CHECKING:
@@ -54,13 +51,6 @@ def facts(training: "Training", overrides: Sequence[str]) -> dict[str, Any]:
         "test_evaluations": [],
         "error": None,
     }
-
-
-def progress(trainer: pl.Trainer, data: Any) -> dict[str, int]:
-    """How far training has come."""
-    updates = trainer.global_step
-    epochs = updates // data.updates_per_epoch
-    return {"updates": updates, "epochs": epochs, "samples_seen": data.samples_seen(updates)}
 
 
 def metrics_of(trainer: pl.Trainer) -> dict[str, float]:
@@ -117,35 +107,26 @@ IN_A_COLUMN = (
 
 def hyperparameters(settings: dict[str, Any], data: Any, overrides: Sequence[str]) -> dict[str, str | int | float]:
     """The columns of TensorBoard's HParams tab: the same names and types in every run of a sweep, never None."""
-    choices, dropout = group_choices(overrides), settings.get("model.dropout") or 0.0
+    pairs = (override.lstrip("+~").partition("=") for override in overrides)
+    typed = {key: value for key, _, value in pairs}
+    chosen = (dict(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {}) | typed
+    model, optimizer, dropout = settings["model"], settings["optimizer"], settings["model"].get("dropout") or 0.0
     columns: dict[str, str | int | float] = {
-        group: str(choices.get(group, "")) for group in ("model", "data", "regularization", "optimizer", "scheduler")
+        group: str(chosen.get(group, "")) for group in ("model", "data", "regularization", "optimizer", "scheduler")
     }
     columns |= {
         "batch_size": data.batch_size,
         "updates_per_epoch": data.updates_per_epoch,
         "train_size": len(data.datasets["train"]),
-        "lr": float(settings["optimizer.lr"]),
-        "weight_decay": float(settings.get("optimizer.weight_decay", 0.0)),
+        "lr": float(optimizer["lr"]),
+        "weight_decay": float(optimizer.get("weight_decay", 0.0)),
         "dropout": sum(dropout) / len(dropout) if isinstance(dropout, list) else float(dropout),
-        "label_smoothing": float(settings.get("loss.label_smoothing", 0.0)),
-        "hidden_sizes": str(settings.get("model.hidden_sizes", "")),
+        "label_smoothing": float(settings["loss"].get("label_smoothing", 0.0)),
+        "hidden_sizes": str(model.get("hidden_sizes", "")),
         "seed": settings["seed"],
     }
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        if key not in IN_A_COLUMN:
-            columns.setdefault(key, value)  # as text: 0.5 in one run and [0.2,0.5] in the next keep one type
-    return columns
-
-
-def group_choices(overrides: Sequence[str]) -> dict[str, str]:
-    """Group → what these overrides choose of it; nothing where the config comes from elsewhere."""
-    if overrides_of_hydra() == list(overrides):
-        return dict(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {}
-    with contextlib.suppress(HydraException):  # an old run may have had keys that are gone
-        return dict(composed(overrides, return_hydra_config=True).hydra.runtime.choices)
-    return {}
+    # The rest as text: 0.5 in one run and [0.2,0.5] in the next keep one type.
+    return {key: value for key, value in typed.items() if key not in IN_A_COLUMN} | columns
 
 
 def overrides_of_hydra() -> list[str]:

@@ -5,7 +5,8 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -67,31 +68,28 @@ def predict(config: DictConfig) -> None:
 # The trained network, without its data
 
 
-class TrainingData(NamedTuple):
-    """What prediction must know of the data that a network was trained on; every checkpoint holds it."""
+def training_data(path: Path) -> Any:
+    """What a checkpoint says of the data that its network was trained on, under the names of a data module.
 
-    mean: Tensor
-    std: Tensor
-    class_names: Sequence[str]
-    feature_names: Sequence[str]
-    feature_shape: tuple[int, ...]
-    num_features: int
-    num_classes: int
-    num_outputs: int
-    batch_size: int = 1
-    updates_per_epoch: int = 1  # of no use here, but schedules ask for it
-
-
-def training_data(path: Path) -> TrainingData:
-    """From a checkpoint file. Raises ConfigError when it holds no such facts."""
+    Raises ConfigError when it holds no such facts.
+    """
     checkpoint = read_checkpoint(path)
     try:
         state = checkpoint["DataModule"]
         shape, names = tuple(state["feature_shape"]), state["class_names"]
         broadcast = (1, -1, *[1] * (len(shape) - 1))  # per feature, or per channel
-        mean, std = (torch.tensor(state[name]).reshape(broadcast) for name in ("mean", "std"))
-        outputs = 1 if len(names) == 2 else len(names)
-        return TrainingData(mean, std, names, state["feature_names"], shape, math.prod(shape), len(names), outputs)
+        return SimpleNamespace(
+            mean=torch.tensor(state["mean"]).reshape(broadcast),
+            std=torch.tensor(state["std"]).reshape(broadcast),
+            class_names=names,
+            feature_names=state["feature_names"],
+            feature_shape=shape,
+            num_features=math.prod(shape),
+            num_classes=len(names),
+            num_outputs=1 if len(names) == 2 else len(names),
+            batch_size=1,
+            updates_per_epoch=1,  # of no use here, but schedules ask for it
+        )
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path} does not say what data its network takes; was it made by train.py?") from error
 

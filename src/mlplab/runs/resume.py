@@ -21,9 +21,6 @@ from mlplab.signals import slurm_job
 LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 """Keys that make a run longer and change nothing of what it has done."""
 
-Compose = Callable[[list[str]], DictConfig]
-"""Overrides → config."""
-
 
 def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     """The run folder, and the checkpoint if one was named, that `resume=` means."""
@@ -32,15 +29,15 @@ def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     return (path.parent.parent, path) if path.suffix == ".ckpt" else (path, None)
 
 
-def composed(overrides: Sequence[str], **options: Any) -> DictConfig:
+def composed(overrides: Sequence[str]) -> DictConfig:
     """The config that `train.py` composes from overrides, whether Hydra has been started or not."""
     started = GlobalHydra.instance().is_initialized()
     with contextlib.nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", list(overrides), **options)
+        return compose("train", list(overrides))
 
 
 def continued_config(
-    folder: Path, overrides: Sequence[str], compose: Compose = composed
+    folder: Path, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig] = composed
 ) -> tuple[DictConfig, dict[str, Any]]:
     """The config to continue a run with, and the keys that differ from the config it had.
 
@@ -52,8 +49,9 @@ def continued_config(
     kept = [line for line in record.values.get("overrides", []) if not is_of_the_launch(line)]
     asked = [line for line in overrides if not is_of_the_launch(line)]
     changes: dict[str, Any] = {}
-    if asked:
-        before, after = (flat(written(compose(lines))) for lines in (kept, [*kept, *asked]))
+    if set(asked) - set(kept):
+        both: list[Any] = [OmegaConf.to_container(compose(lines)) for lines in (kept, [*kept, *asked])]
+        before, after = map(flat, both)
         changes = {key: after.get(key) for key in differing([before, after])}
     had = {key: OmegaConf.select(config, key) for key in changes}
     changes = {key: value for key, value in changes.items() if had[key] != value}
@@ -65,7 +63,7 @@ def continued_config(
     faults += [
         f"{key}={changes[key]}: this run has {had[key]}, and can only become longer"
         for key in ("trainer.max_epochs", "trainer.max_steps")
-        if 0 <= changes.get(key, -1) < had.get(key, 0)
+        if isinstance(changes.get(key), int) and 0 <= changes[key] < had[key]
     ]
     if any(key in changes for key in LONGER) and "early stopping" in str(record.values.get("stop_reason")):
         faults.append(f"{folder} ended by early stopping, so it does not become longer; start a new run")
@@ -88,11 +86,6 @@ def rebased(config: DictConfig, folder: Path) -> DictConfig:
     old, new = (json.dumps(str(path))[:-1] for path in (config.get("folder", folder), folder.resolve()))
     text = json.dumps(OmegaConf.to_container(config), default=str)
     return OmegaConf.create(json.loads(re.sub(rf'{re.escape(old)}(?=["/\\])', lambda _: new, text)))
-
-
-def written(config: DictConfig) -> Any:
-    """As plain data, with what is only known in a run left as it is written."""
-    return OmegaConf.to_container(config, resolve=False)
 
 
 def requeued_run(parent: Path, overrides: Sequence[str]) -> Path | None:

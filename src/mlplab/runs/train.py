@@ -51,14 +51,17 @@ def train(
         try:
             if faults := config_faults(config):
                 raise ConfigError(*faults)
-            draw_seed(config)
+            if config.seed is None:
+                with read_write(config):  # so that the config on disk says which seed it was
+                    config.seed = secrets.randbelow(2**32)
             training = build.training(config, callbacks)
             record = Record(folder, facts.facts(training, overrides))
             record.on_disk = training.trainer.is_global_zero
             if record.on_disk:
                 record.create(training.yaml)
         except (ConfigError, Stopped):
-            remove_if_empty(folder)
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # which Hydra has made; one that is not empty stays
             raise
         return complete(training, record, None, arguments=overrides)
 
@@ -146,9 +149,8 @@ def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> N
         for line in cut_logs(loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
             log.warning(line)
     if checkpoint is None:
-        log_hyperparameters(
-            loggers, facts.hyperparameters(training.settings, training.data, record.values["overrides"])
-        )
+        columns = facts.hyperparameters(training.settings, training.data, record.values.get("overrides", []))
+        log_hyperparameters(loggers, columns)
         log_text(loggers, "command", code_block(record.values["command"]))
         log_text(loggers, "config", code_block(training.yaml))
 
@@ -161,10 +163,12 @@ def fit(training: Training, record: Record, checkpoint: Path | None) -> None:
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         outcome = {"stop_reason": facts.stop_reason(trainer), "weights_digest": weights_digest(classifier.network)}
     finally:
-        best = facts.best_checkpoint(trainer)
+        best, updates = facts.best_checkpoint(trainer), trainer.global_step
         record.update(
             **outcome,
-            **facts.progress(trainer, data),
+            updates=updates,
+            epochs=updates // data.updates_per_epoch,
+            samples_seen=data.samples_seen(updates),
             metrics=facts.metrics_of(trainer),
             best_checkpoint=os.path.relpath(best, record.folder) if best else None,
             fit_seconds=facts.fit_seconds(trainer, time.perf_counter() - start),
@@ -249,16 +253,3 @@ def several_processes(trainer: pl.Trainer, arguments: Sequence[str]) -> Iterator
             os.environ.clear()
             os.environ.update(environment)
             sys.argv = command
-
-
-def draw_seed(config: DictConfig) -> None:
-    """Replace `seed: null` by a seed drawn at random, so that the config on disk says which one it was."""
-    if config.seed is None:
-        with read_write(config):
-            config.seed = secrets.randbelow(2**32)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Take back the folder that Hydra made for a run which did not start."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

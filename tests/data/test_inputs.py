@@ -1,0 +1,119 @@
+"""What cannot be an input for prediction is refused, with the place of each fault, and never run."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlplab.data.inputs import read_inputs
+from mlplab.errors import ConfigError
+
+
+def refused(path: Path, shape: tuple[int, ...], names: tuple[str, ...] = ()) -> str:
+    with pytest.raises(ConfigError) as error:
+        read_inputs(path, feature_shape=shape, feature_names=names)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0.5,0.6,1\n", "line 1: expected 2 columns (a, b), separated by commas and without labels, got 3"),
+        ("0.5;0.6\n", "line 1: expected 2 columns (a, b), separated by commas and without labels, got 1"),
+        ("a,b\n1,2\n3\n", "line 3: expected 2 columns"),
+        ("a,b\n1,2\n3,x\n", "line 3, column 2: must be a finite number, got 'x'"),
+        ("1,\n", "line 1, column 2: must be a finite number, got ''"),
+        ("1,2\n,\n", "line 2, column 1: must be a finite number, got ''"),
+        ("1,2\na,b\n", "line 2, column 1: must be a finite number, got 'a'"),
+        ("1,nan\n", "line 1, column 2: must be a finite number, got 'nan'"),
+        ("1e39,1\n", "line 1, column 1: must be a finite number, got '1e39'"),
+        ("", "no row of numbers; expected 2 columns"),
+        ("a,b\n", "no row of numbers; expected 2 columns"),
+    ],
+)
+def test_faults_in_a_csv_are_located(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(content)
+    assert message in refused(path, (2,), ("a", "b"))
+
+
+def test_many_faulty_cells_are_reported_together_but_not_all(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("1,2\n" + "x,2\n" * 50)
+    lines = refused(path, (2,)).splitlines()
+    assert len(lines) == 5
+    assert "line 2, column 1" in lines[0]
+    assert "more such cells" in lines[-1]
+
+
+def test_text_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_bytes(bytes(range(128, 256)))
+    assert "UTF-8" in refused(path, (2,))
+
+
+@pytest.mark.parametrize(
+    ("array", "shape", "message"),
+    [
+        (np.zeros((3, 5)), (2,), "shape (n, 2) with n ≥ 1, got (3, 5)"),
+        (np.zeros(2), (2,), "shape (n, 2) with n ≥ 1, got (2,)"),
+        (np.zeros((0, 2)), (2,), "got (0, 2)"),
+        (np.zeros((4, 5)), (1, 4, 5), "(n, 20) or (n, 1, 4, 5) or (n, 4, 5, 1) or (n, 4, 5) with n ≥ 1, got (4, 5)"),
+        (np.zeros((2, 4, 5)), (3, 4, 5), "(n, 60) or (n, 3, 4, 5) or (n, 4, 5, 3) with n ≥ 1, got (2, 4, 5)"),
+        (np.array([[1, 2], [3, np.nan]]), (2,), "must be finite numbers, got nan at [1, 1]"),
+        (np.array([[1, np.inf]]), (2,), "must be finite numbers, got inf at [0, 1]"),
+        (np.array([["a", "b"]]), (2,), "one array of real numbers, got <U1"),
+        (np.array([[1j, 2]]), (2,), "one array of real numbers, got complex128"),
+        (np.full((1, 2, 2), 0.5), (1, 2, 2), "whole numbers from 0 (black) to 255 (white)"),
+        (np.full((1, 2, 2), 256), (1, 2, 2), "whole numbers from 0 (black) to 255 (white)"),
+        (np.full((1, 2, 2), -1), (1, 2, 2), "whole numbers from 0 (black) to 255 (white)"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path: Path, array: np.ndarray, shape: tuple[int, ...], message: str) -> None:
+    np.save(tmp_path / "array.npy", array)
+    assert message in refused(tmp_path / "array.npy", shape)
+
+
+class Trap:
+    """Pickled, it would make a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([Trap(tmp_path / "ran")], dtype=object), allow_pickle=True)
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Trap(tmp_path / "ran")))
+    for name in ("objects.npy", "pickle.npy"):
+        assert "pickle" in refused(tmp_path / name, (2,))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_damaged_npy(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.zeros((50, 2)))
+    whole = (tmp_path / "array.npy").read_bytes()
+    for length in (0, 5, 60, len(whole) - 8):
+        (tmp_path / "array.npy").write_bytes(whole[:length])
+        assert ".npy" in refused(tmp_path / "array.npy", (2,))
+
+
+def test_files_that_cannot_be_input(tmp_path: Path) -> None:
+    assert "no such file or folder" in refused(tmp_path / "none.csv", (2,))
+    assert "no PNG or JPEG image" in refused(tmp_path, (1, 8, 8))
+    (tmp_path / "notes.txt").touch()
+    assert "a .csv or a .npy file" in refused(tmp_path / "notes.txt", (1, 8, 8))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    assert "cannot be decoded" in refused(tmp_path / "broken.png", (1, 8, 8))
+    assert "trained on features" in refused(tmp_path / "broken.png", (2,))
+
+
+def test_features_may_have_any_real_type(tmp_path: Path) -> None:
+    for dtype in (np.float64, np.float32, np.uint8):
+        np.save(tmp_path / "points.npy", np.array([[0, 1], [1, 1]], dtype=dtype))
+        assert read_inputs(tmp_path / "points.npy", feature_shape=(2,)).features.tolist() == [[0.0, 1.0], [1.0, 1.0]]
