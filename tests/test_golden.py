@@ -17,12 +17,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from mlplab.checkpoints import weights_digest
-from mlplab.evaluation import evaluate, load_run
-from mlplab.prediction import predict
+from mlplab.config.check import CONF
 from mlplab.report import report
-from mlplab.rules import CONF
-from mlplab.training import resume
+from mlplab.runs.checkpoints import weights_digest
+from mlplab.runs.evaluate import evaluate, load_run
+from mlplab.runs.predict import predict
+from mlplab.runs.train import resume
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,13 +35,14 @@ VARYING = {"seconds", "fit_seconds", "started", "finished", "git_commit", "hardw
 
 def other_tests(name):
     """The functions of another file of tests."""
-    spec = importlib.util.spec_from_file_location(f"golden_{name}", Path(__file__).with_name(f"{name}.py"))
+    path = Path(__file__).parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"golden_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-bad_input, resuming, training = map(other_tests, ("test_bad_input", "test_resuming", "test_training"))
+bad_input, resuming, training = map(other_tests, ("test_bad_input", "runs/test_resume", "runs/test_train"))
 enter = bad_input.enter  # a fixture
 
 
