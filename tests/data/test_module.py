@@ -9,7 +9,7 @@ import torch
 from mlplab.data.augment import NUM_UNIFORMS, Augmentation
 from mlplab.data.loader import InMemoryDataset, epoch_generator
 from mlplab.data.module import DataModule, normalization
-from mlplab.data.types import Source
+from mlplab.data.sources import Source
 from mlplab.errors import ConfigError
 
 

@@ -17,7 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, MNIST
 
-from mlplab.data.sources import CIFAR10_MD5, CIFAR10_URL, MNIST_URL, cifar10, digits, mnist, moons, passing, spirals
+from mlplab.data.sources import MNIST_URL, cifar10, digits, mnist, moons, passing, spirals
 from mlplab.errors import ConfigError
 
 

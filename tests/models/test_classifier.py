@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mlplab.data.loader import EpochOrder
-from mlplab.data.types import Batch
+from mlplab.data.loader import Batch
 from mlplab.models.classifier import Metrics
 from mlplab.models.schedules import Plateau
 from mlplab.models.update import set_learning_rate

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
-from mlplab.data.types import Batch
+from mlplab.data.loader import Batch
 from mlplab.models import compiled
 from mlplab.models.compiled import compiled_updates, functional_step, has_compiler
 from mlplab.models.losses import CrossEntropy

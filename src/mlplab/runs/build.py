@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from mlplab.data.module import DataModule
-    from mlplab.data.types import Source
+    from mlplab.data.sources import Source
     from mlplab.models.classifier import Classifier
 
 
@@ -50,7 +50,6 @@ def data_module(config: DictConfig) -> "DataModule":
         **common,
         order_seed=config.get("seed") or 0,
         augmentation=Augmentation(**augmentation),
-        max_batches=None,
     )
     passes.limit_updates(module, config)
     return module
@@ -79,7 +78,6 @@ def classifier(config: DictConfig, data: "DataModule") -> "Classifier":
         make_optimizer=make(config.optimizer, "optimizer"),
         schedule=schedule(config),
         total_updates=total_updates(config, data),
-        num_classes=data.num_classes,
         gradient_clip_norm=select(config, "trainer.gradient_clip_val"),
         monitor=config.monitor,
         compile_batch_size=data.batch_size if pays_to_compile(config, data) else None,
