@@ -44,7 +44,7 @@ class Classifier(pl.LightningModule):
         self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
         self.compile_batch_size = compile_batch_size
         self._train_reported = False
-        self.train_metrics, self.val_metrics, self.test_metrics = map(Metrics, ("train/", "val/", "test/"))
+        self.train_metrics, self.val_metrics, self.test_metrics = (Metrics() for _ in range(3))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (batch, …) → logits (batch, outputs)."""
@@ -133,13 +133,13 @@ class Classifier(pl.LightningModule):
         self._train_reported = False
 
     def on_validation_epoch_end(self) -> None:
-        values = self.val_metrics.compute()
+        values = self.val_metrics.compute("val/")
         self.val_metrics.reset()
         if self.trainer.sanity_checking:
             self._report(values, to_loggers=False)  # for the guard that looks for monitors nobody logs
             return
         if self.trainer.state.fn == TrainerFn.FITTING:
-            train, val = self.train_metrics.compute(), values
+            train, val = self.train_metrics.compute("train/"), values
             values = train | val | {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in NAMES}
             self._train_reported = True
         self._report(values)
@@ -148,10 +148,10 @@ class Classifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         if not self._train_reported:
-            self._report(self.train_metrics.compute())
+            self._report(self.train_metrics.compute("train/"))
 
     def on_test_epoch_end(self) -> None:
-        self._report(self.test_metrics.compute())
+        self._report(self.test_metrics.compute("test/"))
         self.test_metrics.reset()
 
     def _report(self, values: dict[str, Tensor], *, to_loggers: bool = True) -> None:
@@ -190,9 +190,8 @@ class Metrics(Metric):
     correct: Tensor
     samples: Tensor
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.prefix = prefix
         for name, nothing in (("loss_sum", 0.0), ("correct", 0), ("samples", 0)):
             self.add_state(name, torch.tensor(nothing), dist_reduce_fx="sum")
 
@@ -210,9 +209,9 @@ class Metrics(Metric):
         self.correct += (guesses == torch.cat([batches[index].labels for index in counted])).sum()
         self.samples += len(guesses)
 
-    def compute(self) -> dict[str, Tensor]:
-        """Values so far, by their names with the prefix."""
-        return {f"{self.prefix}loss": self.loss_sum / self.samples, f"{self.prefix}acc": self.correct / self.samples}
+    def compute(self, prefix: str = "") -> dict[str, Tensor]:
+        """Values so far, by the NAMES with a prefix."""
+        return {f"{prefix}loss": self.loss_sum / self.samples, f"{prefix}acc": self.correct / self.samples}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `metric_state`."""
