@@ -1,7 +1,7 @@
 """The LightningDataModule: a source, split, batched, scaled to float, normalized and augmented."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -152,12 +152,6 @@ class DataModule(pl.LightningDataModule):
     def preprocess(self, features: Tensor) -> Tensor:
         """Scale to float and normalize: uint8 (n, channels, height, width) or float32 (n, features) → float32."""
         return preprocess(features, self.mean, self.std)
-
-    def batches(self, split: str, *, device: torch.device) -> Iterator[Batch]:
-        """All samples of a split in its order, on the device, as the network takes them for evaluation."""
-        dataset = self.datasets[split]
-        for indices in dataset.indices.split(self.eval_batch_size):
-            yield Batch(self.preprocess(dataset.features[indices].to(device)), dataset.labels[indices].to(device))
 
     def augmented(self, positions: Tensor, *, epoch: int) -> Tensor:
         """Training images at positions (n,) of the split, as they are augmented in an epoch: uint8 as stored."""
