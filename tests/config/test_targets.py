@@ -81,7 +81,7 @@ OF_ANOTHER_KIND = [  # by what the name leads to
     ("data", "mlplab.data.image_folder.os.system"),
     ("data", "mlplab.data.image_folder.decode"),
     ("data", "mlplab.files.write_atomically"),
-    ("data", "mlplab.data.types.Source"),
+    ("data", "mlplab.data.sources.Source"),
     ("data", "mlplab.runs.checkpoints.pickle.loads"),
     ("data", "mlplab.benchmark.subprocess.run"),
     ("data", "mlplab.data.sources"),
@@ -194,7 +194,7 @@ def own_package(tmp_path, monkeypatch):
         "import functools, os\n"
         "import torch\n"
         "from mlplab.data.sources import digits\n"
-        "from mlplab.data.types import Source\n"
+        "from mlplab.data.sources import Source\n"
         "class Net(torch.nn.Linear):\n"
         "    def __init__(self, num_features, num_outputs): super().__init__(num_features, num_outputs)\n"
         "def net(num_features, num_outputs) -> Net: return Net(num_features, num_outputs)\n"

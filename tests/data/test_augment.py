@@ -39,13 +39,6 @@ def test_shift_is_roll_with_zeros(channels, height, width, reach):
         assert torch.equal(moved, shifted(image, d, r))
 
 
-def test_shift_does_not_depend_on_the_order_of_memory():
-    batch, (down, right) = images(), torch.randint(-2, 3, (2, 12))
-    expected = shift(batch, down, right, reach=2)
-    for other in (batch.contiguous(memory_format=torch.channels_last), batch.transpose(2, 3).contiguous().mT):
-        assert torch.equal(shift(other, down, right, reach=2), expected)
-
-
 def test_flip_always_and_never():
     batch, numbers = images(), uniforms()
     assert torch.equal(Augmentation(flip=1)(batch, numbers), batch.flip(3))
@@ -177,17 +170,12 @@ def test_all_options_at_nought_give_the_input_back():
     assert torch.equal(augmentation(batch, uniforms()), batch)
 
 
-@pytest.mark.parametrize("options", [{"flip": 0.1}, {"crop": 1}, {"translate": 0.1}, {"rotate": 1}])
-def test_any_option_makes_it_true(options):
-    assert Augmentation(**options)
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         ({"flip": 1.1}, "data.augmentation.flip must be a finite number ≥ 0 and ≤ 1, got 1.1"),
-        ({"crop": 1.5}, "data.augmentation.crop must be an integer ≥ 0, got 1.5"),
-        ({"crop": -1}, "data.augmentation.crop must be an integer ≥ 0, got -1"),
+        ({"crop": 1.5}, "data.augmentation.crop must be an integer from 0 to 100000, got 1.5"),
+        ({"crop": -1}, "data.augmentation.crop must be an integer from 0 to 100000, got -1"),
         ({"translate": 1.0}, "data.augmentation.translate must be a finite number ≥ 0 and < 1, got 1.0"),
         ({"rotate": 181}, "data.augmentation.rotate must be a finite number ≥ 0 and ≤ 180, got 181"),
     ],

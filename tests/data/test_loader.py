@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 import torch
 
-from mlplab.data.loader import EpochOrder, GroupedBatches, InMemoryDataset, epoch_generator, identity, make_loader
+from mlplab.data.loader import EpochOrder, GroupedBatches, InMemoryDataset, epoch_generator, make_loader
 
 NUM_SAMPLES = 23
 
@@ -49,10 +49,6 @@ def test_only_the_last_batch_is_smaller():
     assert [len(batch) for batch in batches(batch_size=22)] == [22, 1]
 
 
-def test_without_shuffling_samples_come_in_their_order():
-    assert list(chain(*batches(shuffle=False))) == list(range(NUM_SAMPLES))
-
-
 def test_order_is_a_function_of_seed_and_epoch_alone():
     torch.manual_seed(1)
     first = batches(seed=3, epoch=5)
@@ -63,22 +59,16 @@ def test_order_is_a_function_of_seed_and_epoch_alone():
     assert len({str(found) for found in others}) == 32
 
 
-def test_an_epoch_is_announced_through_the_sampler():
+def test_lightning_announces_epochs_through_the_sampler():
+    from lightning.fabric.utilities.data import _set_sampler_epoch
+
     same = loader()
     first = [positions.tolist() for _, _, positions, _, _ in same]
     assert [positions.tolist() for _, _, positions, _, _ in same] == first
-    same.batch_sampler.sampler.set_epoch(1)
+    _set_sampler_epoch(same, 7)
     second = [positions.tolist() for _, _, positions, _, _ in same]
     assert second != first
-    assert list(chain(*second)) == list(chain(*batches(epoch=1)))
-
-
-def test_lightning_finds_the_sampler_to_announce_epochs_to():
-    from lightning.fabric.utilities.data import _set_sampler_epoch
-
-    found = loader()
-    _set_sampler_epoch(found, 7)
-    assert found.batch_sampler.sampler.epoch == 7
+    assert list(chain(*second)) == list(chain(*batches(epoch=7)))
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3, 6, 100])
@@ -134,16 +124,6 @@ def test_processes_together_have_the_batches_of_a_single_one(world_size, group_s
         torch.testing.assert_close(mean, values[batch].mean())
 
 
-def test_a_last_batch_of_one_sample_counts_in_one_process_only():
-    parts = [list(loader(dataset(21), rank=rank, world_size=3))[-1] for rank in range(3)]
-    assert [weights for *_, weights in parts] == [[3.0], [0.0], [0.0]]
-    assert [sizes for *_, sizes, _ in parts] == [[1], [1], [1]]
-
-
-def test_in_a_single_process_every_weight_is_one():
-    assert {weight for *_, weights in loader(group_size=4) for weight in weights} == {1.0}
-
-
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_iterating_leaves_the_global_random_state_alone(shuffle):
     state = torch.get_rng_state()
@@ -154,11 +134,6 @@ def test_iterating_leaves_the_global_random_state_alone(shuffle):
 def test_one_sample_can_be_asked_for_by_its_position():
     features, labels, *_ = dataset()[3]
     assert (features.tolist(), labels.tolist()) == ([[6, -6]], [6])
-
-
-def test_without_indices_all_samples_are_served():
-    data = dataset()
-    assert len(InMemoryDataset(data.features, data.labels)) == 2 * NUM_SAMPLES
 
 
 def test_a_copy_on_a_device_serves_the_same():
@@ -173,8 +148,3 @@ def test_every_epoch_has_a_stream_of_its_own():
         for epoch in range(50)
     }
     assert len(streams) == 200
-
-
-def test_samples_are_collated_already():
-    group = (torch.zeros(1), torch.zeros(1), torch.zeros(1), [1], [1.0])
-    assert identity(group) is group

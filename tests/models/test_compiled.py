@@ -5,9 +5,9 @@ import logging
 import pytest
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+from torch.optim import SGD, Adam, AdamW, RMSprop
 
-from mlplab.data.types import Batch
+from mlplab.data.loader import Batch
 from mlplab.models import compiled
 from mlplab.models.compiled import compiled_updates, functional_step, has_compiler
 from mlplab.models.losses import CrossEntropy
@@ -21,9 +21,6 @@ OPTIMIZERS = [
     (SGD, {"momentum": 0.9, "nesterov": True}),
     (Adam, {"weight_decay": 0.1}),
     (AdamW, {"weight_decay": 0.1}),
-    (RMSprop, {}),
-    (RMSprop, {"momentum": 0.5}),
-    (Adagrad, {"lr_decay": 0.1}),
 ]
 
 
@@ -69,11 +66,32 @@ def test_functional_steps_equal_the_optimizers_own(kind, options):
         assert {name for name, value in theirs.items() if value is not None} <= set(ours)
 
 
-@pytest.mark.parametrize(("kind", "options"), [(Adam, {"amsgrad": True}), (SGD, {"momentum": 0.9, "dampening": 0.1})])
-def test_what_has_no_functional_form_keeps_its_own_step(kind, options):
+@pytest.mark.parametrize(
+    ("kind", "options", "name"),
+    [
+        (RMSprop, {}, "RMSprop"),
+        (Adam, {"amsgrad": True}, "Adam with amsgrad"),
+        (SGD, {"momentum": 0.9, "dampening": 0.1}, "SGD with dampening"),
+    ],
+)
+def test_other_optimizers_are_computed_eagerly_and_a_line_says_so(kind, options, name, caplog):
     network, optimizer = network_and_optimizer(kind, options)
-    assert functional_step(optimizer, list(network.parameters())) is None
+    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, clip_norm=None)
     assert not optimizer.state, "no state is made for a step that is not used"
+    assert caplog.messages == [f"compile: {name} is computed eagerly; SGD, Adam and AdamW are compiled"]
+    work, factors = batches(5, 4), [1.0] * 5
+    updates(work, factors)
+    expected, *_ = run_eagerly(kind, options, work, factors)
+    assert all(map(torch.equal, network.parameters(), expected.parameters()))
+
+
+def test_torch_has_the_names_that_are_not_public():
+    """Where this fails, a new torch has moved what `mlplab.models.compiled` explains at its top."""
+    assert callable(torch._dynamo.mark_static_address)
+    assert issubclass(torch._dynamo.exc.TorchDynamoException, Exception)
+    major, minor, *_ = map(int, torch.__version__.partition("+")[0].split(".")[:2])
+    assert hasattr(torch._dynamo.config, "trace_autograd_ops") == ((major, minor) >= (2, 15))
+    assert {"fallback_random", "triton.cudagraphs"} <= set(torch._inductor.list_options())
 
 
 def test_a_failure_to_compile_is_warned_of_and_computed_eagerly(monkeypatch, caplog):

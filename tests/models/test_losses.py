@@ -74,13 +74,6 @@ def test_probabilities_are_shares_of_one_and_agree_with_the_largest_logit(loss, 
     assert torch.equal(probabilities.argmax(dim=1), chosen)
 
 
-def test_cross_entropy_probabilities_of_hand_computed_values():
-    probabilities = CrossEntropy().probabilities(torch.tensor([[math.log(3)]]))
-    torch.testing.assert_close(probabilities, torch.tensor([[0.25, 0.75]]))
-    probabilities = CrossEntropy().probabilities(torch.tensor([[math.log(2), math.log(2), 0.0]]))
-    torch.testing.assert_close(probabilities, torch.tensor([[0.4, 0.4, 0.2]]))
-
-
 def test_perceptron_probabilities_are_certain():
     assert PerceptronLoss().probabilities(torch.tensor([[-2.0], [2.0]])).tolist() == [[1, 0], [0, 1]]
     assert PerceptronLoss().probabilities(torch.tensor([[1.0, 3.0, 2.0]])).tolist() == [[0, 1, 0]]

@@ -39,7 +39,7 @@ class Role:
 
 LAYER = ("torch.nn.*",)
 ROLES = {
-    "data": Role("a function annotated `-> Source`", "mlplab.data.types.Source", classes=False, functions=True),
+    "data": Role("a function annotated `-> Source`", "mlplab.data.sources.Source", classes=False, functions=True),
     "model": Role("an nn.Module, or a function annotated to return one", "torch.nn.Module", LAYER, functions=True),
     "loss": Role("an nn.Module", "torch.nn.Module", LAYER),
     "optimizer": Role("an Optimizer", "torch.optim.Optimizer", ("torch.optim.*",)),

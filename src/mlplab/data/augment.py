@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mlplab.config.rules import integer, number
+from mlplab.config.keys import require
 
 NUM_UNIFORMS = 6
 """How many uniform numbers one sample uses: flip, crop (y, x), translation (y, x), rotation."""
@@ -25,14 +25,12 @@ class Augmentation:
     """
 
     def __init__(self, *, flip: float = 0.0, crop: int = 0, translate: float = 0.0, rotate: float = 0.0) -> None:
-        number(least=0, most=1).require("data.augmentation.flip", flip)
-        integer(0).require("data.augmentation.crop", crop)
-        number(least=0, below=1).require("data.augmentation.translate", translate)
-        number(least=0, most=180).require("data.augmentation.rotate", rotate)
         self.flip, self.crop, self.translate, self.rotate = flip, crop, translate, rotate
+        for name, value in vars(self).items():
+            require(f"data.augmentation.{name}", value)
 
     def __bool__(self) -> bool:
-        return any((self.flip, self.crop, self.translate, self.rotate))
+        return any(vars(self).values())
 
     def __call__(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """Augment uint8 images (n, channels, height, width) with uniforms (n, NUM_UNIFORMS) in [0, 1): same shape."""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, READ_MODES, decode
@@ -33,17 +32,15 @@ def read_inputs(path: Path, *, feature_shape: Sequence[int], feature_names: Sequ
     wrong, where, and what is expected.
     """
     check_kind(path)
-    kind = path.suffix.lower()
-    if path.is_dir() or kind in EXTENSIONS:
+    if path.is_dir() or path.suffix.lower() in EXTENSIONS:
         return read_images(path, feature_shape)
-    if kind == ".csv":
-        array = read_csv(path, num_features=math.prod(feature_shape), feature_names=feature_names)
+    if path.suffix.lower() == ".csv":
+        features = read_csv(path, num_features=math.prod(feature_shape), feature_names=feature_names)
     else:
-        array = read_npy(path, feature_shape)
-    features = torch.from_numpy(array)
+        features = read_npy(path, feature_shape)
     if len(feature_shape) == 3:
         features = as_pixels(path, features).reshape(-1, *feature_shape)
-    return Inputs([str(row) for row in range(1, len(array) + 1)], features)
+    return Inputs([str(row) for row in range(1, len(features) + 1)], features)
 
 
 def check_kind(path: Path) -> None:
@@ -52,9 +49,6 @@ def check_kind(path: Path) -> None:
         raise ConfigError(f"input={path}: no such file or folder")
     if not path.is_dir() and path.suffix.lower() not in (*EXTENSIONS, ".csv", ".npy"):
         raise ConfigError(f"input={path} must be a folder of images, a PNG or JPEG image, a .csv or a .npy file")
-
-
-# Images
 
 
 def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
@@ -68,29 +62,15 @@ def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
         root = path
     if not files:
         raise ConfigError(f"input={path}: no PNG or JPEG image in this folder or below")
-    warn_of_other_sizes(files, height=height, width=width)
-    images = decode(files, size=(height, width), channels=channels if channels in READ_MODES else None)
+    resized: list[str] = []
+    channels_read = channels if channels in READ_MODES else None
+    images = decode(files, size=(height, width), channels=channels_read, resized=resized)
     if images.shape[1] != channels:
         raise ConfigError(f"input={path}: images must have {channels} channels as in training, got {images.shape[1]}")
+    if resized:
+        counts = f"{len(resized)} of {len(files)} images"
+        log.warning("%s resized to the training size %d×%d, such as %s", counts, width, height, min(resized))
     return Inputs([file.relative_to(root).as_posix() for file in files], images)
-
-
-def warn_of_other_sizes(files: Sequence[Path], *, height: int, width: int) -> None:
-    """Log how many images will be resized. Only their headers are read."""
-    others = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                if image.size != (width, height):
-                    others.append((file, image.size))
-        except (OSError, Image.DecompressionBombError):
-            continue  # the decoder will say what is wrong with it
-    if others:
-        file, size = others[0]
-        log.warning(
-            "%d of %d images resized to the training size %d×%d, such as %s (%d×%d)",
-            len(others), len(files), width, height, file, *size,
-        )  # fmt: skip
 
 
 def as_pixels(path: Path, values: Tensor) -> Tensor:
@@ -106,10 +86,7 @@ def as_pixels(path: Path, values: Tensor) -> Tensor:
     return pixels
 
 
-# Tables of numbers
-
-
-def read_npy(path: Path, feature_shape: Sequence[int]) -> np.ndarray:
+def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
     """The array of a .npy file, images with their channels first; never runs code that a file may contain.
 
     Gives uint8 where images are stored as such, else float32.
@@ -117,14 +94,12 @@ def read_npy(path: Path, feature_shape: Sequence[int]) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # a forged header may make the parser of Python's tokens raise anything
+        reason = f"cannot be read as .npy ({first_line(error)})"
         if "pickle" in str(error):
-            message = "holds Python objects (a pickle), which could run code; save plain numbers with numpy.save"
-        else:
-            message = f"cannot be read as .npy ({first_line(error)})"
-        raise ConfigError(f"input={path} {message}") from error
+            reason = "holds Python objects (a pickle), which could run code; save plain numbers with numpy.save"
+        raise ConfigError(f"input={path} {reason}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
         raise ConfigError(f"input={path} must hold one array of real numbers, got {getattr(array, 'dtype', 'several')}")
-
     layouts: list[tuple[int, ...]] = [(math.prod(feature_shape),)]
     if len(feature_shape) == 3:
         channels, height, width = feature_shape
@@ -141,10 +116,10 @@ def read_npy(path: Path, feature_shape: Sequence[int]) -> np.ndarray:
         place = tuple(np.argwhere(~np.isfinite(numbers))[0])
         index = ", ".join(map(str, place))
         raise ConfigError(f"input={path}: values must be finite numbers, got {array[place]} at [{index}]")
-    return numbers
+    return torch.from_numpy(numbers)
 
 
-def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> np.ndarray:
+def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> Tensor:
     """The numbers of a CSV file, float32 (n, num_features); no label column.
 
     A first line without any number is a header. Where it holds the feature names, columns may come in any order;
@@ -152,51 +127,37 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
     """
     rows: list[np.ndarray] = []
     faults: list[str] = []
-    order, is_first = list(range(num_features)), True
+    order, names = list(range(num_features)), f" ({', '.join(feature_names)})" if feature_names else ""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
             reader = csv.reader(file)
-            for cells in reader:
-                if not "".join(cells).strip() and len(cells) < 2:
-                    continue  # a blank line
+            filled = (cells for cells in reader if len(cells) > 1 or "".join(cells).strip())
+            for index, cells in enumerate(filled):
+                place, values = f"input={path}, line {reader.line_num}", list(map(number_in, cells))
                 if len(cells) != num_features:
-                    names = f" ({', '.join(feature_names)})" if feature_names else ""
-                    raise ConfigError(
-                        f"input={path}, line {reader.line_num}: expected {num_features} columns{names}, separated by "
-                        f"commas and without labels, got {len(cells)}"
-                    )
-                if is_first and not any(map(is_number, cells)):
+                    expected = f"{num_features} columns{names}, separated by commas and without labels"
+                    raise ConfigError(f"{place}: expected {expected}, got {len(cells)}")
+                if index == 0 and values == [None] * num_features:
                     header = [cell.strip() for cell in cells]
                     if sorted(header) == sorted(feature_names):
                         order = [header.index(name) for name in feature_names]
-                elif wrong := [column for column, cell in enumerate(cells) if not is_finite(cell)]:
-                    faults += [
-                        f"input={path}, line {reader.line_num}, column {column + 1}: must be a finite number, "
-                        f"got {cells[column]!r}"
-                        for column in wrong
-                    ]
-                    if len(faults) > MAX_NAMED:
-                        break
-                else:
-                    rows.append(np.array(cells, dtype=np.float64).astype(np.float32)[order])
-                is_first = False
+                    continue
+                row = np.array(values, dtype=np.float64)  # None becomes NaN
+                wrong = np.flatnonzero(~(np.abs(row) <= np.finfo(np.float32).max))
+                faults += [f"{place}, column {i + 1}: must be a finite number, got {cells[i]!r}" for i in wrong]
+                if len(faults) > MAX_NAMED:
+                    raise ConfigError(*faults[:MAX_NAMED], "… and more such cells")
+                if not len(wrong):
+                    rows.append(row[order].astype(np.float32))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
-    if faults:
-        raise ConfigError(*faults[:MAX_NAMED], *(["… and more such cells"] if len(faults) > MAX_NAMED else []))
-    if not rows:
-        raise ConfigError(f"input={path} has no row of numbers; expected {num_features} columns")
-    return np.stack(rows)
+    if faults or not rows:
+        raise ConfigError(*(faults or [f"input={path} has no row of numbers; expected {num_features} columns"]))
+    return torch.from_numpy(np.stack(rows))
 
 
-def is_number(cell: str) -> bool:
+def number_in(cell: str) -> float | None:
     try:
-        float(cell)
+        return float(cell)
     except ValueError:
-        return False
-    return True
-
-
-def is_finite(cell: str) -> bool:
-    """Whether the cell is a number that float32 can hold."""
-    return is_number(cell) and abs(float(cell)) <= float(np.finfo(np.float32).max)
+        return None

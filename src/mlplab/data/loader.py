@@ -5,6 +5,7 @@ epoch only, never on the number of workers, on how updates are grouped, or on wh
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 Samples = tuple[Tensor, Tensor, Tensor, list[int], list[float]]
 """Features (n, …), labels (n,), positions in the split (n,); the sizes and weights of the batches they fall into."""
+
+
+class Batch(NamedTuple):
+    """The samples of one update: features (batch, …), labels (batch,).
+
+    `weight` corrects the mean where several processes share a batch unevenly: it is 1 in a single process, and 0 for a
+    process without a share, which then computes along on a sample that does not count.
+    """
+
+    features: Tensor
+    labels: Tensor
+    weight: float = 1.0
 
 
 class Group(NamedTuple):
@@ -48,16 +61,17 @@ class InMemoryDataset(Dataset[Samples]):
         return InMemoryDataset(self.features.to(device), self.labels.to(device), self.indices)
 
 
-class EpochOrder(Sampler[int]):
-    """The order of each epoch: a permutation that depends on (seed, epoch) alone, or 0, 1, … without shuffling.
+@dataclass
+class EpochOrder:
+    """The order of each epoch: a permutation that depends on (seed, epoch) alone, or 0, 1, … without shuffling."""
 
-    Lightning announces epochs by `set_epoch`.
-    """
-
-    def __init__(self, num_samples: int, *, seed: int = 0, shuffle: bool = True) -> None:
-        self.num_samples, self.seed, self.shuffle, self.epoch = num_samples, seed, shuffle, 0
+    num_samples: int
+    seed: int = 0
+    shuffle: bool = True
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Lightning announces epochs by this."""
         self.epoch = epoch
 
     def order(self) -> Tensor:
@@ -65,12 +79,6 @@ class EpochOrder(Sampler[int]):
         if not self.shuffle:
             return torch.arange(self.num_samples)
         return torch.randperm(self.num_samples, generator=epoch_generator(self.seed, self.epoch))
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order().tolist())
 
 
 class GroupedBatches(Sampler[Group]):
@@ -88,7 +96,7 @@ class GroupedBatches(Sampler[Group]):
     ) -> None:  # fmt: skip
         self.sampler, self.batch_size, self.group_size = sampler, batch_size, group_size
         self.rank, self.world_size = rank, world_size
-        available = -(-len(sampler) // batch_size)
+        available = -(-sampler.num_samples // batch_size)
         self.num_batches = available if max_batches is None else min(available, max_batches)
         self.done = (0, 0)  # (epoch, batches of it that an earlier launch of this run has used)
 

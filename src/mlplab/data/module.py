@@ -1,5 +1,6 @@
 """The LightningDataModule: a source, split, batched, scaled to float, normalized and augmented."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,19 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mlplab.data.augment import NUM_UNIFORMS, Augmentation
-from mlplab.data.loader import (
-    EpochOrder,
-    GroupedBatches,
-    InMemoryDataset,
-    Samples,
-    epoch_generator,
-    make_loader,
-)
+from mlplab.data.loader import Batch, EpochOrder, GroupedBatches, InMemoryDataset, Samples, epoch_generator, make_loader
+from mlplab.data.sources import Source
 from mlplab.data.splits import split
-from mlplab.data.types import Batch, Source
 from mlplab.errors import ConfigError
-
-SPLITS = ("train", "val", "test")
 
 
 class DataModule(pl.LightningDataModule):
@@ -32,7 +24,6 @@ class DataModule(pl.LightningDataModule):
     the test split and `test_fraction` is ignored. `train_size` keeps a nested subset of the training samples.
     With `num_folds`, validation is fold number `fold` of all but the test set, and `val_fraction` is not used.
     `split_seed` decides who is in which split, `order_seed` the order and augmentation of each epoch.
-    `group_size` updates share one pass through the framework; `max_batches` limits the updates of an epoch.
     Raises ConfigError for fractions, sizes and augmentation that do not fit the data.
     """
 
@@ -40,8 +31,7 @@ class DataModule(pl.LightningDataModule):
         self, source: Callable[[], Source], *, batch_size: int | str = 32, eval_batch_size: int = 1000,
         val_fraction: float = 0.15, test_fraction: float = 0.15, train_size: int | None = None, split_seed: int = 0,
         num_folds: int | None = None, fold: int | None = None, normalize: bool = True,
-        augmentation: Augmentation | None = None, num_workers: int = 0, order_seed: int = 0, group_size: int = 1,
-        max_batches: int | None = None,
+        augmentation: Augmentation | None = None, num_workers: int = 0, order_seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.source = data = source()
@@ -52,34 +42,29 @@ class DataModule(pl.LightningDataModule):
                 "data.augmentation needs images, but this data set has features without places; "
                 "choose another regularization, or data=digits, cifar10, mnist or image_folder"
             )
-        has_test_set = data.test_features is not None
         train, validation, test = split(
-            data.labels,
-            val_fraction=val_fraction,
-            test_fraction=0.0 if has_test_set else test_fraction,
-            train_size=train_size,
-            seed=split_seed,
-            num_folds=num_folds,
-            fold=fold,
-        )
-        self.datasets = {
-            "train": InMemoryDataset(data.features, data.labels, train),
-            "val": InMemoryDataset(data.features, data.labels, validation),
-            "test": InMemoryDataset(data.test_features, data.test_labels)
-            if data.test_features is not None and data.test_labels is not None
-            else InMemoryDataset(data.features, data.labels, test),
-        }
-        if batch_size != "full" and int(batch_size) > len(train):
+            data.labels, val_fraction=val_fraction, test_fraction=test_fraction if data.test_features is None else 0.0,
+            train_size=train_size, seed=split_seed, num_folds=num_folds, fold=fold,
+        )  # fmt: skip
+        indices = {"train": train, "val": validation, "test": test}
+        self.datasets = {name: InMemoryDataset(data.features, data.labels, part) for name, part in indices.items()}
+        if data.test_features is not None and data.test_labels is not None:
+            self.datasets["test"] = InMemoryDataset(data.test_features, data.test_labels)
+        self.batch_size = len(train) if batch_size == "full" else int(batch_size)
+        if self.batch_size > len(train):
             raise ConfigError(
                 f"data.batch_size must be at most {len(train)}, the number of training samples, got {batch_size}; "
                 "batching=full_batch uses them all in every update"
             )
-        self.batch_size = len(train) if batch_size == "full" else int(batch_size)
-        self.updates_per_epoch = -(-len(train) // self.batch_size)
-        if max_batches is not None:
-            self.updates_per_epoch = min(self.updates_per_epoch, max_batches)
-        self.group_size = min(group_size, self.updates_per_epoch)
-        self.mean, self.std = normalization(self.datasets["train"]) if normalize else identity_normalization(data)
+        self.feature_shape = tuple(data.features.shape[1:])  # (features,) or (channels, height, width)
+        self.num_features, self.num_classes = math.prod(self.feature_shape), len(data.class_names)
+        self.num_outputs = 1 if self.num_classes == 2 else self.num_classes  # logits that a network needs
+        shape = (1, -1, 1, 1)[: data.features.ndim]
+        unchanged = torch.zeros(self.feature_shape[0]), torch.ones(self.feature_shape[0])
+        mean, std = normalization(data.features[train]) if normalize else unchanged
+        self.mean, self.std = mean.reshape(shape), std.reshape(shape)
+        self.updates_per_epoch = -(-len(train) // self.batch_size)  # mlplab.runs may set fewer
+        self.group_size = 1  # updates that share one pass through the framework; mlplab.runs sets how many
         self.tested_split = "test"  # what `Trainer.test` evaluates; mlplab.runs.evaluate sets another
         self.done = (0, 0)
         self._uniforms: tuple[int, Tensor] | None = None  # (epoch, (samples, NUM_UNIFORMS))
@@ -99,60 +84,56 @@ class DataModule(pl.LightningDataModule):
         per_epoch = min(len(self.datasets["train"]), self.updates_per_epoch * self.batch_size)
         return epochs * per_epoch + rest * self.batch_size
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.source.class_names)
-
-    @property
-    def num_outputs(self) -> int:
-        """Logits that a network needs: one for two classes, else one per class."""
-        return 1 if self.num_classes == 2 else self.num_classes
-
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """The shape of one sample: (features,) or (channels, height, width)."""
-        return tuple(self.source.features.shape[1:])
-
-    @property
-    def num_features(self) -> int:
-        return self.source.features[0].numel()
+    def state_dict(self) -> dict[str, Any]:
+        """What prediction needs to know of the data, kept in every checkpoint as plain values."""
+        return {
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+            "class_names": list(self.source.class_names),
+            "feature_names": list(self.source.feature_names),
+            "feature_shape": list(self.feature_shape),
+        }
 
     # Loaders. Lightning calls these; outside a Trainer they work as well (one process).
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | list:
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader | list:
-        return self._loader("val") if len(self.datasets["val"]) else []
+        return self._loader("val")
 
     def test_dataloader(self) -> DataLoader | list:
-        return self._loader(self.tested_split) if len(self.datasets[self.tested_split]) else []
+        return self._loader(self.tested_split)
 
     def predict_dataloader(self) -> DataLoader | list:
         return self.test_dataloader()
 
-    def _loader(self, split: str, *, shuffle: bool = False) -> DataLoader:
-        trainer, device = self.trainer, torch.device("cpu")
-        dataset = self.datasets[split]
-        if trainer is not None and self.num_workers == 0 and fits_on(trainer.strategy.root_device, dataset):
-            device = trainer.strategy.root_device
-        batches = GroupedBatches(
-            EpochOrder(len(dataset), seed=self.order_seed, shuffle=shuffle),
-            batch_size=self.batch_size if shuffle else self.eval_batch_size,
-            group_size=self.group_size if shuffle else 1,
-            max_batches=self.updates_per_epoch if shuffle else None,
-            rank=trainer.global_rank if trainer is not None else 0,
-            world_size=trainer.world_size if trainer is not None else 1,
-        )
+    def _loader(self, split: str, *, shuffle: bool = False) -> DataLoader | list:
+        """For training where it shuffles, else for evaluation; an empty list for a split without samples."""
+        dataset, trainer = self.datasets[split], self.trainer
+        if not len(dataset):
+            return []
+        order = EpochOrder(len(dataset), seed=self.order_seed, shuffle=shuffle)
+        batches = GroupedBatches(order, batch_size=self.eval_batch_size)
         if shuffle:
+            batches = GroupedBatches(
+                order, batch_size=self.batch_size, group_size=self.group_size, max_batches=self.updates_per_epoch
+            )
             batches.done = self.done
-            batches.sampler.set_epoch(self.done[0])
+            order.set_epoch(self.done[0])
+        device = torch.device("cpu")
+        if trainer is not None:
+            batches.rank, batches.world_size = trainer.global_rank, trainer.world_size
+            device = trainer.strategy.root_device
+        there = self.num_workers == 0 and fits_on(device, dataset)
         return make_loader(
-            dataset.to(device),
+            dataset.to(device) if there else dataset,
             batches,
             num_workers=self.num_workers if shuffle else 0,  # evaluation is a few large gathers
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda" and device.type == "cpu",
+            pin_memory=device.type == "cuda" and not there,
         )
+
+    # What becomes of a batch on its way to the network.
 
     def transfer_batch_to_device(self, batch: Samples, device: torch.device, dataloader_idx: int) -> Samples:
         """Move what is computed with; Lightning's own way visits every number of the sizes and weights as well."""
@@ -165,19 +146,17 @@ class DataModule(pl.LightningDataModule):
         if self.trainer is not None and self.trainer.training and self.augmentation:
             uniforms = self._epoch_uniforms(self.trainer.current_epoch)[positions.cpu()]
             features = self.augmentation(features, uniforms.to(features.device))
-        features = self.preprocess(features)
-        return [
-            Batch(*samples) for samples in zip(features.split(sizes), labels.split(sizes), weights, strict=True)
-        ]  # fmt: skip
+        parts = self.preprocess(features).split(sizes), labels.split(sizes), weights
+        return [Batch(*samples) for samples in zip(*parts, strict=True)]
+
+    def preprocess(self, features: Tensor) -> Tensor:
+        """Scale to float and normalize: uint8 (n, channels, height, width) or float32 (n, features) → float32."""
+        return preprocess(features, self.mean, self.std)
 
     def augmented(self, positions: Tensor, *, epoch: int) -> Tensor:
         """Training images at positions (n,) of the split, as they are augmented in an epoch: uint8 as stored."""
         dataset = self.datasets["train"]
         return self.augmentation(dataset.features[dataset.indices[positions]], self._epoch_uniforms(epoch)[positions])
-
-    def preprocess(self, features: Tensor) -> Tensor:
-        """Scale to float and normalize: uint8 (n, channels, height, width) or float32 (n, features) → float32."""
-        return preprocess(features, self.mean, self.std)
 
     def _epoch_uniforms(self, epoch: int) -> Tensor:
         """The random numbers for every sample's augmentation in this epoch: a function of (seed, epoch, sample)."""
@@ -187,16 +166,10 @@ class DataModule(pl.LightningDataModule):
             self._uniforms = epoch, torch.rand(len(self.datasets["train"]), NUM_UNIFORMS, generator=generator)
         return self._uniforms[1]
 
-    # What prediction needs to know about the data, kept in every checkpoint as plain values.
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "mean": self.mean.flatten().tolist(),
-            "std": self.std.flatten().tolist(),
-            "class_names": list(self.source.class_names),
-            "feature_names": list(self.source.feature_names),
-            "feature_shape": list(self.feature_shape),
-        }
+def fits_on(device: torch.device, dataset: InMemoryDataset) -> bool:
+    """Whether the data should live on the device: a CUDA GPU of which they take less than half the free memory."""
+    return device.type == "cuda" and dataset.features.nbytes < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def preprocess(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -213,13 +186,11 @@ def preprocess(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return torch.addcmul(shift, floats, scale, out=floats)
 
 
-def normalization(dataset: InMemoryDataset) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the training split, per channel (0–1) or per feature, exact in float64.
+def normalization(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of samples, (channels,) on a scale of 0–1 or (features,), exact in float64.
 
     A channel or feature that never varies gets the standard deviation 1.
     """
-    features = dataset.features[dataset.indices]
-    shape: tuple[int, ...]
     if features.ndim == 4:
         # Counting the 256 levels of each channel needs no float copy of the images.
         counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in features.unbind(1)])
@@ -228,24 +199,7 @@ def normalization(dataset: InMemoryDataset) -> tuple[Tensor, Tensor]:
         mean = share @ levels
         variance = share @ levels.square() - mean.square()
         varies = counts.count_nonzero(dim=1) > 1
-        shape = (1, -1, 1, 1)
     else:
         mean, variance = features.double().mean(dim=0), features.double().var(dim=0, correction=0)
         varies = features.amin(dim=0) < features.amax(dim=0)
-        shape = (1, -1)
-    std = torch.where(varies, variance.clamp(min=0).sqrt(), 1.0)
-    return mean.float().reshape(shape), std.float().reshape(shape)
-
-
-def identity_normalization(data: Source) -> tuple[Tensor, Tensor]:
-    """Mean 0 and standard deviation 1: features as they are, images from 0 to 1."""
-    shape = (1, data.features.shape[1], 1, 1) if data.is_images else (1, data.features.shape[1])
-    return torch.zeros(shape), torch.ones(shape)
-
-
-def fits_on(device: torch.device, dataset: InMemoryDataset) -> bool:
-    """Whether the data should live on the device: a CUDA GPU of which they take less than half the free memory."""
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return dataset.features.numel() * dataset.features.element_size() < free / 2
+    return mean.float(), torch.where(varies, variance.clamp(min=0).sqrt(), 1.0).float()

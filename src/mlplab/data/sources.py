@@ -1,20 +1,40 @@
 """Data sets as functions: plain arguments in, a Source in memory out. Add your own here, or in a module of yours."""
 
+import contextlib
 import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mlplab.data.types import Source
 from mlplab.errors import ConfigError
 
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in memory.
+
+    `features` are uint8 images (n, channels, height, width) or float32 features (n, features); `labels` are int64
+    class numbers (n,), indices into `class_names`. `test_features` and `test_labels` are the official test set, where
+    there is one; otherwise the test split is taken from the samples. `feature_names` are for axes and tables.
+    """
+
+    features: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    feature_names: tuple[str, ...] = ()
+    test_features: Tensor | None = None
+    test_labels: Tensor | None = None
+
+    @property
+    def is_images(self) -> bool:
+        return self.features.ndim == 4
 
 
 def passing(*, num_samples: int, label_noise: float, seed: int) -> Source:
@@ -26,8 +46,8 @@ def passing(*, num_samples: int, label_noise: float, seed: int) -> Source:
     generator = np.random.default_rng(seed)
     features = generator.random((num_samples, 2)).astype(np.float32)
     labels = (features.sum(axis=1, dtype=np.float64) > 1).astype(np.int64)  # of the points as they are stored
-    labels = _flip_labels(labels, label_noise, num_classes=2, generator=generator)
-    return _source(features, labels, ("fail", "pass"), ("lectures attended", "hours on the final project"))
+    names = ("lectures attended", "hours on the final project")
+    return _points(features, labels, ("fail", "pass"), names, label_noise=label_noise, generator=generator)
 
 
 def moons(*, num_samples: int, noise: float, label_noise: float, seed: int) -> Source:
@@ -35,8 +55,8 @@ def moons(*, num_samples: int, noise: float, label_noise: float, seed: int) -> S
     from sklearn.datasets import make_moons  # a second of import time that other data sets need not pay
 
     features, labels = make_moons(n_samples=num_samples, noise=noise, random_state=seed)
-    labels = _flip_labels(labels, label_noise, num_classes=2, generator=np.random.default_rng(seed))
-    return _source(features, labels, ("upper moon", "lower moon"), ("x₁", "x₂"))
+    generator = np.random.default_rng(seed)
+    return _points(features, labels, ("upper moon", "lower moon"), label_noise=label_noise, generator=generator)
 
 
 def spirals(*, num_samples: int, num_classes: int, turns: float, noise: float, label_noise: float, seed: int) -> Source:
@@ -47,8 +67,19 @@ def spirals(*, num_samples: int, num_classes: int, turns: float, noise: float, l
     angle = 2 * np.pi * (turns * radius + labels / num_classes)
     features = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     features += noise * generator.standard_normal(features.shape)
-    labels = _flip_labels(labels, label_noise, num_classes=num_classes, generator=generator)
-    return _source(features, labels, tuple(f"arm {arm}" for arm in range(num_classes)), ("x₁", "x₂"))
+    arms = tuple(f"arm {arm}" for arm in range(num_classes))
+    return _points(features, labels, arms, label_noise=label_noise, generator=generator)
+
+
+def _points(
+    features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...],
+    feature_names: tuple[str, ...] = ("x₁", "x₂"), *, label_noise: float, generator: np.random.Generator,
+) -> Source:  # fmt: skip
+    """Points of which a random fraction `label_noise` are given another label than their own."""
+    flipped = generator.random(len(labels)) < label_noise
+    others = (labels + generator.integers(1, len(class_names), len(labels))) % len(class_names)
+    labels = np.where(flipped, others, labels)
+    return Source(torch.from_numpy(features).float(), torch.from_numpy(labels).long(), class_names, feature_names)
 
 
 def digits() -> Source:
@@ -57,7 +88,7 @@ def digits() -> Source:
 
     data = load_digits()
     images = torch.from_numpy(data.images * (255 / 16)).round().to(torch.uint8)[:, None]  # levels 0–16 → 0–255
-    return Source(images, torch.from_numpy(data.target).long(), tuple(str(digit) for digit in range(10)))
+    return Source(images, torch.from_numpy(data.target).long(), DIGITS)
 
 
 def noise_images(*, num_samples: int, size: int, channels: int, num_classes: int, seed: int) -> Source:
@@ -79,20 +110,13 @@ def cifar10(*, root: str) -> Source:
     """
     from torchvision.datasets import CIFAR10  # imported where needed: half a second
 
-    place = f"download {CIFAR10_URL} (MD5 {CIFAR10_MD5}) elsewhere and put it at {Path(root) / CIFAR10.filename}"
-    try:
+    folder = Path(root).expanduser()
+    place = f"{CIFAR10.url} (MD5 {CIFAR10.tgz_md5}) elsewhere and put it at {folder / CIFAR10.filename}"
+    with _downloading("cifar10", root, folder, advice=f"download {place}"):
         train, test = (CIFAR10(root, train=is_train, download=True) for is_train in (True, False))
-    except (URLError, RuntimeError, OSError) as error:
-        raise ConfigError(
-            f"data=cifar10: not complete in {root}, and the download failed ({_one_line(error)}); {place}"
-        ) from error
-    return Source(
-        features=torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(),
-        labels=torch.tensor(train.targets),
-        class_names=tuple(train.classes),
-        test_features=torch.from_numpy(test.data).permute(0, 3, 1, 2).contiguous(),
-        test_labels=torch.tensor(test.targets),
-    )
+    images, test_images = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
+    labels, test_labels = (torch.tensor(part.targets) for part in (train, test))
+    return Source(images, labels, tuple(train.classes), test_features=test_images, test_labels=test_labels)
 
 
 def mnist(*, root: str) -> Source:
@@ -104,25 +128,31 @@ def mnist(*, root: str) -> Source:
     from torchvision.datasets import MNIST
     from torchvision.datasets.utils import download_url
 
-    folder = Path(root) / "MNIST" / "raw"
-    try:
-        arrays = []
+    folder, arrays = Path(root).expanduser() / "MNIST" / "raw", []
+    place = f"the four *-ubyte.gz files of {MNIST_URL} elsewhere and put them into {folder}"
+    with _downloading("mnist", root, folder, advice=f"download {place}"):
         for name, md5 in MNIST.resources:
             download_url(MNIST_URL + name, folder, filename=name, md5=md5)  # only where it is not there, whole
             arrays.append(_idx(gzip.decompress((folder / name).read_bytes())))
-    except (URLError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise ConfigError(
-            f"data=mnist: not complete in {root}, and the download failed ({_one_line(error)}); download the four "
-            f"*-ubyte.gz files of {MNIST_URL} elsewhere and put them into {folder}"
-        ) from error
     images, labels, test_images, test_labels = arrays
     return Source(
-        features=images[:, None],
-        labels=labels.long(),
-        class_names=tuple(str(digit) for digit in range(10)),
-        test_features=test_images[:, None],
-        test_labels=test_labels.long(),
+        images[:, None], labels.long(), DIGITS, test_features=test_images[:, None], test_labels=test_labels.long()
     )
+
+
+@contextlib.contextmanager
+def _downloading(name: str, root: str, folder: Path, *, advice: str) -> Iterator[None]:
+    """Turn what goes wrong into a ConfigError with advice, and remove the folders made for it where they are empty."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        for place in new:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        reason = " ".join(str(error).split()) or type(error).__name__
+        fault = f"data={name}: not complete in {root}, and the download failed ({reason}); {advice}"
+        raise ConfigError(fault) from error
 
 
 def _idx(content: bytes) -> Tensor:
@@ -130,27 +160,3 @@ def _idx(content: bytes) -> Tensor:
     start = 4 + 4 * content[3]
     shape = np.frombuffer(content[4:start], dtype=">u4").astype(int).tolist()
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).reshape(shape)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _flip_labels(
-    labels: np.ndarray, fraction: float, *, num_classes: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Give a random `fraction` of the samples another label than their own."""
-    flipped = generator.random(len(labels)) < fraction
-    others = (labels + generator.integers(1, num_classes, len(labels))) % num_classes
-    return np.where(flipped, others, labels)
-
-
-def _source(
-    features: ArrayLike, labels: ArrayLike, class_names: tuple[str, ...], feature_names: tuple[str, ...]
-) -> Source:  # fmt: skip
-    return Source(
-        features=torch.as_tensor(np.asarray(features), dtype=torch.float32),
-        labels=torch.as_tensor(np.asarray(labels), dtype=torch.int64),
-        class_names=class_names,
-        feature_names=feature_names,
-    )

@@ -8,16 +8,16 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import Metric, SumMetric
-from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
+from torchmetrics import Metric
 
-from mlplab.data.types import Batch
+from mlplab.data.loader import Batch
 from mlplab.models.compiled import compiled_updates
 from mlplab.models.loops import count_updates
 from mlplab.models.update import eager_updates
 
 Schedule = Callable[[int, int], float]
 """Factor on the base learning rate, from the number of updates done and the planned total."""
+NAMES = ("loss", "acc")
 
 
 class Classifier(pl.LightningModule):
@@ -34,8 +34,8 @@ class Classifier(pl.LightningModule):
 
     def __init__(
         self, network: nn.Module, *, loss: nn.Module, make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        schedule: Schedule, total_updates: int, num_classes: int, gradient_clip_norm: float | None = None,
-        monitor: str = "val/acc", compile_batch_size: int | None = None,
+        schedule: Schedule, total_updates: int, gradient_clip_norm: float | None = None, monitor: str = "val/acc",
+        compile_batch_size: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
@@ -44,7 +44,7 @@ class Classifier(pl.LightningModule):
         self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
         self.compile_batch_size = compile_batch_size
         self._train_reported = False
-        self.train_metrics, self.val_metrics, self.test_metrics = (Metrics(num_classes) for _ in range(3))
+        self.train_metrics, self.val_metrics, self.test_metrics = (Metrics() for _ in range(3))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (batch, …) → logits (batch, outputs)."""
@@ -82,19 +82,14 @@ class Classifier(pl.LightningModule):
         loss: Any = self.loss
         optimizer: Any = self.optimizers(use_pl_optimizer=self._scales_loss)
         plain = not self._scales_loss and self.trainer.world_size == 1
+        # Lightning's backward scales half precision's loss and prepares the exchange between processes.
+        backward = Tensor.backward if plain else self.manual_backward
+        clip_norm = None if self._scales_loss else self.gradient_clip_norm
+        self.updates = eager_updates(self.network, loss, optimizer, backward=backward, clip_norm=clip_norm)
         if self.compile_batch_size is not None and plain:
             self.updates = compiled_updates(
-                self.network, loss, optimizer, batch_size=self.compile_batch_size, clip_norm=self.gradient_clip_norm
+                self.network, loss, optimizer, batch_size=self.compile_batch_size, clip_norm=clip_norm
             )
-            return
-        self.updates = eager_updates(
-            self.network,
-            loss,
-            optimizer,
-            # Lightning's backward scales half precision's loss and prepares the exchange between processes.
-            backward=Tensor.backward if plain else self.manual_backward,
-            clip_norm=None if self._scales_loss else self.gradient_clip_norm,
-        )
 
     @property
     def learning_rate(self) -> float:
@@ -138,17 +133,16 @@ class Classifier(pl.LightningModule):
         self._train_reported = False
 
     def on_validation_epoch_end(self) -> None:
-        val = self.val_metrics.compute("val/")
+        values = self.val_metrics.compute("val/")
         self.val_metrics.reset()
         if self.trainer.sanity_checking:
-            self._report(val, to_loggers=False)  # for the guard that looks for monitors nobody logs
+            self._report(values, to_loggers=False)  # for the guard that looks for monitors nobody logs
             return
-        fitting = self.trainer.state.fn == TrainerFn.FITTING
-        train = self.train_metrics.compute("train/") if fitting else {}
-        gap = {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in Metrics.NAMES if fitting}
-        values = train | val | gap
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            train, val = self.train_metrics.compute("train/"), values
+            values = train | val | {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in NAMES}
+            self._train_reported = True
         self._report(values)
-        self._train_reported = True
         if hasattr(self.schedule, "observe") and self.monitor in values:
             self.schedule.observe(values[self.monitor].item())
 
@@ -179,7 +173,9 @@ class Classifier(pl.LightningModule):
 
     def accumulated(self) -> dict[str, Any]:
         """What this process has accumulated of the current epoch's training metrics."""
-        return {"train_metrics": self.train_metrics.state(), "train_reported": self._train_reported}
+        sums: dict[str, Any] = self.train_metrics.metric_state
+        copies = {name: value.clone() for name, value in sums.items()}
+        return {"train_metrics": copies, "train_reported": self._train_reported}
 
     def continue_accumulating(self, state: dict[str, Any]) -> None:
         """Go on from `accumulated()`, in the midst of an epoch."""
@@ -187,19 +183,17 @@ class Classifier(pl.LightningModule):
         self._train_reported = state["train_reported"]
 
 
-class Metrics(nn.Module):
-    """Mean loss and accuracy over samples, accumulated on the device, read when they are computed."""
+class Metrics(Metric):
+    """Mean loss and accuracy over samples, accumulated on the device, over all processes when they are computed."""
 
-    NAMES = ("loss", "acc")
+    loss_sum: Tensor
+    correct: Tensor
+    samples: Tensor
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.loss_sum, self.samples = (SumMetric(nan_strategy="disable") for _ in range(2))
-        self.acc = (
-            BinaryAccuracy(validate_args=False)
-            if num_classes == 2
-            else MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        )
+        for name, nothing in (("loss_sum", 0.0), ("correct", 0), ("samples", 0)):
+            self.add_state(name, torch.tensor(nothing), dist_reduce_fx="sum")
 
     def update(self, batches: list[Batch], losses: list[Tensor], logits: list[Tensor]) -> None:
         """Take note of a group of batches: their mean losses () and logits (batch, outputs)."""
@@ -208,36 +202,23 @@ class Metrics(nn.Module):
             return
         sizes = torch.tensor([float(len(batches[index].labels)) for index in counted])
         group_losses = torch.stack([losses[index] for index in counted]).float()
-        self.loss_sum.update(group_losses @ sizes.to(group_losses.device, non_blocking=True))
-        self.samples.update(sizes.sum())
+        self.loss_sum += group_losses @ sizes.to(group_losses.device, non_blocking=True)
         group_logits = torch.cat([logits[index] for index in counted]).float()
-        scores = group_logits[:, 0].sigmoid() if group_logits.shape[1] == 1 else group_logits
-        self.acc.update(scores, torch.cat([batches[index].labels for index in counted]))
+        binary = group_logits.shape[1] == 1
+        guesses = group_logits[:, 0].sigmoid() > 0.5 if binary else group_logits.argmax(dim=1)
+        self.correct += (guesses == torch.cat([batches[index].labels for index in counted])).sum()
+        self.samples += len(guesses)
 
-    def compute(self, prefix: str) -> dict[str, Tensor]:
-        """Values so far, over all processes."""
-        mean_loss = self.loss_sum.compute() / self.samples.compute()
-        return {f"{prefix}loss": mean_loss, f"{prefix}acc": self.acc.compute()}
+    def compute(self, prefix: str = "") -> dict[str, Tensor]:
+        """Values so far, by the NAMES with a prefix."""
+        return {f"{prefix}loss": self.loss_sum / self.samples, f"{prefix}acc": self.correct / self.samples}
 
-    def reset(self) -> None:
-        for metric in (self.loss_sum, self.samples, self.acc):
-            metric.reset()
-
-    def state(self) -> dict[str, dict[str, Any]]:
-        """What has been accumulated, as plain data."""
-        found: dict[str, dict[str, Any]] = {}
-        for name, metric in self.named_children():
-            if isinstance(metric, Metric):
-                values: dict[str, Any] = dict(metric.metric_state)
-                found[name] = {key: value.clone() for key, value in values.items()} | {"updates": metric.update_count}
-        return found
-
-    def restore(self, state: dict[str, dict[str, Any]]) -> None:
-        """Continue from `state()`."""
-        for name, values in state.items():
-            metric: Any = getattr(self, name)
-            for key, value in values.items():
-                if key == "updates":
-                    metric._update_count = value  # else compute() warns that nothing was accumulated
-                else:
-                    setattr(metric, key, value.to(metric.device))
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a `metric_state`."""
+        if "acc" in state:  # as earlier versions kept it: a metric of torchmetrics for each value
+            counts, samples = state["acc"], state["samples"]["sum_value"].long()
+            # True positives of one class are right, and true negatives where there is no other.
+            correct = torch.maximum(counts["tp"], samples - counts["fp"] - counts["fn"]).sum()
+            state = {"loss_sum": state["loss_sum"]["sum_value"], "correct": correct, "samples": samples}
+        for name, value in state.items():
+            setattr(self, name, value.to(self.device))

@@ -1,5 +1,11 @@
-"""The same updates as compiled graphs: forward, loss, backward and the optimizer's step in one call."""
+"""The same updates as compiled graphs: forward, loss, backward and the optimizer's step in one call.
 
+All that mlplab knows of how torch compiles is here. What has no public name: `torch._dynamo.mark_static_address` (CUDA
+graphs need state that stays where it is in memory), `torch._dynamo.config.trace_autograd_ops` (gradients as part of a
+graph) and `torch._dynamo.exc.TorchDynamoException` (raised while compiling, before anything is computed).
+"""
+
+import functools
 import logging
 import os
 import shutil
@@ -9,13 +15,11 @@ from typing import Any
 import torch
 import torch._dynamo
 from torch import Tensor, nn
-from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from torch.optim.adagrad import adagrad
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
-from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
-from mlplab.data.types import Batch
+from mlplab.data.loader import Batch
 from mlplab.errors import first_line
 from mlplab.models.update import Updates, eager_updates, set_learning_rate
 
@@ -23,6 +27,8 @@ UNROLLED = 4
 """Updates of a small network that share one graph: calling a graph costs more than what it computes there."""
 SMALL = 50_000
 """A network with fewer parameters, and a batch with fewer numbers, count as small."""
+UNUSUAL = ("amsgrad", "dampening")
+"""Options of optimizers with which no update is compiled."""
 
 Step = Callable[[Sequence[Tensor], Tensor], None]
 """An optimizer's step from gradients and a learning rate ()."""
@@ -40,28 +46,33 @@ def compiled_updates(
 
     Of a small network, UNROLLED updates are one graph. Weights may differ from the eager ones by rounding; dropout
     draws the same random numbers (on the CPU). The last gradient is left in `parameter.grad`, and state in the
-    optimizer, as without compiling. The first call compiles; where that fails, it warns and all is computed eagerly.
-    An optimizer without a functional form here keeps its own eager step.
+    optimizer, as without compiling. The first call compiles; where that fails, it warns and all is computed eagerly,
+    as it is for an optimizer without a functional form here.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    step = functional_step(optimizer, parameters)
     eager = eager_updates(network, loss, optimizer, backward=Tensor.backward, clip_norm=clip_norm)
+    step = functional_step(optimizer, parameters)
+    if step is None:
+        name = " with ".join([type(optimizer).__name__, *filter(optimizer.param_groups[0].get, UNUSUAL)])
+        log.warning("compile: %s is computed eagerly; SGD, Adam and AdamW are compiled", name)
+        return eager
     graph: Graph | None = update_graph(network, loss, parameters, step, batch_size=batch_size, clip_norm=clip_norm)
-    base_rate = optimizer.param_groups[0]["initial_lr"]
-    device = parameters[0].device
+    base_rate, device = optimizer.param_groups[0]["initial_lr"], parameters[0].device
     unrolled = 0  # not known before the first batch is seen
-    last_factors: list[float] = []
-    rates = torch.empty(0)
+
+    @functools.lru_cache(maxsize=1)
+    def rates(factors: tuple[float, ...]) -> Tensor:
+        return torch.tensor([base_rate * factor for factor in factors], device=device)
 
     def updates(batches: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
         nonlocal unrolled
         if not unrolled:
             small = sum(map(Tensor.numel, parameters)) < SMALL and batches[0].features.numel() < SMALL
-            unrolled = UNROLLED if small and step is not None and len(batches) >= UNROLLED else 1
+            unrolled = UNROLLED if small and len(batches) >= UNROLLED else 1
         losses: list[Tensor] = []
         logits: list[Tensor] = []
         for start in range(0, len(batches), unrolled):
-            chunk, chunk_factors = batches[start : start + unrolled], list(factors[start : start + unrolled])
+            chunk, chunk_factors = batches[start : start + unrolled], factors[start : start + unrolled]
             whole = len(chunk) == unrolled and len(chunk[-1].labels) == batch_size
             chunk_losses, chunk_logits = (in_graph if whole and graph else eager)(chunk, chunk_factors)
             losses += chunk_losses
@@ -69,33 +80,28 @@ def compiled_updates(
         return losses, logits
 
     def in_graph(chunk: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
-        nonlocal graph, last_factors, rates
+        nonlocal graph
         assert graph is not None
-        if factors != last_factors:
-            last_factors, rates = list(factors), torch.tensor([base_rate * factor for factor in factors], device=device)
         features = chunk[0].features if len(chunk) == 1 else torch.cat([batch.features for batch in chunk])
         labels = chunk[0].labels if len(chunk) == 1 else torch.cat([batch.labels for batch in chunk])
         try:
-            losses, logits, gradients = graph(features, labels, rates)
-            if device.type == "cuda":  # the next replay of a CUDA graph overwrites what this one gave
-                losses, logits = [loss.clone() for loss in losses], [part.clone() for part in logits]
-                gradients = [gradient.clone() for gradient in gradients]
-        except torch._dynamo.exc.TorchDynamoException as error:  # raised while compiling, before anything is computed
+            losses, logits, gradients = graph(features, labels, rates(tuple(factors)))
+        except torch._dynamo.exc.TorchDynamoException as error:
             log.warning("the update cannot be compiled (%s); computing it eagerly", first_line(error))
             graph = None
             return eager(chunk, factors)
+        if device.type == "cuda":  # the next replay of a CUDA graph overwrites what this one gave
+            losses, logits, gradients = ([part.clone() for part in parts] for parts in (losses, logits, gradients))
         set_learning_rate(optimizer, factors[-1])
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        if step is None:
-            optimizer.step()
         return losses, logits
 
     return updates
 
 
 def update_graph(
-    network: nn.Module, loss: nn.Module, parameters: list[nn.Parameter], step: Step | None, *, batch_size: int,
+    network: nn.Module, loss: nn.Module, parameters: list[nn.Parameter], step: Step, *, batch_size: int,
     clip_norm: float | None,
 ) -> Graph:  # fmt: skip
     """The compiled function of all updates on the batches that its features hold."""
@@ -108,9 +114,8 @@ def update_graph(
         if clip_norm is not None:
             scale = (clip_norm / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
             gradients = [gradient * scale for gradient in gradients]
-        if step is not None:
-            with torch.no_grad():
-                step(gradients, rate)
+        with torch.no_grad():
+            step(gradients, rate)
         return gradients
 
     def several(features: Tensor, labels: Tensor, rates: Tensor) -> tuple[list[Tensor], list[Tensor], Sequence[Tensor]]:
@@ -123,35 +128,26 @@ def update_graph(
             all_logits.append(logits.detach())
         return losses, all_logits, gradients
 
-    import torch._inductor.config
-
-    torch._dynamo.reset()  # graphs of earlier runs in this process count towards a limit
-    torch._inductor.config.fallback_random = True  # dropout draws what eager code draws
-    # On a GPU with CUDA graphs, for which weights and state must stay where they are in memory.
-    mode = "reduce-overhead" if parameters[0].device.type == "cuda" else None
-    options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": mode}
+    torch.compiler.reset()  # graphs of earlier runs in this process count towards a limit
+    # Dropout draws what eager code draws; CUDA graphs on a GPU, where calling one kernel after the other takes longer.
+    options = {"fallback_random": True, "triton.cudagraphs": parameters[0].device.type == "cuda"}
+    compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, options=options)
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # torch ≥ 2.15
         torch._dynamo.config.trace_autograd_ops = True
-        return torch.compile(several, **options)
+        return compiled(several)
     # Gradients cannot be part of a graph: three graphs then, the backward one made along with the forward one.
-    forward = torch.compile(forward, **options)
-    apply = torch.compile(apply, **options)
+    forward, apply = compiled(forward), compiled(apply)
     return several
 
 
-def functional_step(
-    optimizer: Optimizer, parameters: list[nn.Parameter]
-) -> Step | None:  # fmt: skip
+def functional_step(optimizer: Optimizer, parameters: list[nn.Parameter]) -> Step | None:
     """torch's own functional form of an optimizer's step, on its state, as function of gradients and learning rate.
 
-    State that the first step would make is made here, as zeros, which leads to the same updates. None where there are
-    several parameter groups, or an optimizer or an option that has no functional form here.
+    State that the first step would make is made here, as zeros, which leads to the same updates. None for other
+    optimizers than SGD, Adam and AdamW, for several parameter groups, and for UNUSUAL options.
     """
     group = optimizer.param_groups[0]
-    dampened = bool(group.get("momentum") and group.get("dampening"))  # from the second step on
-    if type(optimizer) not in (SGD, Adam, AdamW, RMSprop, Adagrad) or len(optimizer.param_groups) > 1:
-        return None
-    if group.get("amsgrad") or group.get("centered") or dampened:
+    if type(optimizer) not in (SGD, Adam, AdamW) or len(optimizer.param_groups) > 1 or any(map(group.get, UNUSUAL)):
         return None
 
     def kept(name: str, *, scalar: bool = False) -> list[Any]:
@@ -163,30 +159,19 @@ def functional_step(
         return [state[name] for state in states]
 
     weights: list[Tensor] = list(parameters)
-    common = {"foreach": False, "maximize": group.get("maximize", False), "weight_decay": group["weight_decay"]}
+    common = {"foreach": False, "maximize": group["maximize"], "weight_decay": group["weight_decay"]}
     if type(optimizer) is SGD:
         buffers = kept("momentum_buffer") if group["momentum"] else [None] * len(weights)
         return lambda gradients, rate: sgd(
             weights, list(gradients), buffers, lr=rate, momentum=group["momentum"], dampening=0.0,
             nesterov=group["nesterov"], **common,
         )  # fmt: skip
-    counts = kept("step", scalar=True)
-    if type(optimizer) in (Adam, AdamW):
-        averages, squares, (beta1, beta2) = kept("exp_avg"), kept("exp_avg_sq"), group["betas"]
-        return lambda gradients, rate: adam(
-            weights, list(gradients), averages, squares, [], counts, lr=rate, beta1=beta1, beta2=beta2,
-            eps=group["eps"], amsgrad=False, decoupled_weight_decay=group["decoupled_weight_decay"], **common,
-        )  # fmt: skip
-    if type(optimizer) is RMSprop:
-        squares, momenta = kept("square_avg"), kept("momentum_buffer") if group["momentum"] else []
-        return lambda gradients, rate: rmsprop(
-            weights, list(gradients), squares, [], momenta, counts, lr=rate, alpha=group["alpha"], eps=group["eps"],
-            momentum=group["momentum"], centered=False, **common,
-        )  # fmt: skip
-    sums = kept("sum")
-    return lambda gradients, rate: adagrad(
-        weights, list(gradients), sums, counts, lr=rate, lr_decay=group["lr_decay"], eps=group["eps"], **common
-    )
+    counts, averages, squares = kept("step", scalar=True), kept("exp_avg"), kept("exp_avg_sq")
+    return lambda gradients, rate: adam(
+        weights, list(gradients), averages, squares, [], counts, lr=rate, beta1=group["betas"][0],
+        beta2=group["betas"][1], eps=group["eps"], amsgrad=False,
+        decoupled_weight_decay=group["decoupled_weight_decay"], **common,
+    )  # fmt: skip
 
 
 def has_compiler() -> bool:

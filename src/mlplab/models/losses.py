@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlplab.config.rules import number
+from mlplab.config.keys import require
 
 
 class CrossEntropy(nn.Module):
@@ -16,7 +16,7 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        number(least=0, below=1).require("loss.label_smoothing", label_smoothing)
+        require("loss.label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlplab.config.rules import each, integer, number, one_of
+from mlplab.config.keys import require
 from mlplab.errors import ConfigError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -23,28 +23,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 NORMALIZATIONS: dict[str, type[nn.Module]] = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
-_PROBABILITY = number(least=0, below=1)
-
-
-class Perceptron(nn.Module):
-    """One linear unit (one per class where there are more than two) and a threshold (Rosenblatt 1958).
-
-    `forward` gives the weighted sums (batch, num_outputs); `threshold` turns them into class numbers (batch,).
-    Train it with the perceptron criterion, `mlplab.models.losses.PerceptronLoss`.
-    """
-
-    def __init__(self, num_features: int, num_outputs: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(num_features, num_outputs)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear(features.flatten(start_dim=1))
-
-    @staticmethod
-    def threshold(logits: Tensor) -> Tensor:
-        """Class numbers (batch,): is the one sum positive, or which of several sums is the largest."""
-        return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
-
 
 class SoftmaxRegression(nn.Module):
     """A linear map to logits (batch, num_outputs); with one output it is logistic regression."""
@@ -55,6 +33,19 @@ class SoftmaxRegression(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(features.flatten(start_dim=1))
+
+
+class Perceptron(SoftmaxRegression):
+    """One linear unit (one per class where there are more than two) and a threshold (Rosenblatt 1958).
+
+    `forward` gives the weighted sums (batch, num_outputs); `threshold` turns them into class numbers (batch,).
+    Train it with the perceptron criterion, `mlplab.models.losses.PerceptronLoss`.
+    """
+
+    @staticmethod
+    def threshold(logits: Tensor) -> Tensor:
+        """Class numbers (batch,): is the one sum positive, or which of several sums is the largest."""
+        return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
 
 
 class MLP(nn.Module):
@@ -73,7 +64,8 @@ class MLP(nn.Module):
                 f"model.hidden_sizes must have two widths for the written-out MLP, got {list(hidden_sizes)!r}; "
                 "model=mlp_sequential takes any number"
             )
-        width_1, width_2 = _widths(hidden_sizes)
+        require("model.hidden_sizes", hidden_sizes)
+        width_1, width_2 = hidden_sizes
         p_1, p_2 = dropout_per_layer(dropout, num_layers=2)
         self.linear_1 = nn.Linear(num_features, width_1)
         self.dropout_1 = _dropout(p_1)
@@ -101,12 +93,13 @@ class SequentialMLP(nn.Module):
         normalization: str = "none", dropout: float | Sequence[float] = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        one_of(*ACTIVATIONS).require("model.activation", activation)
-        one_of(*NORMALIZATIONS).require("model.normalization", normalization)
+        require("model.hidden_sizes", hidden_sizes)
+        require("model.activation", activation)
+        require("model.normalization", normalization)
         probabilities = dropout_per_layer(dropout, num_layers=len(hidden_sizes))
         layers: list[nn.Module] = [nn.Flatten()]
         width = num_features
-        for next_width, probability in zip(_widths(hidden_sizes), probabilities, strict=True):
+        for next_width, probability in zip(hidden_sizes, probabilities, strict=True):
             layers.append(nn.Linear(width, next_width))
             if normalization != "none":
                 layers.append(NORMALIZATIONS[normalization](next_width))
@@ -149,16 +142,14 @@ class ResidualMLP(nn.Module):
         activation: str = "gelu", dropout: float | Sequence[float] = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        for key, value in (("model.width", width), ("model.depth", depth), ("model.expansion", expansion)):
-            integer(1).require(key, value)
-        one_of(*ACTIVATIONS).require("model.activation", activation)
+        for name, value in (("width", width), ("depth", depth), ("expansion", expansion), ("activation", activation)):
+            require(f"model.{name}", value)
         self.embed = nn.Linear(num_features, width)
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(width, expansion=expansion, activation=activation, dropout=probability)
-                for probability in dropout_per_layer(dropout, num_layers=depth)
-            )
-        )
+        blocks = [
+            ResidualBlock(width, expansion=expansion, activation=activation, dropout=probability)
+            for probability in dropout_per_layer(dropout, num_layers=depth)
+        ]
+        self.blocks = nn.Sequential(*blocks)
         self.linear_out = nn.Linear(width, num_outputs)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -171,7 +162,7 @@ def dropout_per_layer(dropout: float | Sequence[float], *, num_layers: int) -> l
 
     Raises ConfigError for probabilities outside [0, 1), a list of another length, or dropout without hidden layers.
     """
-    (_PROBABILITY | each(_PROBABILITY)).require("model.dropout", dropout)
+    require("model.dropout", dropout)
     probabilities = [dropout] * num_layers if isinstance(dropout, int | float) else list(dropout)
     if len(probabilities) != num_layers:
         raise ConfigError(
@@ -180,11 +171,6 @@ def dropout_per_layer(dropout: float | Sequence[float], *, num_layers: int) -> l
     if num_layers == 0 and isinstance(dropout, int | float) and dropout > 0:
         raise ConfigError(f"model.dropout must be 0 for a network without hidden layers, got {dropout!r}")
     return probabilities
-
-
-def _widths(hidden_sizes: Sequence[int]) -> list[int]:
-    each(integer(1)).require("model.hidden_sizes", list(hidden_sizes))
-    return list(hidden_sizes)
 
 
 def _dropout(probability: float) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mlplab.data.types import Batch
+from mlplab.data.loader import Batch
 
 Updates = Callable[[Sequence[Batch], Sequence[float]], tuple[list[Tensor], list[Tensor]]]
 """Performs one update for each batch, with the learning rate times the factor given for it.

@@ -27,7 +27,7 @@ from mlplab.callbacks.guards import RequireMonitors
 from mlplab.config.targets import SPECIAL, check_result, resolved
 from mlplab.data.augment import Augmentation
 from mlplab.data.module import DataModule
-from mlplab.data.types import Source
+from mlplab.data.sources import Source
 from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler
@@ -194,7 +194,6 @@ def classifier(config: Config, data: DataModule) -> Classifier:
         make_optimizer=make(config["optimizer"], "optimizer"),
         schedule=make(config["scheduler"], "scheduler"),
         total_updates=total_updates(config, data),
-        num_classes=data.num_classes,
         gradient_clip_norm=config["trainer"].get("gradient_clip_val"),
         monitor=config["monitor"],
         compile_batch_size=data.batch_size if pays_to_compile(config, data) else None,

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlplab.config.keys import require
 from mlplab.data.inputs import check_kind, read_inputs
+from mlplab.data.loader import Batch
 from mlplab.data.module import preprocess
-from mlplab.data.types import Batch
 from mlplab.errors import ConfigError, noted
 from mlplab.files import read_checkpoint, write_atomically
 from mlplab.runs import build
