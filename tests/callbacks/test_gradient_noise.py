@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from mlplab.callbacks.gradient_noise import GradientNoise
+from mlplab.callbacks.measure import GradientNoise
 from mlplab.errors import ConfigError
 from mlplab.runs import build
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlplab.callbacks.moments import look_is_due, moments_passed, planned_updates
+from mlplab.callbacks.base import look_is_due, moments_passed, planned_updates
 
 
 def trainer(max_epochs=None, max_steps=-1, updates_per_epoch=4):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlplab.callbacks.pruning import Pruning
+from mlplab.callbacks.guards import Pruning
 from mlplab.runs import train as training
 
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 
-from mlplab.callbacks.split_curve import SplitCurve
+from mlplab.callbacks.measure import SplitCurve
 from mlplab.errors import ConfigError
 
 
