@@ -31,8 +31,7 @@ class Measured:
 
     history: list[Row] = field(default_factory=list)  # the rows of history.csv
     layers: list[Row] = field(default_factory=list)  # one for each look at the layers
-    latest: dict[str, tuple[int, float]] = field(default_factory=dict)  # name → after so many updates, value
-    columns: list[str] = field(default_factory=list)  # of `latest` that history.csv has in this run only
+    latest: dict[str, float | None] = field(default_factory=dict)  # since the history's last row; None: not yet
     looks: list[str] = field(default_factory=list)  # times at which this launch evaluated the test set while training
     stop_reason: str | None = None  # why a callback has ended training, in words
     seconds_before: float = 0.0  # of training, in earlier launches of this run
@@ -43,10 +42,6 @@ class Measured:
     def seconds(self) -> float:
         """Training time of all launches so far; it stands still when training has ended."""
         return self.seconds_before + (self.ended or time.perf_counter()) - self.started
-
-    def at(self, updates: int) -> dict[str, float]:
-        """What of `latest` was measured after exactly so many updates."""
-        return {name: value for name, (measured_at, value) in self.latest.items() if measured_at == updates}
 
 
 def measured(trainer: pl.Trainer) -> Measured:

@@ -33,14 +33,14 @@ class History(Callback):
         self._lines: list[str] = []  # the rows as they stand in the file
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.columns = list(dict.fromkeys([*COLUMNS, *measured(trainer).columns]))
+        self.columns = list(dict.fromkeys([*COLUMNS, *measured(trainer).latest]))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         measured(trainer).history = self.rows
         self.write(trainer)  # rows later than the checkpoint that this launch goes on from leave the file
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.rows and measured(trainer).at(0):
+        if measured(trainer).latest.get("grad/noise") is not None:
             self._note(trainer, pl_module, {})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -52,16 +52,20 @@ class History(Callback):
             self._note(trainer, pl_module, pl_module.train_metrics.compute("train/"))
 
     def _note(self, trainer: Any, pl_module: Any, metrics: dict[str, Any]) -> None:
-        data, updates = trainer.datamodule, trainer.global_step
-        values = metrics | norms(pl_module.network) | measured(trainer).at(updates)
-        values = {name: float(value) for name, value in values.items()} | {
-            "epoch": updates / data.updates_per_epoch,
-            "updates": updates,
-            "samples_seen": data.samples_seen(updates),
-            "seconds": measured(trainer).seconds,
-            "lr": float(pl_module.learning_rate),
-        }
+        data, updates, seen = trainer.datamodule, trainer.global_step, measured(trainer)
+        values = (
+            {name: float(value) for name, value in (metrics | norms(pl_module.network)).items()}
+            | seen.latest
+            | {
+                "epoch": updates / data.updates_per_epoch,
+                "updates": updates,
+                "samples_seen": data.samples_seen(updates),
+                "seconds": seen.seconds,
+                "lr": float(pl_module.learning_rate),
+            }
+        )
         self.rows.append({name: values.get(name) for name in self.columns})
+        seen.latest = dict.fromkeys(seen.latest)
 
     def write(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         """Bring the file up to date, with all digits that the numbers have."""

@@ -70,23 +70,19 @@ class LastCheckpoint(Checkpoint):
         signals.wait(False)
 
     def _save_and_stop(self, trainer: pl.Trainer, pl_module: Any, *, due: bool) -> None:
-        stop = signals.pending()
+        start, stop = time.monotonic(), signals.pending()
         asked = stop is not None
         if trainer.world_size > 1:  # every process must leave after the same update
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due or asked:
-            self._save(trainer, pl_module)
+            if not all(parameter.isfinite().all() for parameter in pl_module.network.parameters()):
+                raise Diverged(f"weights are not finite after update {trainer.global_step}")
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self._saved_at, self._saved_update = time.monotonic(), trainer.global_step
+            self._seconds_saving += self._saved_at - start
         if asked:
             raise Stopped(stop or signals.STOPPING[0], at=f" after update {trainer.global_step:,}")
-
-    def _save(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        start = time.monotonic()
-        if not all(parameter.isfinite().all() for parameter in pl_module.network.parameters()):
-            raise Diverged(f"weights are not finite after update {trainer.global_step}")
-        trainer.save_checkpoint(self.path, weights_only=False)
-        self._saved_at, self._saved_update = time.monotonic(), trainer.global_step
-        self._seconds_saving += self._saved_at - start
 
     # What
 

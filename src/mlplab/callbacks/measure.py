@@ -75,7 +75,7 @@ class GradientNoise(Callback):
         self.latest: tuple[int | None, float | None] = None, None  # after so many updates, the noise
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.before_training and trainer.global_step == 0:
+        if self.before_training and trainer.global_step == 0 and self.latest[0] is None:
             self._log(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -85,10 +85,10 @@ class GradientNoise(Callback):
             self._log(trainer, pl_module)
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        updates, noise = trainer.global_step, self.measure(trainer, pl_module)
-        self.latest = measured(trainer).latest["grad/noise"] = updates, noise
+        noise = measured(trainer).latest["grad/noise"] = self.measure(trainer, pl_module)
+        self.latest = trainer.global_step, noise
         for logger in trainer.loggers:
-            logger.log_metrics({"grad/noise": noise}, step=updates)
+            logger.log_metrics({"grad/noise": noise}, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"latest": list(self.latest)}
@@ -133,7 +133,7 @@ class SplitCurve(Callback):
         self.split, self.names = split, CURVES[split]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        measured(trainer).columns += self.names
+        measured(trainer).latest |= dict.fromkeys(self.names)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.sanity_checking:
@@ -149,8 +149,7 @@ class SplitCurve(Callback):
                 correct += float((predicted == labels).sum())
         loss, acc = loss_sum / len(dataset), correct / len(dataset)
         values = loss, acc, acc - float(trainer.callback_metrics["val/acc"])
-        for name, value in zip(self.names, values, strict=False):
-            measured(trainer).latest[name] = trainer.global_step, value
+        measured(trainer).latest |= zip(self.names, values, strict=False)
         if self.split == "test":
             measured(trainer).looks.append(now())
 

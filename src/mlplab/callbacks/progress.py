@@ -8,8 +8,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 from rich.table import Column, Table
 
 from mlplab.callbacks.base import moments_passed, planned_updates
@@ -45,13 +46,10 @@ class ProgressBar(pl.callbacks.ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.is_enabled:
-            console, unbroken = Console(stderr=True), Column(no_wrap=True)  # a second line would make the bar jump
+            console = Console(stderr=True)
             self._bar = Progress(
-                TextColumn("{task.description}", table_column=unbroken),
-                BarColumn(bar_width=24 if console.width >= WIDE else 10),
-                TextColumn("{task.fields[updates]}", table_column=unbroken),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[scores]}", table_column=unbroken),
+                "{task.description}", BarColumn(bar_width=24 if console.width >= WIDE else 10),
+                "{task.fields[updates]}", TimeRemainingColumn(compact=True), "{task.fields[scores]}",
                 console=console, transient=True, auto_refresh=False,
             )  # fmt: skip
             self._bar.add_task("", total=planned_updates(trainer), completed=trainer.global_step, updates="", scores="")
@@ -116,16 +114,13 @@ class NetworkSummary(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        rows = [
-            (name, str(layer), sum(parameter.numel() for parameter in layer.parameters(recurse=False)))
-            for name, layer in pl_module.network.named_modules()
-        ]
-        rows, total = [row for row in rows if row[2]], sum(count for *_, count in rows)
-        title, numbers = type(pl_module.network).__name__, Column("parameters", justify="right")
-        table = Table(title, "layer", numbers, show_edge=False, pad_edge=False)
-        for name, layer, count in rows[: self.max_layers]:
-            table.add_row(name, layer, f"{count:,}")
+        layers = [(name, layer, sum(weight.numel() for weight in layer.parameters(recurse=False)))
+                  for name, layer in pl_module.network.named_modules()]  # fmt: skip
+        rows = [(name, str(layer), f"{count:,}") for name, layer, count in layers if count]
+        table = Table(type(pl_module.network).__name__, "layer", Column("parameters", justify="right"), box=box.SIMPLE)
+        for row in rows[: self.max_layers]:
+            table.add_row(*row)
         if len(rows) > self.max_layers:
-            table.add_row("…", f"{len(rows) - self.max_layers} more", "")
-        table.add_row("", "together", f"{total:,}")
-        Console().print(table, "")
+            table.add_row("…", f"{len(rows) - self.max_layers} more")
+        table.add_row("", "together", f"{sum(count for *_, count in layers):,}")
+        Console().print(table)

@@ -51,12 +51,11 @@ class TensorBoardExtras(Callback):
     def __init__(self, *, num_embedded: int = 1000) -> None:
         require("callbacks.tensorboard.num_embedded", num_embedded)
         self.num_embedded = num_embedded
-        self._begun = False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        if not trainer.is_global_zero or self._begun:
+        if not trainer.is_global_zero or trainer.ckpt_path is not None:  # a run that goes on has them already
             return
-        self._begun, data = True, trainer.datamodule
+        data = trainer.datamodule
         log_text(trainer.loggers, "model", model_summary(pl_module.network))
         log_text(trainer.loggers, "data", data_facts(data))
         for board in boards(trainer.loggers):
@@ -73,12 +72,6 @@ class TensorBoardExtras(Callback):
         if can_look(trainer) and len(trainer.datamodule.datasets["val"]) and self.num_embedded:
             for board in boards(trainer.loggers):
                 write_embedding(board, pl_module, trainer.datamodule, num_samples=self.num_embedded)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"begun": self._begun}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._begun = state_dict["begun"]
 
 
 def boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
