@@ -10,8 +10,6 @@ from mlplab.callbacks.guards import Diverged, Pruning, StopOnDivergence
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs import train as training
 
-GUARD = "+callbacks.stop_on_divergence._target_=mlplab.callbacks.guards.StopOnDivergence"
-
 
 class OtherDevice(torch.Tensor):
     """Losses as if they were on another device than the CPU."""
@@ -79,11 +77,6 @@ def test_a_monitor_that_nobody_logs_is_named_without_a_validation_pass_before_tr
 def test_every_metric_of_an_epoch_can_be_monitored(monitor, launch):
     run = launch(f"monitor={monitor}")
     assert f"best/{monitor}" in run.metrics
-
-
-def test_a_run_of_finite_losses_is_not_disturbed(launch, same_weights):
-    guarded, plain = launch(GUARD, folder="guarded"), launch(folder="plain")
-    assert same_weights(guarded.weights, plain.weights)
 
 
 # Pruning

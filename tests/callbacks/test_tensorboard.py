@@ -15,15 +15,8 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
-from mlplab.callbacks.tensorboard import (
-    FINAL_METRICS,
-    LAYOUT,
-    cut_logs,
-    event_files,
-    flush_logs,
-    log_sizes,
-    sprites,
-)  # fmt: skip
+from mlplab.callbacks import tensorboard as extras
+from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT, cut_logs, flush_logs, log_sizes
 from mlplab.models.classifier import Classifier
 from mlplab.runs import train as training
 from mlplab.signals import Stopped
@@ -218,8 +211,8 @@ def test_the_projector_has_the_last_hidden_layer_of_validation_samples(finished)
 
 
 def test_images_are_sprites_small_enough_for_a_sheet():
-    assert sprites(torch.full((2, 4, 64, 32), 255, dtype=torch.uint8)).shape == (2, 3, 32, 16)
-    assert sprites(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)).max() == 1.0
+    assert extras.sprites(torch.full((2, 4, 64, 32), 255, dtype=torch.uint8)).shape == (2, 3, 32, 16)
+    assert extras.sprites(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)).max() == 1.0
 
 
 # Event files of a run that continues
@@ -248,7 +241,7 @@ def test_files_begun_after_the_checkpoint_are_removed(tmp_path):
     logger.log_metrics({"loss": 1.0}, step=1)
     logger.finalize("failed")
     assert cut_logs([logger_of(tmp_path)], {}) == []
-    assert event_files(logger_of(tmp_path)) == []
+    assert extras.event_files(logger_of(tmp_path)) == []
 
 
 def test_an_event_file_that_lost_something_is_named(tmp_path):
@@ -256,7 +249,7 @@ def test_an_event_file_that_lost_something_is_named(tmp_path):
     logger.log_metrics({"loss": 1.0}, step=1)
     flush_logs([logger])
     sizes = log_sizes([logger])
-    (path,) = event_files(logger_of(tmp_path))
+    (path,) = extras.event_files(logger_of(tmp_path))
     path.write_bytes(path.read_bytes()[:-5])
     (line,) = cut_logs([logger_of(tmp_path)], sizes)
     assert f"{path} lacks 5 bytes" in line

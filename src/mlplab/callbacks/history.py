@@ -53,18 +53,15 @@ class History(Callback):
 
     def _note(self, trainer: Any, pl_module: Any, metrics: dict[str, Any]) -> None:
         data, updates, seen = trainer.datamodule, trainer.global_step, measured(trainer)
-        values = (
-            {name: float(value) for name, value in (metrics | norms(pl_module.network)).items()}
-            | seen.latest
-            | {
-                "epoch": updates / data.updates_per_epoch,
-                "updates": updates,
-                "samples_seen": data.samples_seen(updates),
-                "seconds": seen.seconds,
-                "lr": float(pl_module.learning_rate),
-            }
-        )
-        self.rows.append({name: values.get(name) for name in self.columns})
+        values = {name: float(value) for name, value in (metrics | norms(pl_module.network)).items()}
+        values |= {
+            "epoch": updates / data.updates_per_epoch,
+            "updates": updates,
+            "samples_seen": data.samples_seen(updates),
+            "seconds": seen.seconds,
+            "lr": float(pl_module.learning_rate),
+        }
+        self.rows.append({name: (values | seen.latest).get(name) for name in self.columns})
         seen.latest = dict.fromkeys(seen.latest)
 
     def write(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:

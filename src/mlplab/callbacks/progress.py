@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 from rich.table import Column, Table
@@ -63,12 +62,11 @@ class ProgressBar(pl.callbacks.ProgressBar):
     def _draw(self, trainer: pl.Trainer) -> None:
         assert self._bar is not None
         (task,), updates, total = self._bar.tasks, trainer.global_step, planned_updates(trainer)
+        self._bar.update(task.id, completed=updates)
         rate = f" {task.speed:,.{0 if task.speed >= 10 else 1}f} updates/s" if task.speed is not None else ""
-        names = SCORES if self._bar.console.width >= WIDE else SCORES[-1:]
-        self._bar.update(
-            task.id, description=epoch_of(trainer), completed=updates, scores=scores(trainer, names),
-            updates=f"{updates:,}/{total:,}{rate}" if total else f"{updates:,}{rate}",
-        )  # fmt: skip
+        shown = scores(trainer, SCORES if self._bar.console.width >= WIDE else SCORES[-1:])
+        made = f"{updates:,}/{total:,}" if total else f"{updates:,}"
+        self._bar.update(task.id, description=epoch_of(trainer), updates=made + rate, scores=shown)
         self._bar.refresh()
         self._drawn_at = monotonic()
 
@@ -103,10 +101,7 @@ def epoch_of(trainer: Any) -> str:
 
 
 class NetworkSummary(Callback):
-    """Print the network's layers with their parameters, at most `max_layers` of them, before training.
-
-    Lightning's own summary lists the modules of the metrics too.
-    """
+    """Print the network's layers with their parameters, at most `max_layers` of them, before training."""
 
     def __init__(self, *, max_layers: int = 12) -> None:
         self.max_layers = max_layers
@@ -114,13 +109,12 @@ class NetworkSummary(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        layers = [(name, layer, sum(weight.numel() for weight in layer.parameters(recurse=False)))
+        layers = [(name, str(layer), sum(weight.numel() for weight in layer.parameters(recurse=False)))
                   for name, layer in pl_module.network.named_modules()]  # fmt: skip
-        rows = [(name, str(layer), f"{count:,}") for name, layer, count in layers if count]
-        table = Table(type(pl_module.network).__name__, "layer", Column("parameters", justify="right"), box=box.SIMPLE)
-        for row in rows[: self.max_layers]:
+        rows = [(name, layer, f"{count:,}") for name, layer, count in layers if count]
+        more = [("…", f"{len(rows) - self.max_layers} more", "")] if len(rows) > self.max_layers else []
+        title, numbers = type(pl_module.network).__name__, Column("parameters", justify="right")
+        table = Table(title, "layer", numbers, show_edge=False, pad_edge=False)
+        for row in (*rows[: self.max_layers], *more, ("", "together", f"{sum(count for *_, count in layers):,}")):
             table.add_row(*row)
-        if len(rows) > self.max_layers:
-            table.add_row("…", f"{len(rows) - self.max_layers} more")
-        table.add_row("", "together", f"{sum(count for *_, count in layers):,}")
-        Console().print(table)
+        Console().print(table, "")
