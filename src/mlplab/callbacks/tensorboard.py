@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -79,6 +80,7 @@ def boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
     return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
 
+@rank_zero_only
 def log_hyperparameters(loggers: Iterable[Logger], columns: dict[str, str | int | float]) -> None:
     """Give a run its line in the HParams tab, whose metrics are the scalars of those names.
 
