@@ -31,15 +31,16 @@ class StopOnDivergence(Callback):
         losses = outputs["losses"]
         self._unread.append((trainer.global_step - len(losses), losses))
         if losses.device.type == "cpu":
-            self.on_validation_start(trainer, pl_module)
+            self.check()
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def check(self, *_: Any, **__: Any) -> None:
+        """Read the losses that have not been read."""
         unread, self._unread = self._unread, []
         if unread and not (finite := torch.cat([losses for _, losses in unread]).isfinite()).all():
             update = unread[0][0] + int(finite.logical_not().nonzero()[0]) + 1
             raise Diverged(f"the loss of update {update} is not a finite number")
 
-    on_train_epoch_end = on_validation_start
+    on_validation_start = on_train_epoch_end = check
 
 
 class RequireMonitors(Callback):
@@ -48,14 +49,11 @@ class RequireMonitors(Callback):
     def __init__(self) -> None:
         self._checked = False
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._check(trainer, {*trainer.callback_metrics, "train/loss", "train/acc", "gap/loss", "gap/acc"})
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Where there is no validation; the module logs its training metrics right after this hook.
-        self._check(trainer, {*trainer.callback_metrics, "train/loss", "train/acc"})
-
-    def _check(self, trainer: pl.Trainer, known: set[str]) -> None:
+    def check(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        """Once, after the sanity check or the first epoch; the module logs its training metrics right after that."""
+        known = {*trainer.callback_metrics, "train/loss", "train/acc"}
+        if "val/loss" in known:
+            known |= {"gap/loss", "gap/acc"}
         followers = () if self._checked else (*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks)
         self._checked = True
         for callback in followers:
@@ -65,6 +63,8 @@ class RequireMonitors(Callback):
                     f"{type(callback).__name__} monitors {monitor!r}, which is never logged"
                     f"{did_you_mean(monitor, known)}; there are: {', '.join(sorted(known))}"
                 )
+
+    on_validation_end = on_train_epoch_end = check
 
 
 class Pruning(Callback):

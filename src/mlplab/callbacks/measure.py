@@ -34,16 +34,16 @@ class UpdateMonitor(Callback):
             values = {"batch/loss": losses[-1], "lr": torch.tensor(pl_module.learning_rate)}
             self._unwritten.append((updates, values | norms(pl_module.network)))
             if pl_module.device.type == "cpu":
-                self.on_validation_start(trainer, pl_module)
+                self.write(trainer)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def write(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         """To the loggers. Reading a value holds up a GPU, where this waits until the epoch's updates are done."""
         for updates, values in self._unwritten:
             for logger in trainer.loggers:
                 logger.log_metrics({name: value.item() for name, value in values.items()}, step=updates)
         self._unwritten.clear()
 
-    on_train_epoch_end = on_validation_start
+    on_validation_start = on_train_epoch_end = write
 
 
 def norms(network: nn.Module) -> dict[str, Tensor]:
