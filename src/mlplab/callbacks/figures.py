@@ -12,12 +12,10 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
-from mlplab.callbacks.history import History
-from mlplab.callbacks.layers import LayerMonitor, layer_weights
-from mlplab.callbacks.moments import EVERY, look_is_due
-from mlplab.callbacks.outputs import can_look, predictions, probabilities
+from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples
+from mlplab.callbacks.layers import layer_weights
 from mlplab.callbacks.tensorboard import log_image
-from mlplab.config.rules import integer, number
+from mlplab.config.keys import require
 from mlplab.errors import first_line
 
 if TYPE_CHECKING:
@@ -47,9 +45,9 @@ class Figures(Callback):
     def __init__(
         self, *, every: int | str = "auto", max_share: float = 0.03, dpi: int = 110, at_end: bool = True
     ) -> None:  # fmt: skip
-        EVERY.require("callbacks.figures.every", every)
-        number(least=0, most=1).require("callbacks.figures.max_share", max_share)
-        integer(10).require("callbacks.figures.dpi", dpi)
+        require("callbacks.figures.every", every)
+        require("callbacks.figures.max_share", max_share)
+        require("callbacks.figures.dpi", dpi)
         self.every, self.max_share, self.dpi, self.at_end = every, max_share, dpi, at_end
         self._looked_at: int | None = None
         self._waiting: list[tuple[int, Tensor]] = []  # after so many updates, probabilities in 255ths
@@ -60,14 +58,7 @@ class Figures(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._look_if_due(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._look_if_due(trainer, pl_module)
-
-    def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Keep the plane of two features where it is time, and draw what waits where there is time."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if data.feature_shape != (2,) or not can_look(trainer):
@@ -81,6 +72,8 @@ class Figures(Callback):
         time_left = self.max_share * (time.perf_counter() - self._start) - self._spent
         if self._waiting and self._last_cost <= time_left:
             self._draw_waiting(trainer, data, most=1)
+
+    on_validation_end = on_train_epoch_end = look_if_due
 
     def _draw_waiting(self, trainer: pl.Trainer, data: Any, *, most: int | None = None) -> None:
         for updates, seen in self._waiting[:most]:
@@ -130,14 +123,12 @@ def final_figures(trainer: pl.Trainer, pl_module: Any, data: Any) -> Iterator[tu
     from mlplab.figures import learning, network
 
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        if isinstance(callback, History) and callback.rows:
-            rows = callback.rows
-            best, early = best_epoch(callbacks, rows), stopped_early(callbacks)
-            yield "learning_curves", partial(learning.learning_curves, rows, best_epoch=best, stopped_early=early)
-            yield "optimization", partial(learning.optimization, rows)
-        if isinstance(callback, LayerMonitor) and callback.rows:
-            yield "layers", partial(network.layers, callback.rows)
+    if rows := measured(trainer).history:
+        best, early = best_epoch(callbacks, rows), stopped_early(callbacks)
+        yield "learning_curves", partial(learning.learning_curves, rows, best_epoch=best, stopped_early=early)
+        yield "optimization", partial(learning.optimization, rows)
+    if layers := measured(trainer).layers:
+        yield "layers", partial(network.layers, layers)
     if can_look(trainer):
         when = end_of_training(data, trainer.global_step)
         yield "weights", lambda: network.weight_histograms(layer_weights(pl_module.network), when=f", {when}")
@@ -168,7 +159,8 @@ def validation_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tupl
     """How well the classes of the validation samples are told apart."""
     from mlplab.figures import classification, images
 
-    features, labels, seen = predictions(pl_module, data, "val")
+    features, labels = samples(data, "val", most=10_000)
+    seen = probabilities(pl_module, data, features)
     said: dict[str, Any] = {"of": f"{of_all(len(labels), len(data.datasets['val']))} validation samples, {when}"}
     named = {"class_names": data.source.class_names, **said}
     yield "confusion", lambda: classification.confusion(seen, labels, **named)
