@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mlplab.config.selection import has_validation, select
+from mlplab.config.keys import has_validation, select
 from mlplab.config.targets import resolved
 from mlplab.errors import ConfigError, first_line
 from mlplab.runs import passes

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mlplab.config.selection import select
+from mlplab.config.keys import select
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlplab.config.check import config_faults, section_faults
-from mlplab.config.rules import SWITCH, local_path
+from mlplab.config.keys import require
 from mlplab.data.inputs import Inputs, check_kind, read_inputs
 from mlplab.data.module import preprocess
 from mlplab.data.types import Batch
@@ -43,8 +43,8 @@ def predict(config: DictConfig) -> None:
     damaged, and when the input does not fit the run's network: all that can be found at the same time together.
     """
     for key in ("run", "input", "output"):
-        local_path().require(key, config[key])
-    SWITCH.require("overwrite", config.overwrite)
+        require(key, config[key])
+    require("overwrite", config.overwrite)
     source, output = Path(config.input), Path(config.output)
     run, inputs, faults = None, None, list[str]()
     with noted(faults):

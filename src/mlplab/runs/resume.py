@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.check import config_faults, section_faults
-from mlplab.config.rules import local_path
+from mlplab.config.rules import PATH
 from mlplab.errors import ConfigError
 from mlplab.runs.record import RESULT, Record
 
@@ -28,7 +28,7 @@ Compose = Callable[[list[str]], DictConfig]
 
 def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     """The run folder, and the checkpoint if one was named, that `resume=` means."""
-    local_path().require("resume", resume)
+    PATH.require("resume", resume)
     path = Path(resume)
     return (path.parent.parent, path) if path.suffix == ".ckpt" else (path, None)
 

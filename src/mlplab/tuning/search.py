@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import compose_one_by_one, composed, parsed, use_faults
-from mlplab.config.selection import select
+from mlplab.config.keys import select
 from mlplab.errors import ConfigError, did_you_mean
 
 STUDIES = Path("outputs") / "tuning"
