@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from hydra import compose
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -73,7 +73,14 @@ def job_faults(config_name: str, jobs: Iterable[Sequence[str]], *, values_too: b
 
 @functools.cache
 def parse_override(line: str) -> Override:
-    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides([line])[0]
+    with hydra_started():
+        return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides([line])[0]
+
+
+def hydra_started() -> contextlib.AbstractContextManager[Any]:
+    """Hydra with the configs of `conf`: that of the command, or one for the moment."""
+    started = GlobalHydra.instance().is_initialized()
+    return contextlib.nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3")
 
 
 def parsed(lines: Iterable[str]) -> list[Override]:
@@ -140,7 +147,8 @@ def compose_what_fits(config_name: str, lines: Sequence[str]) -> tuple[DictConfi
 
 @functools.lru_cache(maxsize=256)
 def with_choices(config_name: str, choices: tuple[str, ...]) -> DictConfig:
-    return compose(config_name, list(choices))
+    with hydra_started():
+        return compose(config_name, list(choices))
 
 
 def apply(config: DictConfig, override: Override) -> None:
@@ -169,7 +177,8 @@ def explain(config: DictConfig, override: Override, error: Exception) -> str:
     key, line = override.key_or_group, str(override.input_line)
     choices, value = available_choices(key), line.partition("=")[2]
     if override.is_hydra_override():
-        choices = GlobalHydra.instance().config_loader().get_group_options(key) if "/" in key else []
+        with hydra_started():
+            choices = GlobalHydra.instance().config_loader().get_group_options(key) if "/" in key else []
         if not choices:
             return f"{line}: no such key; see --cfg hydra for all keys"
     elif choices and override.is_add():

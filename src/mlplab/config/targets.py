@@ -53,6 +53,7 @@ ROLES = {
     "logger.*": Role(
         "a Logger", f"{PL}.loggers.Logger", (f"{PL}.loggers.TensorBoardLogger", f"{PL}.loggers.CSVLogger")
     ),
+    "pruner": Role("a Pruner", "optuna.pruners.BasePruner", ("optuna.pruners.*",)),
 }
 """Place in the config → what may be built there."""
 

@@ -44,7 +44,9 @@ class Job(NamedTuple):
     record: Record
 
 
-def train(config: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> dict[str, float]:
+def train(
+    config: DictConfig, *, overrides: Sequence[str] | None = None, callbacks: Sequence[pl.Callback] = ()
+) -> dict[str, float]:
     """Train, validate, and (with `test=true`) test the best checkpoint once; everything is in `config.folder` then.
 
     `callbacks` come beside those of the config. Gives the final metrics. Raises ConfigError before anything is written,
@@ -59,6 +61,8 @@ def train(config: DictConfig, *, callbacks: Sequence[pl.Callback] = ()) -> dict[
                 raise ConfigError(*faults)
             draw_seed(config)
             job = prepare(config, callbacks)
+            if overrides is not None:
+                job.record.values |= {"overrides": list(overrides), "command": " ".join(["train.py", *overrides])}
             if job.trainer.is_global_zero:
                 job.record.create(config)
         except (ConfigError, Stopped):
