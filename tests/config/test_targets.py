@@ -209,7 +209,9 @@ def own_package(tmp_path, monkeypatch):
     project = tmp_path / "pyproject.toml"
     project.write_text('[tool.mlplab]\ntrusted = ["ownlab", "lightning.pytorch.loggers.WandbLogger"]\n')
     monkeypatch.setattr(targets, "PROJECT", project)
+    targets.trusted.cache_clear()
     yield project
+    targets.trusted.cache_clear()
     sys.modules.pop("ownlab", None)
 
 
@@ -246,7 +248,7 @@ def test_a_run_uses_the_users_network_and_schedule(own_package, make_config):
 
 def test_without_the_entry_the_package_is_refused_and_the_fault_says_where_it_goes(own_package, make_config):
     own_package.write_text("[project]\n")
-    targets._trusted_by.cache_clear()
+    targets.trusted.cache_clear()
     config = make_config()
     config.model = {"_target_": "ownlab.Net"}
     (fault,) = config_faults(config)
@@ -256,6 +258,7 @@ def test_without_the_entry_the_package_is_refused_and_the_fault_says_where_it_go
 @pytest.mark.parametrize("content", ["[tool.mlplab]\ntrusted = 3\n", "[tool.mlplab]\ntrusted = ['']\n", "[", "\x00"])
 def test_a_damaged_list_is_named(content, tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "PROJECT", tmp_path / "pyproject.toml")
+    targets.trusted.cache_clear()
     (tmp_path / "pyproject.toml").write_text(content)
     with pytest.raises(ConfigError, match=r"pyproject\.toml"):
         list(name_faults({"_target_": "a.b"}, "model"))

@@ -239,7 +239,7 @@ REFUSED = {
         {"pruner": {"_target_": "optuna.pruners.MedianPrunner"}},
         "pruner._target_: no optuna.pruners.MedianPrunner",
     ),
-    "no pruner": ({"pruner": {"_target_": "optuna.pruners.warnings"}}, "pruner._target_ must be a Pruner"),
+    "no pruner": ({"pruner": {"_target_": "optuna.pruners.BasePruner"}}, "pruner._target_ must be a Pruner"),
     "anything else": ({"pruner": {"_target_": "os.system"}}, "pruner._target_ must come from optuna.pruners"),
     "an unknown option": (
         {"pruner": {"_target_": "optuna.pruners.MedianPruner", "warm": 1}},

@@ -1,7 +1,9 @@
 """What is wrong with a config: missing parts, single values, and how they go together. Needs no torch."""
 
+import contextlib
 import copy
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -38,8 +40,6 @@ LINEAR = ("mlplab.models.networks.Perceptron", "mlplab.models.networks.SoftmaxRe
 FIXED_SIZE = ("digits", "cifar10", "mnist", "image_folder")
 BYTES_OF_A_SAMPLE = 100
 """What a generated sample of two features takes at most while it is made: float64 numbers, labels and orders."""
-CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says how much memory a container may use (a number, or "max")."""
 
 
 def config_faults(config: DictConfig) -> list[str]:
@@ -48,7 +48,7 @@ def config_faults(config: DictConfig) -> list[str]:
         values = nodes(resolved_config(config))
     except OmegaConfBaseException as error:
         return [f"{error.full_key}: {first_line(error)}"]
-    if "folder" in values and (absent := _section_faults(values)):
+    if "folder" in values and (absent := section_faults(config)):
         return absent
     written = nodes(OmegaConf.to_container(config))
     rules = RULES | {key: NULL | MAPPING for key in values if re.fullmatch(r"(callbacks|logger)\.[^.\[]+", key)}
@@ -77,10 +77,7 @@ def resolved_config(config: DictConfig) -> Any:
 
 def section_faults(config: DictConfig) -> list[str]:
     """One line for each part that the config of a run must have and lacks."""
-    return _section_faults(nodes(OmegaConf.to_container(config)))
-
-
-def _section_faults(values: Values) -> list[str]:
+    values = nodes(OmegaConf.to_container(config))
     needed = [f"{section}._target_" for section in SECTIONS[:-2]]
     needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
     wrong = [fault for key in SECTIONS if key in values and (fault := RULES[key].fault(key, values[key]))]
@@ -103,28 +100,28 @@ def combination_faults(values: Values) -> Iterator[str]:
 
 
 def _path_faults(values: Values) -> Iterator[str]:
-    """Paths outside the run folder: what Lightning writes stays in it; the user's own code may write elsewhere."""
+    """Paths outside the run folder: what Lightning writes stays in it; the user's own code may write elsewhere.
+
+    Every text is looked at that can only be a path, and all values of keys that are called so.
+    """
     own = tuple(f"{key}." for key, node in values.items() if isinstance(node, dict) and is_own(node.get("_target_")))
-    for key, value in values.items():
-        if not isinstance(value, str) or not key.startswith(("trainer.", "callbacks.", "logger.")):
+    for key, path in values.items():
+        if (
+            not isinstance(path, str)
+            or not key.startswith(("trainer.", "callbacks.", "logger."))
+            or key.startswith(own)
+        ):
             continue
-        if not key.startswith(own) and _leads_outside(key, value, str(values.get("folder"))):
-            yield f"{key} must lie in the run folder, got {value!r}; leave it out, or begin it with ${{folder}}"
-
-
-def _leads_outside(key: str, path: str, folder: str) -> bool:
-    """Whether a text is a path out of the folder: every text that can only be a path, and all values of such keys."""
-    climbs = Path(path).is_absolute() or path.startswith("~") or "://" in path or ".." in re.split(r"[/\\]", path)
-    if not climbs and (key.endswith(".sub_dir") or not key.endswith(("dir", "path"))):
-        return False
-    try:
-        return not Path(path).resolve().is_relative_to(Path(folder).resolve())
-    except (OSError, ValueError, RuntimeError):  # no path at all, or a ring of links
-        return True
+        climbs = Path(path).is_absolute() or path.startswith("~") or "://" in path or ".." in re.split(r"[/\\]", path)
+        inside = not climbs and (key.endswith(".sub_dir") or not key.endswith(("dir", "path")))
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all, or a ring of links
+            inside = inside or Path(path).resolve().is_relative_to(Path(str(values.get("folder"))).resolve())
+        if not inside:
+            yield f"{key} must lie in the run folder, got {path!r}; leave it out, or begin it with ${{folder}}"
 
 
 def _split_faults(values: Values) -> Iterator[str]:
-    folds, fold = values.get("data.num_folds"), values.get("data.fold")
+    folds, fold, val, test = _get(values, "data", "num_folds", "fold", "val_fraction", "test_fraction")
     if folds is None and integer(0).holds(fold):
         yield f"data.fold={fold} needs the number of folds: set data.num_folds=5 too"
     elif integer(2).holds(folds) and fold is None:
@@ -133,7 +130,6 @@ def _split_faults(values: Values) -> Iterator[str]:
         yield f"data.fold must be below data.num_folds={folds}, since folds count from 0, got {fold}"
     if folds is not None:
         return  # data.val_fraction is not used
-    val, test = values.get("data.val_fraction"), values.get("data.test_fraction")
     if FRACTION.holds(val) and FRACTION.holds(test) and val + test >= 1:
         yield f"data.val_fraction + data.test_fraction must be below 1, got {val:g} + {test:g}; lower one of them"
     monitors = [key for key in values if re.fullmatch(r"monitor|callbacks\.(?!checkpoint\.)[^.]+\.monitor", key)]
@@ -143,7 +139,8 @@ def _split_faults(values: Values) -> Iterator[str]:
 
 
 def _model_faults(values: Values) -> Iterator[str]:
-    dropout, sizes, source = values.get("model.dropout"), values.get("model.hidden_sizes"), _built(values, "data")
+    dropout, sizes = _get(values, "model", "dropout", "hidden_sizes")
+    source = _built(values, "data")
     if dropout is not None and (values.get("model._target_") in LINEAR or (sizes == [] and dropout != 0)):
         yield f"model.dropout={dropout} needs hidden layers, which this network lacks; choose model=mlp_dropout"
     elif isinstance(dropout, list) and isinstance(sizes, list) and len(dropout) != len(sizes):
@@ -179,28 +176,35 @@ def _logger_faults(values: Values) -> Iterator[str]:
 
 def _memory_faults(values: Values) -> Iterator[str]:
     """Data and networks that cannot fit into the memory of this machine."""
-    samples, size, sizes = (values.get(key) for key in ("data.num_samples", "data.size", "model.hidden_sizes"))
-    pixels = size * size * (values.get("data.channels") or 1) if integer(1).holds(size) else 0
-    needed = {}
+    samples, size, channels = _get(values, "data", "num_samples", "size", "channels")
+    (sizes,) = _get(values, "model", "hidden_sizes")
+    needed, there = {}, _memory()
     if integer(1).holds(samples):
+        pixels = size * size * (channels or 1) if integer(1).holds(size) else 0
         needed[f"data.num_samples={samples}", "choose fewer"] = samples * (BYTES_OF_A_SAMPLE + pixels)
     if each(integer(1)).holds(sizes):
         weights = sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
         needed[f"model.hidden_sizes={sizes}", "choose smaller ones"] = 2 * 4 * weights
-    there = _memory()
-    for (key, advice), size in needed.items():
-        if size > there:
-            memory = f"{size / 2**30:,.0f} GB of memory, and this machine has {there / 2**30:,.0f} GB"
-            yield f"{key} needs about {memory}; {advice}"
+    for (key, advice), bytes_ in needed.items():
+        if bytes_ > there:
+            both = f"{bytes_ / 2**30:,.0f} GB of memory, and this machine has {there / 2**30:,.0f} GB"
+            yield f"{key} needs about {both}; {advice}"
 
 
 def _memory() -> float:
-    """Bytes that the machine has, or that its container may use; infinite where the system does not say."""
-    if not hasattr(os, "sysconf"):  # Windows
-        return float("inf")
-    limits = [Path(path).read_text().strip() for path in CONTAINER_LIMITS if os.access(path, os.R_OK)]
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
+    """Bytes that this machine has, or that its container may use; infinite where the system does not say."""
+    found = [math.inf]
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows does not say
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+def _get(values: Values, section: str, *names: str) -> list[Any]:
+    """Some values of a section, None for those that it has not."""
+    return [values.get(f"{section}.{name}") for name in names]
 
 
 def _built(values: Values, section: str) -> str:

@@ -117,25 +117,11 @@ def composed(config_name: str, lines: Sequence[str]) -> DictConfig:
 
 
 def compose_what_fits(config_name: str, lines: Sequence[str]) -> tuple[DictConfig, list[str]]:
-    """The config with all overrides that can be composed, and one line for each that cannot.
-
-    Choices of groups come first, as in Hydra: `optimizer.momentum=0.5 optimizer=momentum` is right in either order.
-    Their files are read once for all configs that differ in plain values only.
-    """
-    overrides, faults = parsed(lines), list[str]()
+    """The config with all overrides that can be composed, and one line for each that cannot."""
+    overrides = parsed(lines)
     choices = [one for one in overrides if one.is_hydra_override() or available_choices(one.key_or_group)]
-    fitting = tuple(str(one.input_line) for one in choices)
-    try:
-        with_choices(config_name, fitting)
-    except DOES_NOT_FIT:
-        fitting = ()
-        for one in sorted(choices, key=lambda one: "." in one.key_or_group):
-            try:
-                with_choices(config_name, (*fitting, str(one.input_line)))
-                fitting += (str(one.input_line),)
-            except DOES_NOT_FIT as error:
-                faults.append(explain(with_choices(config_name, fitting), one, error))
-    config = copy.deepcopy(with_choices(config_name, fitting))
+    with_files, misfits = with_choices(config_name, tuple(str(one.input_line) for one in choices))
+    config, faults = copy.deepcopy(with_files), list(misfits)
     for one in overrides:
         try:
             if one not in choices:
@@ -146,9 +132,22 @@ def compose_what_fits(config_name: str, lines: Sequence[str]) -> tuple[DictConfi
 
 
 @functools.lru_cache(maxsize=256)
-def with_choices(config_name: str, choices: tuple[str, ...]) -> DictConfig:
+def with_choices(config_name: str, lines: tuple[str, ...]) -> tuple[DictConfig, list[str]]:
+    """The same for choices of groups, whose files are read once for all configs that differ in plain values only.
+
+    They come before values, as in Hydra: `optimizer.momentum=0.5 optimizer=momentum` is right in either order.
+    """
     with hydra_started():
-        return compose(config_name, list(choices))
+        with contextlib.suppress(*DOES_NOT_FIT):
+            return compose(config_name, list(lines)), []
+        config, fitting, faults = compose(config_name), list[str](), list[str]()
+        for one in sorted(parsed(lines), key=lambda one: "." in one.key_or_group):
+            try:
+                config = compose(config_name, [*fitting, str(one.input_line)])
+                fitting.append(str(one.input_line))
+            except DOES_NOT_FIT as error:
+                faults.append(explain(config, one, error))
+        return config, faults
 
 
 def apply(config: DictConfig, override: Override) -> None:
@@ -177,8 +176,7 @@ def explain(config: DictConfig, override: Override, error: Exception) -> str:
     key, line = override.key_or_group, str(override.input_line)
     choices, value = available_choices(key), line.partition("=")[2]
     if override.is_hydra_override():
-        with hydra_started():
-            choices = GlobalHydra.instance().config_loader().get_group_options(key) if "/" in key else []
+        choices = GlobalHydra.instance().config_loader().get_group_options(key) if "/" in key else []
         if not choices:
             return f"{line}: no such key; see --cfg hydra for all keys"
     elif choices and override.is_add():

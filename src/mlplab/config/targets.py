@@ -88,14 +88,15 @@ def nodes(value: Any, path: str = "") -> dict[str, Any]:
 def name_faults(plain: Any, path: str = "") -> Iterator[str]:
     """One line for each `_target_` in plain data, at `path` of the config, that must not stand there by its name."""
     for place, options in nodes(plain, path).items():
-        special = [key for key in options if is_special(key)] if isinstance(options, Mapping) else []
+        hydras = [key for key in options if re.fullmatch(r"_\w*_", str(key))] if isinstance(options, Mapping) else []
+        if not hydras:
+            continue
         role = role_of(place)
-        if special and role is None:
+        if role is None:
             where = f"{place}._target_".lstrip(".")
             yield f"{where}: nothing is built here; only {', '.join(ROLES)} and their arguments are"
-        if not special or role is None:
             continue
-        for key in special:
+        for key in hydras:
             if key not in SPECIAL:
                 yield f"{place}.{key} is not supported; name the arguments one by one"
         partial, allowed = options.get("_partial_", False), PARTIAL.get(place, (False,))
@@ -108,11 +109,6 @@ def name_faults(plain: Any, path: str = "") -> Iterator[str]:
                 f"{place}._target_ must come from {places}, got {target!r}; "
                 f"packages of your own are named in {PROJECT.name}: [tool.mlplab] trusted = [...]"
             )
-
-
-def is_special(key: Any) -> bool:
-    """Whether Hydra might take a key for one of its own."""
-    return re.fullmatch(r"_\w*_", str(key)) is not None
 
 
 def is_named(target: Any, role: Role) -> bool:
@@ -133,23 +129,19 @@ def _home(target: str) -> str | None:
     return next((entry for entry in ("mlplab", *trusted()) if f"{target}.".startswith(f"{entry}.")), None)
 
 
+@functools.cache
 def trusted() -> tuple[str, ...]:
     """The packages, or single names, that the user's own pyproject.toml trusts beside those of the roles.
 
     Raises ConfigError when the file cannot be read.
     """
-    return _trusted_by(PROJECT)
-
-
-@functools.cache
-def _trusted_by(project: Path) -> tuple[str, ...]:
     try:
-        tools = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}) if project.is_file() else {}
+        tools = tomllib.loads(PROJECT.read_text(encoding="utf-8")).get("tool", {}) if PROJECT.is_file() else {}
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{project} cannot be read: {first_line(error)}") from error
+        raise ConfigError(f"{PROJECT} cannot be read: {first_line(error)}") from error
     entries = tools.get("mlplab", {}).get("trusted", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) and entry for entry in entries):
-        raise ConfigError(f"{project}: [tool.mlplab] trusted must be a list of package names, got {entries!r}")
+        raise ConfigError(f"{PROJECT}: [tool.mlplab] trusted must be a list of package names, got {entries!r}")
     return tuple(entries)
 
 
@@ -160,16 +152,12 @@ def resolved(plain: Any, path: str) -> Any:
     """A copy of plain data in which every `_target_` is the object that it names. Raises ConfigError as `resolve`."""
     if faults := list(name_faults(plain, path)):
         raise ConfigError(*faults)
-    return _resolved(plain, path)
-
-
-def _resolved(node: Any, path: str) -> Any:
-    if isinstance(node, Mapping):
-        objects = {"_target_": resolve(node["_target_"], path)} if "_target_" in node else {}
-        return {key: _resolved(value, f"{path}.{key}") for key, value in node.items()} | objects
-    if isinstance(node, list | tuple):
-        return [_resolved(value, f"{path}[{index}]") for index, value in enumerate(node)]
-    return node
+    if isinstance(plain, list | tuple):
+        return [resolved(item, f"{path}[{index}]") for index, item in enumerate(plain)]
+    if not isinstance(plain, Mapping):
+        return plain
+    objects = {"_target_": resolve(plain["_target_"], path)} if "_target_" in plain else {}
+    return {key: resolved(item, f"{path}.{key}") for key, item in plain.items()} | objects
 
 
 def resolve(target: str, path: str) -> Any:

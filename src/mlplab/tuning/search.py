@@ -10,11 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.keys import select
 from mlplab.config.overrides import composed, job_faults, parsed, use_faults
-from mlplab.config.rules import number
+from mlplab.config.rules import NULL, SWITCH, Rule, number
 from mlplab.errors import ConfigError, did_you_mean
 
 STUDIES = Path("outputs") / "tuning"
-KINDS = ("low", "high", "log"), ("choices",)
 NOT_SEARCHED = {
     "test": "the test set is not touched",
     "monitor": "trials are compared by it",
@@ -26,6 +25,12 @@ NOT_SEARCHED = {
 """Keys that cannot be searched, and why."""
 NOT_WORDS = ("null", "true", "false", "nan", "inf")
 """What Hydra reads as another value than the text, unless it is quoted."""
+CHOICES = Rule(
+    "a list of one or more values that differ",
+    lambda value: isinstance(value, list) and len(value) == len(set(map(value_text, value))) > 0,
+)
+KINDS = {"low": number(), "high": number(), "log": NULL | SWITCH}, {"choices": CHOICES}
+"""What may be written beside a key of the space: a range, or choices."""
 
 
 class Search(NamedTuple):
@@ -76,27 +81,19 @@ def domain_faults(key: str, domain: Any) -> Iterator[str]:
     """One line for each fault in what is written beside a key of the space."""
     if key in NOT_SEARCHED:
         yield f"{key} cannot be searched, since {NOT_SEARCHED[key]}"
-    known = next((words for words in KINDS if isinstance(domain, dict) and words[0] in domain), None)
-    if known is None:
+    rules = next((rules for rules in KINDS if isinstance(domain, dict) and domain.keys() & rules.keys()), None)
+    if rules is None:
         yield f"{key} must be {{low: …, high: …}} or {{choices: […]}}, got {domain!r}"
         return
     for word in domain:
-        if word not in known:
-            yield f"{key} has {word!r}, which is none of {', '.join(known)}{did_you_mean(str(word), known)}"
-    low, high, log, choices = (domain.get(word) for word in ("low", "high", "log", "choices"))
-    if "choices" in domain:
-        if not isinstance(choices, list) or not choices:
-            yield f"the choices of {key} must be a list of one or more values, got {choices!r}"
-        elif len(set(map(value_text, choices))) < len(choices):
-            yield f"the choices of {key} must differ, got {choices!r}"
-    elif not (number().holds(low) and number().holds(high)):
-        yield f"low and high of {key} must be finite numbers, got {low!r} and {high!r}"
-    elif low >= high:
-        yield f"low of {key} must be below high, got {low!r} and {high!r}"
-    elif log is True and low <= 0:
-        yield f"low of {key} must be above 0 with log: true, got {low!r}"
-    if not isinstance(log, bool | None):
-        yield f"log of {key} must be true or false, got {log!r}"
+        if word not in rules:
+            yield f"{key} has {word!r}, which is none of {', '.join(rules)}{did_you_mean(str(word), rules)}"
+    faults = [fault for word, rule in rules.items() if (fault := rule.fault(f"{word} of {key}", domain.get(word)))]
+    yield from faults
+    if not faults and "low" in domain and domain["low"] >= domain["high"]:
+        yield f"low of {key} must be below high, got {domain['low']!r} and {domain['high']!r}"
+    elif not faults and domain.get("log") and domain["low"] <= 0:
+        yield f"low of {key} must be above 0 with log: true, got {domain['low']!r}"
 
 
 def override_faults(fixed: dict[str, Override], space: dict[str, Any]) -> list[str]:
