@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from mlplab.config import targets
 from mlplab.config.check import config_faults
-from mlplab.config.targets import name_faults, resolve, resolved, role_of
+from mlplab.config.targets import name_faults, nodes, resolve, resolved, role_of
 from mlplab.errors import ConfigError
 from mlplab.models import networks, schedules
 from mlplab.runs import build
@@ -164,6 +164,27 @@ def test_a_special_key_without_a_target_is_refused():
     for key in ("_partial_", "_args_"):
         faults = list(name_faults({"a": [{key: True}]}, "model"))
         assert any(fault.startswith("model.a[0]._target_ must come from") for fault in faults)
+
+
+@pytest.mark.parametrize("key", ["part.inner", "", "part[0]", ".part", 1, True], ids=repr)
+def test_no_key_hides_another(key):
+    hidden = {"part": {"inner": 0}, "1": 0, "True": 0}
+    for first in (hidden | {key: None}, {key: None} | hidden):
+        found = nodes({"model": first})
+        assert len(found) == 7
+        assert found["model"] == first
+        assert found["model.part"] == {"inner": 0}
+    evil = {"_target_": "os.system"}
+    config = {"_target_": "mlplab.models.networks.MLP", "part": {"inner": evil}, "1": evil, "True": evil, key: None}
+    assert len(list(name_faults(config, "model"))) == 3
+
+
+def test_a_path_cannot_be_hidden_behind_a_dotted_key(make_config):
+    config = make_config()
+    OmegaConf.set_struct(config, False)
+    config.callbacks["checkpoint"]["dirpath"] = "/elsewhere"
+    config.callbacks["checkpoint.dirpath"] = None
+    assert any("must lie in the run folder" in fault for fault in config_faults(config))
 
 
 def test_only_places_where_something_is_built_have_a_role():

@@ -74,11 +74,15 @@ def role_of(path: str) -> Role | None:
 
 
 def nodes(value: Any, path: str = "") -> dict[str, Any]:
-    """Plain data with everything in it, each at its place: `{"": …, "model": …, "model.hidden_sizes[0]": …}`."""
+    """Plain data with everything in it, each at its place: `{"": …, "model": …, "model.hidden_sizes[0]": …}`.
+
+    Keys that could be taken for another place, such as `a.b` or 1, stand in brackets, so that none hides another.
+    """
     found = {path: value}
     if isinstance(value, Mapping):
         for key, item in value.items():
-            found |= nodes(item, f"{path}.{key}".lstrip("."))
+            is_name = isinstance(key, str) and re.fullmatch(r"[^\W\d][^.\[\]]*", key)
+            found |= nodes(item, f"{path}.{key if is_name else f'({key!r})'}".lstrip("."))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             found |= nodes(item, f"{path}[{index}]")
