@@ -10,7 +10,7 @@ def main(config: DictConfig) -> None:
     from mlplab.tuning.search import read_search
 
     search = read_search(config)  # mistakes are answered at once; torch and Optuna take seconds
-    from mlplab.tuning.tune import tune
+    from mlplab.tuning.trials import tune
 
     tune(search)
 

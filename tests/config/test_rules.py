@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from mlplab.config.rules import NULL, SWITCH, each, integer, number, one_of, text
+from mlplab.config.rules import NULL, SWITCH, TEXT, each, integer, number, one_of
 from mlplab.errors import ConfigError, did_you_mean
 
 
@@ -23,7 +23,7 @@ from mlplab.errors import ConfigError, did_you_mean
         (NULL, [None], [0, False, "", "null"]),
         (each(integer(1)), [[], [1], (1, 2)], [[0], [1, "2"], "12", 1, None]),
         (each(integer(1), empty=False), [[1]], [[], [0]]),
-        (text(), ["a"], ["", 1, None]),
+        (TEXT, ["a"], ["", 1, None]),
         (NULL | integer(1), [None, 1], [0, "", False]),
     ],
 )

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from mlplab.config import targets
 from mlplab.config.check import config_faults
-from mlplab.config.targets import name_faults, resolve, resolved, role_of
+from mlplab.config.targets import name_faults, nodes, resolve, resolved, role_of
 from mlplab.errors import ConfigError
 from mlplab.models import networks, schedules
 from mlplab.runs import build
@@ -166,6 +166,27 @@ def test_a_special_key_without_a_target_is_refused():
         assert any(fault.startswith("model.a[0]._target_ must come from") for fault in faults)
 
 
+@pytest.mark.parametrize("key", ["part.inner", "", "part[0]", ".part", 1, True], ids=repr)
+def test_no_key_hides_another(key):
+    hidden = {"part": {"inner": 0}, "1": 0, "True": 0}
+    for first in (hidden | {key: None}, {key: None} | hidden):
+        found = nodes({"model": first})
+        assert len(found) == 7
+        assert found["model"] == first
+        assert found["model.part"] == {"inner": 0}
+    evil = {"_target_": "os.system"}
+    config = {"_target_": "mlplab.models.networks.MLP", "part": {"inner": evil}, "1": evil, "True": evil, key: None}
+    assert len(list(name_faults(config, "model"))) == 3
+
+
+def test_a_path_cannot_be_hidden_behind_a_dotted_key(make_config):
+    config = make_config()
+    OmegaConf.set_struct(config, False)
+    config.callbacks["checkpoint"]["dirpath"] = "/elsewhere"
+    config.callbacks["checkpoint.dirpath"] = None
+    assert any("must lie in the run folder" in fault for fault in config_faults(config))
+
+
 def test_only_places_where_something_is_built_have_a_role():
     assert role_of("callbacks.checkpoint") is targets.ROLES["callbacks.*"]
     assert role_of("callbacks.checkpoint.part") is targets.PART
@@ -209,7 +230,9 @@ def own_package(tmp_path, monkeypatch):
     project = tmp_path / "pyproject.toml"
     project.write_text('[tool.mlplab]\ntrusted = ["ownlab", "lightning.pytorch.loggers.WandbLogger"]\n')
     monkeypatch.setattr(targets, "PROJECT", project)
+    targets.trusted.cache_clear()
     yield project
+    targets.trusted.cache_clear()
     sys.modules.pop("ownlab", None)
 
 
@@ -246,7 +269,7 @@ def test_a_run_uses_the_users_network_and_schedule(own_package, make_config):
 
 def test_without_the_entry_the_package_is_refused_and_the_fault_says_where_it_goes(own_package, make_config):
     own_package.write_text("[project]\n")
-    targets._trusted_by.cache_clear()
+    targets.trusted.cache_clear()
     config = make_config()
     config.model = {"_target_": "ownlab.Net"}
     (fault,) = config_faults(config)
@@ -256,6 +279,7 @@ def test_without_the_entry_the_package_is_refused_and_the_fault_says_where_it_go
 @pytest.mark.parametrize("content", ["[tool.mlplab]\ntrusted = 3\n", "[tool.mlplab]\ntrusted = ['']\n", "[", "\x00"])
 def test_a_damaged_list_is_named(content, tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "PROJECT", tmp_path / "pyproject.toml")
+    targets.trusted.cache_clear()
     (tmp_path / "pyproject.toml").write_text(content)
     with pytest.raises(ConfigError, match=r"pyproject\.toml"):
         list(name_faults({"_target_": "a.b"}, "model"))

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from mlplab.config.check import CONF
+from mlplab.config.overrides import composed
 from mlplab.data.module import DataModule
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs import train as training
@@ -23,7 +25,7 @@ from mlplab.tuning import report, trials
 from mlplab.tuning import study as studies
 from mlplab.tuning.search import Search
 from mlplab.tuning.study import finished_trials, open_study
-from mlplab.tuning.tune import tune
+from mlplab.tuning.trials import tune
 
 SCRIPT = CONF.parent / "scripts" / "tune.py"
 TINY = (
@@ -38,7 +40,7 @@ SPACE = {
 
 def make_search(n_trials=4, **options):
     values = {"name": "test", "space": SPACE, "overrides": TINY, "monitor": "val/loss", "mode": "min",
-              "pruner": {"name": "NopPruner"}, "storage": None}  # fmt: skip
+              "pruner": {"_target_": "optuna.pruners.NopPruner"}, "storage": None}  # fmt: skip
     return Search(n_trials=n_trials, **values | options)
 
 
@@ -56,7 +58,7 @@ def train_quickly(monkeypatch):
     def replace(function=lambda config: {"best/val/loss": config.optimizer.lr}):
         called = []
 
-        def train(config, *, callbacks):
+        def train(config, *, overrides, callbacks):
             called.append(config)
             return function(config)
 
@@ -111,12 +113,11 @@ def test_a_study_from_the_first_trial_to_the_best_command(here, monkeypatch, cap
     assert command in page.replace("&#39;", "'")
     words = shlex.split(command)
     assert words[:2] == ["python", "train.py"]
-    with trials.composed_run(words[2:], here / "again") as config:
-        metrics = training.train(config)
+    metrics = training.train(composed("train", [*words[2:], "folder=again", "figures=none"]))
     assert metrics["best/val/loss"] == study.best_value
     again, best = (
         Record.read(folder).values["weights_digest"]
-        for folder in (here / "again", search.folder / "trials" / str(study.best_trial.number))
+        for folder in (Path("again"), search.folder / "trials" / str(study.best_trial.number))
     )
     assert again == best
 
@@ -143,7 +144,7 @@ def test_another_search_of_the_same_name_is_refused(other, here, train_quickly):
 
 
 def test_trials_are_given_up_as_the_pruner_says(here, capsys):
-    pruner = {"name": "ThresholdPruner", "upper": 0.0, "n_warmup_steps": 1}
+    pruner = {"_target_": "optuna.pruners.ThresholdPruner", "upper": 0.0, "n_warmup_steps": 1}
     with pytest.raises(RunFailed, match="no trial of test was completed"):
         tune(make_search(2, pruner=pruner))
     study = open_study(make_search(pruner=pruner))
@@ -234,9 +235,20 @@ def test_ranges_and_choices_are_kept(here, train_quickly):
 
 REFUSED = {
     "a storage that cannot be reached": ({"storage": "nonsense://x"}, "storage: the study cannot be opened"),
-    "an unknown pruner": ({"pruner": {"name": "MedianPrunner"}}, "pruner.name=MedianPrunner: .*did you mean 'MedianPr"),
-    "an unknown option": ({"pruner": {"name": "NopPruner", "warm": 1}}, "pruner.warm: NopPruner has no such option"),
-    "a bad option": ({"pruner": {"name": "MedianPruner", "n_startup_trials": -1}}, "pruner: .*n_startup_trials=-1"),
+    "an unknown pruner": (
+        {"pruner": {"_target_": "optuna.pruners.MedianPrunner"}},
+        "pruner._target_: no optuna.pruners.MedianPrunner",
+    ),
+    "no pruner": ({"pruner": {"_target_": "optuna.pruners.BasePruner"}}, "pruner._target_ must be a Pruner"),
+    "anything else": ({"pruner": {"_target_": "os.system"}}, "pruner._target_ must come from optuna.pruners"),
+    "an unknown option": (
+        {"pruner": {"_target_": "optuna.pruners.MedianPruner", "warm": 1}},
+        "pruner: .*unexpected keyword argument 'warm'",
+    ),
+    "a bad option": (
+        {"pruner": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": -1}},
+        "pruner: .*n_startup_trials=-1",
+    ),
 }
 
 

@@ -1,5 +1,10 @@
 """What is wrong with a config: missing parts, single values, and how they go together. Needs no torch."""
 
+import contextlib
+import copy
+import itertools
+import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,88 +13,200 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.config.combinations import combination_faults
-from mlplab.config.keys import RULES
-from mlplab.config.rules import NULL, mapping
-from mlplab.config.selection import select
+from mlplab.config.keys import FRACTION, RULES, SECTIONS, TOP_LEVEL
+from mlplab.config.rules import MAPPING, NULL, each, integer
+from mlplab.config.targets import is_own, name_faults, nodes
 from mlplab.errors import first_line
 
 CONF = Path(__file__).parents[3] / "conf"
 """The folder of all configs, at the top of the checkout."""
 
-SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+Values = dict[str, Any]
+"""All of a config as plain data, sections and items of lists among them: dotted key → value."""
+
+UNKNOWN_YET = "(known when the run begins)"
+"""Stands for what Hydra decides when a run begins, such as its folder."""
+SET_BY_MLPLAB = (
+    "default_root_dir", "logger", "callbacks", "plugins", "model_registry", "enable_checkpointing",
+    "use_distributed_sampler", "log_every_n_steps", "overfit_batches", "fast_dev_run", "barebones",
+    "enable_autolog_hparams", "reload_dataloaders_every_n_epochs", "limit_predict_batches",
+)  # fmt: skip
+"""Options of Lightning's Trainer that have another place here, or none."""
+TENSORBOARD = (
+    "save_dir", "name", "version", "log_graph", "default_hp_metric", "prefix", "sub_dir", "max_queue", "flush_secs",
+    "filename_suffix",
+)  # fmt: skip
+LINEAR = ("mlplab.models.networks.Perceptron", "mlplab.models.networks.SoftmaxRegression")
+FIXED_SIZE = ("digits", "cifar10", "mnist", "image_folder")
+BYTES_OF_A_SAMPLE = 100
+"""What a generated sample of two features takes at most while it is made: float64 numbers, labels and orders."""
 
 
 def config_faults(config: DictConfig) -> list[str]:
-    """One line for each fault that can be seen from the config alone."""
-    missing = list(_missing(config))
-    written: Any = OmegaConf.to_container(config)
-    if "folder" in config and (absent_sections := section_faults(config)):
-        return absent_sections
-    faults = [f"{key} must be given: write {key}=…" for key in missing]
-    found = {key: fault for key in RULES if key not in missing and (fault := _value_fault(config, key, written))}
-    for section in ("callbacks", "logger"):
-        for name, options in (select(config, section) or {}).items() if section not in found else ():
-            if fault := (NULL | mapping()).fault(f"{section}.{name}", options):
-                found[section] = fault
-    faults += found.values()
-    if not found.keys() & set(SECTIONS):
-        try:
-            faults += list(combination_faults(config))
-        except OmegaConfBaseException as error:
-            faults = faults or [first_line(error)]
-    return faults
-
-
-def _value_fault(config: DictConfig, key: str, written: dict[Any, Any]) -> str | None:
-    """What is wrong with the value of a key, None if nothing is, or if the config has no such key.
-
-    `written` is the config as plain data with its references as text: OmegaConf is asked only where there are some,
-    since it is slow and a sweep has thousands of values.
-    """
-    value: Any = written
-    for name in key.split("."):
-        if not isinstance(value, dict):
-            return _resolved_fault(config, key, value)
-        if name not in value:
-            return None
-        value = value[name]
-    if "${" in str(value) or "???" in str(value):
-        return _resolved_fault(config, key, value)
-    return RULES[key].fault(key, value)
-
-
-def _resolved_fault(config: DictConfig, key: str, written: Any) -> str | None:
-    """What is wrong with a value that is `written` as a reference to others, or has no place in the config."""
-    absent = object()
+    """One line for each fault that can be seen from the config alone; a broken reference alone."""
     try:
-        value = select(config, key, absent)
+        values = nodes(resolved_config(config))
     except OmegaConfBaseException as error:
-        unknown_yet = "HydraConfig was not set" in str(error)  # the run folder has no name before the run begins
-        return None if unknown_yet else f"{key}: {first_line(error)}"
-    if value is absent or re.fullmatch(r"\$\{[\w.]+\}", str(written)):
-        return None  # that of another key, which is looked at there
-    return RULES[key].fault(key, value)
+        return [f"{error.full_key}: {first_line(error)}"]
+    if "folder" in values and (absent := section_faults(config)):
+        return absent
+    written = nodes(OmegaConf.to_container(config))
+    rules = RULES | {key: NULL | MAPPING for key in values if re.fullmatch(r"(callbacks|logger)\.[^.\[]+", key)}
+    wrong = {}
+    for key in rules.keys() & values.keys():
+        is_elsewhere = re.fullmatch(r"\$\{[\w.]+\}", str(written.get(key)))  # the value of another key, looked at there
+        is_unknown = values[key] == "???" or UNKNOWN_YET in str(values[key])
+        if not is_elsewhere and not is_unknown and (fault := rules[key].fault(key, values[key])):
+            wrong[key] = fault
+    faults = [f"{key} must be given: write {key}=…" for key, value in values.items() if value == "???"]
+    faults += [wrong[key] for key in values if key in wrong]
+    return faults if wrong.keys() & set(SECTIONS) else [*faults, *combination_faults(values)]
+
+
+def resolved_config(config: DictConfig) -> Any:
+    """The config as plain data without references. Raises OmegaConf's errors for those that lead nowhere."""
+    config = copy.deepcopy(config)
+    while True:
+        try:
+            return OmegaConf.to_container(config, resolve=True)
+        except OmegaConfBaseException as error:
+            if "HydraConfig was not set" not in str(error):
+                raise
+            OmegaConf.update(config, str(error.full_key), UNKNOWN_YET)
 
 
 def section_faults(config: DictConfig) -> list[str]:
     """One line for each part that the config of a run must have and lacks."""
-    plain: Any = OmegaConf.to_container(config)
-    if wrong := [fault for key in SECTIONS if (fault := _value_fault(config, key, plain))]:
-        return wrong
-    needed = [f"{section}._target_" for section in SECTIONS[:6]]
+    values = nodes(OmegaConf.to_container(config))
+    needed = [f"{section}._target_" for section in SECTIONS[:-2]]
     needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
-    sections = {key: value if isinstance(value, dict) else {} for key, value in plain.items()}
-    present = {f"{section}.{key}" for section, keys in sections.items() for key in keys} | plain.keys()
-    return [f"{key} must be given" for key in needed if key not in present]
+    wrong = [fault for key in SECTIONS if key in values and (fault := RULES[key].fault(key, values[key]))]
+    return wrong or [f"{key} must be given" for key in needed if key not in values]
 
 
-def _missing(config: DictConfig, path: str = "") -> Iterator[str]:
-    """Keys whose value is ???, dotted."""
-    for key in map(str, config):
-        if OmegaConf.is_interpolation(config, key):
+# How values go together that are right by themselves
+
+
+def combination_faults(values: Values) -> Iterator[str]:
+    """One line for each fault in how the values of a config go together."""
+    yield from (f"{key}: no such key at the top level" for key in values[""] if key not in TOP_LEVEL)
+    yield from name_faults(values[""])
+    yield from _path_faults(values)
+    yield from _split_faults(values)
+    yield from _model_faults(values)
+    yield from _trainer_faults(values)
+    yield from _logger_faults(values)
+    yield from _memory_faults(values)
+
+
+def _path_faults(values: Values) -> Iterator[str]:
+    """Paths outside the run folder: what Lightning writes stays in it; the user's own code may write elsewhere.
+
+    Every text is looked at that can only be a path, and all values of keys that are called so.
+    """
+    own = tuple(f"{key}." for key, node in values.items() if isinstance(node, dict) and is_own(node.get("_target_")))
+    for key, path in values.items():
+        if (
+            not isinstance(path, str)
+            or not key.startswith(("trainer.", "callbacks.", "logger."))
+            or key.startswith(own)
+        ):
             continue
-        if OmegaConf.is_missing(config, key):
-            yield f"{path}{key}"
-        elif isinstance(config[key], DictConfig):
-            yield from _missing(config[key], f"{path}{key}.")
+        climbs = Path(path).is_absolute() or path.startswith("~") or "://" in path or ".." in re.split(r"[/\\]", path)
+        inside = not climbs and (key.endswith(".sub_dir") or not key.endswith(("dir", "path")))
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all, or a ring of links
+            inside = inside or Path(path).resolve().is_relative_to(Path(str(values.get("folder"))).resolve())
+        if not inside:
+            yield f"{key} must lie in the run folder, got {path!r}; leave it out, or begin it with ${{folder}}"
+
+
+def _split_faults(values: Values) -> Iterator[str]:
+    folds, fold, val, test = _get(values, "data", "num_folds", "fold", "val_fraction", "test_fraction")
+    if folds is None and integer(0).holds(fold):
+        yield f"data.fold={fold} needs the number of folds: set data.num_folds=5 too"
+    elif integer(2).holds(folds) and fold is None:
+        yield f'data.num_folds={folds} needs data.fold=0, or all folds: -m "data.fold=range({folds})"'
+    elif integer(2).holds(folds) and integer(folds).holds(fold):
+        yield f"data.fold must be below data.num_folds={folds}, since folds count from 0, got {fold}"
+    if folds is not None:
+        return  # data.val_fraction is not used
+    if FRACTION.holds(val) and FRACTION.holds(test) and val + test >= 1:
+        yield f"data.val_fraction + data.test_fraction must be below 1, got {val:g} + {test:g}; lower one of them"
+    monitors = [key for key in values if re.fullmatch(r"monitor|callbacks\.(?!checkpoint\.)[^.]+\.monitor", key)]
+    for key in monitors if val == 0 else ():
+        if str(values[key]).startswith(("val/", "gap/")):
+            yield f"{key}={values[key]} needs validation data, but data.val_fraction=0; raise it or monitor train/loss"
+
+
+def _model_faults(values: Values) -> Iterator[str]:
+    dropout, sizes = _get(values, "model", "dropout", "hidden_sizes")
+    source = _built(values, "data")
+    if dropout is not None and (values.get("model._target_") in LINEAR or (sizes == [] and dropout != 0)):
+        yield f"model.dropout={dropout} needs hidden layers, which this network lacks; choose model=mlp_dropout"
+    elif isinstance(dropout, list) and isinstance(sizes, list) and len(dropout) != len(sizes):
+        yield f"model.dropout must be one number or one per hidden layer ({len(sizes)}), got {dropout!r}"
+    if _built(values, "loss") == "PerceptronLoss" and "loss.label_smoothing" in values:
+        yield "loss.label_smoothing has no meaning for the perceptron criterion; choose another model or regularization"
+    if source in FIXED_SIZE and "data.num_samples" in values:
+        fixed = f"data={source} has a fixed number of samples; compare subsets with data.train_size=…"
+        yield f"data.num_samples cannot be set: {fixed}"
+
+
+def _trainer_faults(values: Values) -> Iterator[str]:
+    cores, devices = os.cpu_count() or 1, values.get("trainer.devices")
+    if values.get("trainer.accelerator") in ("cpu", "auto") and isinstance(devices, int) and devices > cores:
+        yield f"trainer.devices must be at most {cores}, the number of CPU cores here, got {devices}"
+    decided = [f"trainer.{key}" for key in SET_BY_MLPLAB if f"trainer.{key}" in values]
+    yield from (f"{key} is decided by mlplab; leave it out" for key in decided)
+    if values.get("trainer.accumulate_grad_batches", 1) != 1:
+        yield "trainer.accumulate_grad_batches is not supported; raise data.batch_size, which gives the same updates"
+    name = _built(values, "scheduler")
+    needs_end = name not in ("constant", "Plateau") or values.get("scheduler.warmup")
+    if needs_end and values.get("trainer.max_epochs") == values.get("trainer.max_steps", -1) == -1:
+        yield f"scheduler {name} must know the number of updates; set trainer.max_epochs or trainer.max_steps"
+
+
+def _logger_faults(values: Values) -> Iterator[str]:
+    """Options that no logger has: TensorBoard's would say so only once the run has begun."""
+    for name, options in values.get("logger", {}).items():
+        if _built(values, f"logger.{name}") == "TensorBoardLogger":
+            for key in options.keys() - {"_target_", *TENSORBOARD}:
+                yield f"logger.{name}.{key}: no such option; it has: {', '.join(TENSORBOARD)}"
+
+
+def _memory_faults(values: Values) -> Iterator[str]:
+    """Data and networks that cannot fit into the memory of this machine."""
+    samples, size, channels = _get(values, "data", "num_samples", "size", "channels")
+    (sizes,) = _get(values, "model", "hidden_sizes")
+    needed, there = {}, _memory()
+    if integer(1).holds(samples):
+        pixels = size * size * (channels or 1) if integer(1).holds(size) else 0
+        needed[f"data.num_samples={samples}", "choose fewer"] = samples * (BYTES_OF_A_SAMPLE + pixels)
+    if each(integer(1)).holds(sizes):
+        weights = sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+        needed[f"model.hidden_sizes={sizes}", "choose smaller ones"] = 2 * 4 * weights
+    for (key, advice), bytes_ in needed.items():
+        if bytes_ > there:
+            both = f"{bytes_ / 2**30:,.0f} GB of memory, and this machine has {there / 2**30:,.0f} GB"
+            yield f"{key} needs about {both}; {advice}"
+
+
+def _memory() -> float:
+    """Bytes that this machine has, or that its container may use; infinite where the system does not say."""
+    found = [math.inf]
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows does not say
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+def _get(values: Values, section: str, *names: str) -> list[Any]:
+    """Some values of a section, None for those that it has not."""
+    return [values.get(f"{section}.{name}") for name in names]
+
+
+def _built(values: Values, section: str) -> str:
+    """The name of what a section is built from, without its module."""
+    return str(values.get(f"{section}._target_")).rpartition(".")[2]

@@ -1,218 +1,161 @@
-"""What each key of the config must be, where the config has it."""
+"""The one table of keys: what each must be, where a config has it, and what kind of key it is."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlplab.config.rules import NULL, SWITCH, Rule, each, integer, local_path, mapping, number, one_of, text
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-AUTO = one_of("auto")
+from mlplab.config.rules import AUTO, MAPPING, NULL, PATH, SWITCH, TEXT, Rule, each, integer, number, one_of
+
 FRACTION = number(least=0, below=1)
 SHARE = number(least=0, most=1)
-COUNT = integer(1, 10**9)
+POSITIVE = number(above=0)
+COUNT, NATURAL = integer(1, 10**9), integer(0, 10**9)
 SEED = integer(0, 2**32 - 1)
+NAME = Rule("a text, which may be empty", lambda value: isinstance(value, str))
 SHARE_OR_COUNT = Rule(
     "a fraction above 0.0 up to 1.0 or an integer ≥ 1",
     lambda value: COUNT.holds(value) or (isinstance(value, float) and 0 < value <= 1),
 )
-NAME = Rule("a text, which may be empty", lambda value: isinstance(value, str))
 DURATION = Rule(
     "days:hours:minutes:seconds such as 00:00:10:00",
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d+:\d+:\d+", value) is not None,
 )
-BETAS = Rule("two numbers, each ≥ 0 and < 1", lambda value: each(FRACTION).holds(value) and len(value) == 2)
-
 FOLDER_NAME = Rule(
     "a folder's name of letters, digits and any of . _ + -, which begins with a letter or digit",
     lambda value: isinstance(value, str) and re.fullmatch(r"[^\W_][\w.+-]*", value) is not None,
 )
 
-RULES: dict[str, Rule] = {
-    "seed": NULL | SEED,
-    "sweep": NULL | FOLDER_NAME,
-    "sweep_overwrite": SWITCH,
-    "test": SWITCH,
-    "monitor": text(),
-    "monitor_mode": one_of("min", "max"),
-    "steps_per_execution": AUTO | COUNT,
-    "threads": AUTO | integer(1, 1024),
-    "compile": AUTO | SWITCH,
-    "data": mapping(),
-    "data.batch_size": one_of("full") | integer(1),
-    "data.eval_batch_size": COUNT,
-    "data.val_fraction": FRACTION,
-    "data.test_fraction": FRACTION,
-    "data.train_size": NULL | integer(1),
-    "data.split_seed": SEED,
-    "data.num_folds": NULL | integer(2),
-    "data.fold": NULL | integer(0),
-    "data.normalize": SWITCH,
-    "data.num_workers": integer(0, 256),
-    "data.num_samples": integer(4, 10**9),
-    "data.num_classes": integer(2, 10**6),
-    "data.noise": number(least=0, most=1e6),
-    "data.label_noise": SHARE,
-    "data.turns": number(least=-1e6, most=1e6),
-    "data.seed": SEED,
-    "data.root": local_path(),
-    "data.cache": SWITCH,
-    "data.size": NULL | integer(1, 10**5) | each(integer(1, 10**5), length=2),
-    "data.channels": one_of(None, 1, 3, 4),
-    "data.augmentation": NULL | mapping(),
-    "data.augmentation.flip": SHARE,
-    "data.augmentation.crop": integer(0, 10**5),
-    "data.augmentation.translate": FRACTION,
-    "data.augmentation.rotate": number(least=0, most=180),
-    "model": mapping(),
-    "model.hidden_sizes": each(integer(1, 10**7)),
-    "model.dropout": FRACTION | each(FRACTION),
-    "model.activation": one_of("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"),
-    "model.normalization": one_of("none", "batch", "layer"),
-    "model.width": integer(1, 10**7),
-    "model.depth": integer(1, 10**5),
-    "model.expansion": integer(1, 10**5),
-    "loss": mapping(),
-    "loss.label_smoothing": FRACTION,
-    "optimizer": mapping(),
-    "optimizer.lr": number(above=0),
-    "optimizer.weight_decay": number(least=0),
-    "optimizer.momentum": FRACTION,
-    "optimizer.nesterov": SWITCH,
-    "optimizer.dampening": SHARE,
-    "optimizer.betas": BETAS,
-    "optimizer.eps": number(above=0),
-    "optimizer.alpha": SHARE,
-    "optimizer.rho": SHARE,
-    "optimizer.lr_decay": number(least=0),
-    "optimizer.amsgrad": SWITCH,
-    "optimizer.centered": SWITCH,
-    "scheduler": mapping(),
-    "scheduler.warmup": FRACTION,
-    "scheduler.final": SHARE,
-    "scheduler.start": SHARE,
-    "scheduler.gamma": number(above=0, most=1),
-    "scheduler.milestones": each(SHARE),
-    "scheduler.patience": integer(0, 10**9),
-    "scheduler.mode": one_of("min", "max"),
-    "trainer": mapping(),
-    "trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
-    "trainer.devices": AUTO | COUNT | each(integer(0, 10**9), empty=False),
-    "trainer.num_nodes": COUNT,
-    "trainer.strategy": text() | mapping(),
-    "trainer.precision": one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", 32, 16, 64),
-    "trainer.max_epochs": integer(-1, 10**9),
-    "trainer.min_epochs": NULL | integer(0, 10**9),
-    "trainer.max_steps": integer(-1, 10**12),
-    "trainer.min_steps": NULL | integer(0, 10**12),
-    "trainer.max_time": NULL | DURATION | mapping(),
-    "trainer.gradient_clip_val": NULL | number(above=0),
-    "trainer.gradient_clip_algorithm": one_of(None, "norm"),
-    "trainer.check_val_every_n_epoch": COUNT,
-    "trainer.limit_train_batches": SHARE_OR_COUNT,
-    "trainer.limit_val_batches": SHARE_OR_COUNT,
-    "trainer.limit_test_batches": SHARE_OR_COUNT,
-    "trainer.val_check_interval": SHARE_OR_COUNT,
-    "trainer.num_sanity_val_steps": integer(0, 10**9),
-    "trainer.deterministic": SWITCH | one_of("warn"),
-    "trainer.benchmark": NULL | SWITCH,
-    "trainer.detect_anomaly": SWITCH,
-    "trainer.inference_mode": SWITCH,
-    "trainer.sync_batchnorm": SWITCH,
-    "trainer.enable_progress_bar": SWITCH,
-    "trainer.enable_model_summary": SWITCH,
-    "trainer.profiler": one_of(None, "simple", "advanced", "pytorch") | mapping(),
-    "callbacks": mapping(),
-    "callbacks.checkpoint.dirpath": NULL | text(),
-    "callbacks.checkpoint.filename": NULL | text(),
-    "callbacks.checkpoint.monitor": NULL | text(),
-    "callbacks.checkpoint.mode": one_of("min", "max"),
-    "callbacks.checkpoint.save_top_k": integer(-1, 10**9),
-    "callbacks.checkpoint.auto_insert_metric_name": SWITCH,
-    "callbacks.checkpoint.enable_version_counter": SWITCH,
-    "callbacks.last_checkpoint.dirpath": text(),
-    "callbacks.last_checkpoint.every_n_epochs": NULL | COUNT,
-    "callbacks.last_checkpoint.every_n_updates": NULL | COUNT,
-    "callbacks.last_checkpoint.every_n_minutes": NULL | number(above=0),
-    "callbacks.last_checkpoint.max_share": SHARE,
-    "callbacks.early_stopping.patience": integer(0, 10**9),
-    "callbacks.early_stopping.min_delta": number(least=0),
-    "callbacks.early_stopping.monitor": text(),
-    "callbacks.early_stopping.mode": one_of("min", "max"),
-    "callbacks.figures.every": AUTO | COUNT,
-    "callbacks.figures.max_share": SHARE,
-    "callbacks.figures.dpi": integer(10, 1000),
-    "callbacks.tensorboard.num_embedded": integer(0, 10**9),
-    "callbacks.layers.every": AUTO | COUNT,
-    "callbacks.progress_bar.draws_per_second": number(above=0, most=1000),
-    "callbacks.update_monitor.every_n_updates": COUNT,
-    "callbacks.gradient_noise.num_batches": integer(2, 10**9),
-    "callbacks.gradient_noise.max_share": number(above=0, most=1),
-    "callbacks.gradient_noise.before_training": SWITCH,
-    "callbacks.figures.at_end": AUTO | SWITCH,
-    "logger": mapping(),
-    "logger.tensorboard.save_dir": text(),
-    "logger.tensorboard.name": NULL | NAME,
-    "logger.tensorboard.version": NULL | NAME | integer(0, 10**9),
-    "logger.tensorboard.default_hp_metric": SWITCH,
-    "logger.csv.save_dir": text(),
-    "logger.csv.name": NULL | NAME,
-    "logger.csv.version": NULL | NAME | integer(0, 10**9),
-    "checkpoint.every_n_epochs": NULL | COUNT,
-    "checkpoint.every_n_updates": NULL | COUNT,
-    "checkpoint.every_n_minutes": NULL | number(above=0),
-    "checkpoint.max_share": SHARE,
-    "resume": NULL | local_path(),
-    "split": one_of("train", "val", "test"),
-    "checkpoint": one_of("best", "last") | mapping(),  # train.py has keys of that name
-    "accelerator": text(),
-    "run": local_path(),
-    "input": local_path(),
-    "output": local_path(),
-    "overwrite": SWITCH,
-    "images": one_of("train", "test", "all"),
-    "figure": NULL | local_path(),
-    "folders": each(local_path(), empty=False),
-    "into": NULL | local_path(),
-    "repetitions": integer(1, 10**6),
-    "name": FOLDER_NAME,
-    "n_trials": integer(1),
-    "overrides": each(text()),
-    "search.overrides": each(text()),
-    "pruner.name": text(),
-    "storage": NULL | text(),
-    "only": NULL | each(text()),
-    "batch_size": COUNT,
+SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+"""The parts of a run's config. Each but the last two describes one object."""
+
+KEYS: dict[Rule, str] = {
+    MAPPING: " ".join(SECTIONS),
+    NULL | MAPPING: "data.augmentation",
+    SWITCH: """
+        test overwrite data.normalize data.cache optimizer.nesterov optimizer.amsgrad optimizer.centered
+        trainer.detect_anomaly trainer.inference_mode trainer.sync_batchnorm trainer.enable_progress_bar
+        trainer.enable_model_summary callbacks.checkpoint.auto_insert_metric_name
+        callbacks.checkpoint.enable_version_counter callbacks.gradient_noise.before_training
+        logger.tensorboard.default_hp_metric
+    """,
+    NULL | SWITCH: "trainer.benchmark",
+    AUTO | SWITCH: "compile callbacks.figures.at_end",
+    SWITCH | one_of("warn"): "trainer.deterministic",
+    # how many, how often
+    COUNT: """
+        data.eval_batch_size batch_size trainer.num_nodes trainer.check_val_every_n_epoch
+        callbacks.update_monitor.every_n_updates
+    """,
+    AUTO | COUNT: "steps_per_execution callbacks.figures.every callbacks.layers.every",
+    AUTO | integer(1, 1024): "threads",
+    NULL | COUNT: "checkpoint.every_n_epochs checkpoint.every_n_updates",
+    NULL | POSITIVE: "checkpoint.every_n_minutes trainer.gradient_clip_val",
+    NATURAL: """
+        scheduler.patience trainer.num_sanity_val_steps callbacks.early_stopping.patience
+        callbacks.tensorboard.num_embedded
+    """,
+    integer(1): "n_trials",
+    integer(1, 10**6): "repetitions",
+    integer(0, 256): "data.num_workers",
+    integer(4, 10**9): "data.num_samples",
+    integer(2, 10**6): "data.num_classes",
+    integer(2, 10**9): "callbacks.gradient_noise.num_batches",
+    integer(10, 1000): "callbacks.figures.dpi",
+    number(above=0, most=1000): "callbacks.progress_bar.draws_per_second",
+    integer(-1, 10**9): "trainer.max_epochs callbacks.checkpoint.save_top_k",
+    integer(-1, 10**12): "trainer.max_steps",
+    NULL | NATURAL: "trainer.min_epochs",
+    NULL | integer(0, 10**12): "trainer.min_steps",
+    NULL | DURATION | MAPPING: "trainer.max_time",
+    SHARE_OR_COUNT: """
+        trainer.limit_train_batches trainer.limit_val_batches trainer.limit_test_batches trainer.val_check_interval
+    """,
+    # seeds, splits and batches
+    SEED: "data.seed data.split_seed",
+    NULL | SEED: "seed",
+    one_of("full") | integer(1): "data.batch_size",
+    NULL | integer(1): "data.train_size",
+    NULL | integer(2): "data.num_folds",
+    NULL | integer(0): "data.fold",
+    # shapes
+    each(integer(1, 10**7)): "model.hidden_sizes",
+    integer(1, 10**7): "model.width",
+    integer(1, 10**5): "model.depth model.expansion",
+    integer(0, 10**5): "data.augmentation.crop",
+    NULL | integer(1, 10**5) | each(integer(1, 10**5), length=2): "data.size",
+    one_of(None, 1, 3, 4): "data.channels",
+    AUTO | COUNT | each(NATURAL, empty=False): "trainer.devices",
+    # parts, rates and other real numbers
+    FRACTION: """
+        data.val_fraction data.test_fraction data.augmentation.translate loss.label_smoothing optimizer.momentum
+        scheduler.warmup
+    """,
+    FRACTION | each(FRACTION): "model.dropout",
+    SHARE: """
+        data.label_noise data.augmentation.flip optimizer.dampening optimizer.alpha optimizer.rho scheduler.final
+        scheduler.start callbacks.figures.max_share checkpoint.max_share
+    """,
+    each(SHARE): "scheduler.milestones",
+    number(above=0, most=1): "scheduler.gamma callbacks.gradient_noise.max_share",
+    POSITIVE: "optimizer.lr optimizer.eps",
+    number(least=0): "optimizer.weight_decay optimizer.lr_decay callbacks.early_stopping.min_delta",
+    Rule("two numbers, each ≥ 0 and < 1", each(FRACTION, length=2).holds): "optimizer.betas",
+    number(least=0, most=180): "data.augmentation.rotate",
+    number(least=0, most=1e6): "data.noise",
+    number(least=-1e6, most=1e6): "data.turns",
+    # one of several
+    one_of("min", "max"): "monitor_mode scheduler.mode callbacks.checkpoint.mode callbacks.early_stopping.mode",
+    one_of("train", "val", "test"): "split",
+    one_of("train", "test", "all"): "images",
+    one_of("best", "last") | MAPPING: "checkpoint",  # of eval.py; train.py has keys of that name
+    one_of("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"): "model.activation",
+    one_of("none", "batch", "layer"): "model.normalization",
+    one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu"): "trainer.accelerator",
+    one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", 32, 16, 64): "trainer.precision",
+    one_of(None, "norm"): "trainer.gradient_clip_algorithm",
+    one_of(None, "simple", "advanced", "pytorch") | MAPPING: "trainer.profiler",
+    # names and paths
+    TEXT: """
+        monitor accelerator callbacks.early_stopping.monitor callbacks.last_checkpoint.dirpath
+        logger.tensorboard.save_dir
+    """,
+    NULL | TEXT: "storage callbacks.checkpoint.dirpath callbacks.checkpoint.filename callbacks.checkpoint.monitor",
+    TEXT | MAPPING: "trainer.strategy",
+    each(TEXT): "overrides search.overrides",
+    NULL | each(TEXT): "only",
+    NULL | NAME: "logger.tensorboard.name",
+    NULL | NAME | NATURAL: "logger.tensorboard.version",
+    FOLDER_NAME: "name",
+    NULL | FOLDER_NAME: "sweep",
+    PATH: "run input output data.root",
+    NULL | PATH: "resume figure into",
+    each(PATH, empty=False): "folders",
 }
-"""Dotted key → rule."""
+"""Rule → the dotted keys that it is for."""
 
-SET_BY_MLPLAB = (
-    "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.plugins", "trainer.model_registry",
-    "trainer.enable_checkpointing", "trainer.use_distributed_sampler", "trainer.log_every_n_steps",
-    "trainer.overfit_batches", "trainer.fast_dev_run", "trainer.barebones", "trainer.enable_autolog_hparams",
-    "trainer.reload_dataloaders_every_n_epochs", "trainer.limit_predict_batches",
-)  # fmt: skip
-"""Options of Lightning's Trainer that have another place here, or none."""
+RULES = {key: rule for rule, keys in KEYS.items() for key in keys.split()}
+RULES |= {f"callbacks.last_{key}": rule for key, rule in RULES.items() if key.startswith("checkpoint.")}
 
-TOP_LEVEL = {
-    "data", "model", "batching", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
-    "seed", "test", "monitor", "monitor_mode", "steps_per_execution", "compile", "threads", "folder", "resume",
-    "run", "split", "checkpoint", "accelerator", "input", "output", "overwrite", "batch_size", "images", "figure",
-    "repetitions", "only", "folders", "into", "study", "sweep", "sweep_overwrite",
-    "name", "n_trials", "overrides", "storage", "search", "pruner",
-}  # fmt: skip
-"""What a config may have at its top level."""
+TOP_LEVEL = {key.partition(".")[0] for key in RULES} | {"folder", "study", "pruner", "sweep_overwrite"}
+"""What a config may have at its top level; the last is in run folders of earlier versions."""
 
-
-COMPUTED = ("steps_per_execution", "data.num_workers", "data.eval_batch_size", "checkpoint")
+COMPUTED = ("steps_per_execution", "data.num_workers", "checkpoint", "callbacks.last_checkpoint")
 """Keys and sections that change how a run is computed and saved, not a bit of what comes out."""
 
 SHOWN = (
     "folder", "resume", "sweep", "study", "test", "logger", "figures", "hydra", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "callbacks.checkpoint", "callbacks.figures", "callbacks.gradient_noise",
-    "callbacks.history", "callbacks.last_checkpoint", "callbacks.layers", "callbacks.network_summary",
-    "callbacks.progress_bar", "callbacks.tensorboard", "callbacks.update_monitor",
+    "callbacks.history", "callbacks.layers", "callbacks.network_summary", "callbacks.progress_bar",
+    "callbacks.tensorboard", "callbacks.update_monitor",
 )  # fmt: skip
 """Keys and sections that say where a run is written and what is shown of it."""
+
+
+def require(key: str, value: Any) -> None:
+    """Raise ConfigError when the value breaks the rule of its key."""
+    RULES[key].require(key, value)
 
 
 def kind_of(key: str) -> str:
@@ -221,6 +164,17 @@ def kind_of(key: str) -> str:
         if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names):
             return kind
     return "numbers"
+
+
+def select(config: DictConfig, key: str, default: Any = None) -> Any:
+    """The plain value at a dotted key, or `default` where there is none."""
+    value = OmegaConf.select(config, key, default=default, throw_on_missing=False)
+    return OmegaConf.to_container(value) if isinstance(value, DictConfig | ListConfig) else value
+
+
+def has_validation(config: DictConfig) -> bool:
+    """Whether some samples are set apart for validation."""
+    return select(config, "data.num_folds") is not None or bool(select(config, "data.val_fraction"))
 
 
 def flat(config: Mapping[Any, Any], path: str = "") -> dict[str, Any]:
@@ -236,8 +190,3 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     absent = object()
     keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if any(config.get(key, absent) != configs[0].get(key, absent) for config in configs)]
-
-
-def require(key: str, value: Any) -> None:
-    """Raise ConfigError when the value breaks the rule of its key."""
-    RULES[key].require(key, value)

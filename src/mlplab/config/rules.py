@@ -1,4 +1,4 @@
-"""Rules for values that a person can set, and the error that names key, value and rule."""
+"""Kinds of rules for values that a person can set, and the error that names key, value and rule."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -30,12 +30,10 @@ class Rule:
 
 def integer(least: int, most: int | None = None) -> Rule:
     """Whole numbers from `least` to `most`, both included; booleans and floats such as 1.0 are not."""
-    text = f"an integer ≥ {least}" if most is None else f"an integer from {least} to {most}"
-
-    def holds(value: Any) -> bool:
-        return type(value) is int and value >= least and (most is None or value <= most)
-
-    return Rule(text, holds)
+    return Rule(
+        f"an integer ≥ {least}" if most is None else f"an integer from {least} to {most}",
+        lambda value: type(value) is int and value >= least and (most is None or value <= most),
+    )
 
 
 def number(*, least: float | None = None, above: float | None = None, most: float | None = None,
@@ -75,24 +73,10 @@ def each(rule: Rule, *, empty: bool = True, length: int | None = None) -> Rule:
     return Rule(f"a list{'' if length is None else f' of {length}'} in which each is {rule.text}", holds)
 
 
-def mapping() -> Rule:
-    """Keys with values, as YAML and Hydra write them."""
-    return Rule("keys with values", lambda value: isinstance(value, dict))
-
-
-def text() -> Rule:
-    """Strings that are not empty."""
-    return Rule("a text", lambda value: isinstance(value, str) and value != "")
-
-
-def local_path() -> Rule:
-    """Paths of files and folders. What a URL leads to may change, and be anything."""
-
-    def holds(value: Any) -> bool:
-        return isinstance(value, str) and value.strip() != "" and "://" not in value and "\0" not in value
-
-    return Rule("a path on this machine (download a URL first)", holds)
-
-
-NULL = one_of(None)
-SWITCH = one_of(True, False)
+NULL, SWITCH, AUTO = one_of(None), one_of(True, False), one_of("auto")
+MAPPING = Rule("keys with values", lambda value: isinstance(value, dict))
+TEXT = Rule("a text", lambda value: isinstance(value, str) and value != "")
+PATH = Rule(  # what a URL leads to may change, and be anything
+    "a path on this machine (download a URL first)",
+    lambda value: isinstance(value, str) and value.strip() != "" and "://" not in value and "\0" not in value,
+)

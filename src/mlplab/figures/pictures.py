@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mlplab.config.rules import NULL, text
+from mlplab.config.keys import require
 from mlplab.errors import ConfigError
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")  # Okabe & Ito
@@ -100,7 +100,7 @@ def shortened(label: str) -> str:
 
 def figure_path(figure: Any) -> Path | None:
     """Where to draw, None for nowhere. Raises ConfigError for a format that there is not, or a folder that is not."""
-    (NULL | text()).require("figure", figure)
+    require("figure", figure)
     if figure is None:
         return None
     path, formats = Path(figure), Figure().canvas.get_supported_filetypes()

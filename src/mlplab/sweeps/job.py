@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, read_write
 
 from mlplab import signals
-from mlplab.config.selection import select
+from mlplab.config.keys import select
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped

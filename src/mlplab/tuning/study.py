@@ -1,12 +1,9 @@
 """The Optuna study of a search: opened or continued, shared by processes, its trials told apart."""
 
-import inspect
 import json
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -15,13 +12,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlplab.errors import ConfigError, did_you_mean, first_line
+from mlplab.config.targets import resolved
+from mlplab.errors import ConfigError, first_line
 from mlplab.tuning.search import Search
 
 HEARTBEAT, GRACE = 10, 60
 """Seconds between the signs of life of a trial, and after how many without one its process counts as killed."""
 WAIT = 60
 """Seconds that a process waits for another that writes to the same SQLite file."""
+ATTEMPTS = 6
+"""How often a study is opened that another process may be creating at the same moment, an error in databases."""
 SEARCH, ERROR, OVERRIDES, FOLDER = "search", "error", "overrides", "folder"
 """What the study and its trials are noted with."""
 
@@ -30,10 +30,10 @@ def open_study(search: Search) -> optuna.Study:
     """The study of that name, new or continued. Raises ConfigError where it is one of another search."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    pruner = make_pruner(search.pruner)
-    try:
-        study = first_of_several(
-            lambda: optuna.create_study(
+    pruner = make_pruner(search)
+    for attempt in range(ATTEMPTS):
+        try:
+            study = optuna.create_study(
                 study_name=search.name,
                 storage=open_storage(search),
                 direction="maximize" if search.mode == "max" else "minimize",
@@ -41,26 +41,26 @@ def open_study(search: Search) -> optuna.Study:
                 sampler=optuna.samplers.TPESampler(constant_liar=True),  # constant_liar: away from running trials
                 pruner=pruner,
             )
-        )
-        check_same_search(study, search)
-    except (SQLAlchemyError, StorageInternalError, ImportError, OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        where = "storage" if search.storage else search.folder
-        advice = "; pip install 'psycopg[binary]' for PostgreSQL" if isinstance(error, ImportError) else ""
-        reason = first_line(error.__cause__ or error)
-        raise ConfigError(f"{where}: the study cannot be opened: {reason}{advice}") from error
+            break
+        except (SQLAlchemyError, StorageInternalError, ImportError, OSError, ValueError) as error:
+            if attempt + 1 < ATTEMPTS and isinstance(error, SQLAlchemyError | StorageInternalError):
+                time.sleep(0.5)
+                continue
+            where = "storage" if search.storage else search.folder
+            advice = "; pip install 'psycopg[binary]' for PostgreSQL" if isinstance(error, ImportError) else ""
+            reason = first_line(error.__cause__ or error)
+            raise ConfigError(f"{where}: the study cannot be opened: {reason}{advice}") from error
+    check_same_search(study, search)
     return study
 
 
-def first_of_several(create: Callable[[], optuna.Study]) -> optuna.Study:
-    """Create what another process may be creating at the same moment, which databases answer with an error."""
-    for _ in range(5):
-        try:
-            return create()
-        except (SQLAlchemyError, StorageInternalError):
-            time.sleep(0.5)
-    return create()
+def make_pruner(search: Search) -> optuna.pruners.BasePruner:
+    """What decides which trials are given up early. Raises ConfigError where it is none, or refuses its options."""
+    options = resolved(search.pruner, "pruner")
+    try:
+        return options.pop("_target_")(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"pruner: {first_line(error)}") from error
 
 
 def open_storage(search: Search) -> BaseStorage:
@@ -80,28 +80,10 @@ def open_storage(search: Search) -> BaseStorage:
     )
 
 
-def make_pruner(options: dict[str, Any]) -> optuna.pruners.BasePruner:
-    """The class `name` of optuna.pruners with the other options. Raises ConfigError for what it does not take."""
-    kinds = {name: kind for name, kind in vars(optuna.pruners).items() if name.endswith("Pruner")}
-    name, given = options["name"], {key: value for key, value in options.items() if key != "name"}
-    if name not in kinds:
-        raise ConfigError(f"pruner.name={name}: not in optuna.pruners{did_you_mean(name, kinds)}")
-    names = [parameter for parameter in inspect.signature(kinds[name]).parameters if parameter != "wrapped_pruner"]
-    if unknown := [key for key in given if key not in names]:
-        raise ConfigError(*(f"pruner.{key}: {name} has no such option; it has: {', '.join(names)}" for key in unknown))
-    try:
-        return kinds[name](**given)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"pruner: {first_line(error)}") from error
-
-
 def check_same_search(study: optuna.Study, search: Search) -> None:
     """Note in the study what it searches; raise ConfigError where that differs from an earlier call."""
-    ours = {
-        "space": search.space,
-        "overrides": sorted(search.overrides),
-        "monitor": [search.monitor, search.mode],
-    }
+    monitor = [search.monitor, search.mode]
+    ours = {"space": search.space, "overrides": sorted(search.overrides), "monitor": monitor}
     ours = json.loads(json.dumps(ours))
     theirs = study.user_attrs.get(SEARCH)
     if theirs is None:
@@ -112,9 +94,6 @@ def check_same_search(study: optuna.Study, search: Search) -> None:
             f"name={search.name}: there is a study of that name with other settings ({changed}); "
             "choose another name=…, or remove it"
         )
-
-
-# Trials
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:

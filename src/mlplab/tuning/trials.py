@@ -1,26 +1,53 @@
-"""One trial of a search: a training run with the settings that the trial suggests, and its score."""
+"""The trials of a search, each a training run with the settings that Optuna suggests, until there are enough."""
 
 import contextlib
+import functools
 import io
 import math
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import signal
 from typing import Any
 
 import optuna
-from hydra import compose
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
 
+from mlplab import signals
 from mlplab.callbacks.guards import Pruning
+from mlplab.config.overrides import composed
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs.train import train
-from mlplab.tuning.search import Search, choice_name, composing, override_line
-from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES
+from mlplab.signals import Stopped
+from mlplab.tuning import report
+from mlplab.tuning.report import say
+from mlplab.tuning.search import Search, override_line, short_text, value_text
+from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, open_study
 
 ONLY_SHOW = ("progress_bar", "network_summary", "figures", "tensorboard", "layers", "gradient_noise", "update_monitor")
 """Callbacks that trials do without: they change no number of a run."""
+
+
+def tune(search: Search) -> None:
+    """Run trials until `n_trials` of the study are finished, those of earlier calls and other processes included.
+
+    Then prints the best command, and writes trials.csv and report.html. Raises ConfigError before anything is written,
+    RunFailed when no trial was completed, Stopped when a signal ends it: its trial is repeated by the next call.
+    """
+    study = open_study(search)
+    objective, show = functools.partial(score, search=search), functools.partial(show_trial, search=search)
+    say(f"study {search.name}: {len(finished_trials(study))} of {search.n_trials} trials, in {search.folder}")
+    try:
+        with signals.caught():
+            while len(finished_trials(study)) < search.n_trials:
+                study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[show])
+            report.write_report(study, search)
+            report.show_outcome(study, search)
+    except (Stopped, KeyboardInterrupt) as stop:
+        number = getattr(stop, "signal", getattr(stop.__cause__, "signal", signal.SIGINT))
+        done = len(finished_trials(study))
+        raise Stopped(number, at=f" with {done} of {search.n_trials} trials; the same command goes on") from stop
+    if best_trial(study) is None:
+        reasons = [f"; the last: {trial.user_attrs[ERROR]}" for trial in study.trials if ERROR in trial.user_attrs]
+        raise RunFailed(f"no trial of {search.name} was completed{''.join(reasons[-1:])}")
 
 
 def score(trial: optuna.Trial, *, search: Search) -> float:
@@ -29,13 +56,17 @@ def score(trial: optuna.Trial, *, search: Search) -> float:
     A run that fails leaves its reason with the trial. An interrupted one is put back, to be run by the next call.
     """
     chosen = [override_line(key, suggest(trial, key, domain)) for key, domain in search.space.items()]
-    folder = search.folder / "trials" / str(trial.number)
-    trial.set_user_attr(OVERRIDES, [*search.overrides, *chosen])
+    overrides, folder = [*search.overrides, *chosen], search.folder / "trials" / str(trial.number)
+    trial.set_user_attr(OVERRIDES, overrides)
     trial.set_user_attr(FOLDER, str(folder))
     pruning = Pruning(trial, monitor=search.monitor)
     try:
-        with composed_run([*search.overrides, *chosen], folder) as config, contextlib.redirect_stdout(io.StringIO()):
-            value = train(config, callbacks=[pruning])[f"best/{search.monitor}"]
+        config = composed("train", [*overrides, "test=false", override_line("folder", str(folder))])
+        OmegaConf.update(config, "trainer.enable_progress_bar", False)  # else Lightning shows one of its own
+        for name in ONLY_SHOW:
+            OmegaConf.update(config, f"callbacks.{name}", None, force_add=True)
+        with contextlib.redirect_stdout(io.StringIO()):
+            value = train(config, overrides=[*overrides, "test=false"], callbacks=[pruning])[f"best/{search.monitor}"]
         if not math.isfinite(value):
             raise RunFailed(f"the best {search.monitor} is {value}")
     except Exception as error:
@@ -51,33 +82,23 @@ def score(trial: optuna.Trial, *, search: Search) -> float:
 
 
 def suggest(trial: optuna.Trial, key: str, domain: dict[str, Any]) -> Any:
-    """The value that the trial has for one key of the space."""
+    """The value that the trial has for one key of the space; a list or mapping goes by its text, for Optuna."""
     if "choices" in domain:
-        by_name = {choice_name(choice): choice for choice in domain["choices"]}
-        return by_name[trial.suggest_categorical(key, list(by_name))]
-    low, high, log = domain["low"], domain["high"], domain.get("log", False)
-    if isinstance(low, int) and isinstance(high, int):
-        return trial.suggest_int(key, low, high, log=log)
-    return trial.suggest_float(key, low, high, log=log)
+        choices = {value_text(one) if isinstance(one, list | dict) else one: one for one in domain["choices"]}
+        return choices[trial.suggest_categorical(key, list(choices))]
+    are_whole = isinstance(domain["low"], int) and isinstance(domain["high"], int)
+    return (trial.suggest_int if are_whole else trial.suggest_float)(key, **domain)
 
 
-@contextlib.contextmanager
-def composed_run(overrides: Sequence[str], folder: Path) -> Iterator[DictConfig]:
-    """The config of a run, and within the context the state that `train.py` would run it in."""
-    with composing():
-        config = compose("train", [*overrides, "test=false"], return_hydra_config=True)
-    config.hydra.runtime.output_dir = str(folder)
-    hydra: Any = HydraConfig.instance()
-    state = hydra.cfg, sys.argv
-    hydra.set_config(config)
-    sys.argv = ["train.py", *config.hydra.overrides.task]
-    with open_dict(config):
-        del config["hydra"]
-        for name in ONLY_SHOW:
-            config.callbacks.pop(name, None)
-        config.trainer.enable_progress_bar = False  # else Lightning shows one of its own
-        config.folder = str(folder)
-    try:
-        yield config
-    finally:
-        hydra.cfg, sys.argv = state
+def show_trial(study: optuna.Study, trial: FrozenTrial, *, search: Search) -> None:
+    """One line about a trial that has ended."""
+    outcome = {
+        TrialState.COMPLETE: f"{search.monitor} {trial.value or 0.0:.4f}",
+        TrialState.PRUNED: f"pruned after {len(trial.intermediate_values)} validations",
+        TrialState.FAIL: f"failed: {trial.user_attrs.get(ERROR)}",
+    }[trial.state]
+    best = best_trial(study)
+    so_far = f"best {best.value:.4f}  " if best else ""
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    settings = " ".join(f"{key}={short_text(value)}" for key, value in trial.params.items())
+    say(f"trial {trial.number}  {outcome}  {so_far}{seconds:.1f} s  {settings}")
