@@ -1,17 +1,20 @@
 """The page of a single run: result, curves, figures, data, config, command, versions."""
 
+import math
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from mlplab.errors import ConfigError
-from mlplab.figures.svg import Picture
+from mlplab.figures.learning import best_epoch, learning_curves
+from mlplab.figures.svg import Picture, as_svg
 from mlplab.files import now
-from mlplab.report.curves import CLOCKS, points, run_curves
-from mlplab.report.page import Page, Section, Table, image
-from mlplab.report.runs import Run, read_text
-from mlplab.report.settings import shown
-from mlplab.report.words import SPLITS, in_words, shown_value
+from mlplab.report.frames import part, read_text
+from mlplab.report.numbers import SPLITS, in_words, is_share, number, shown, shown_value
+from mlplab.report.page import Page, Section, Table, image, made_with
+from mlplab.report.plots import CLOCKS
 from mlplab.runs.record import CONFIG
 
 CAPTIONS = {
@@ -28,183 +31,100 @@ CAPTIONS = {
     "weights": "The weights of each layer at the end.",
 }
 """Figure → what it shows, in the order of the page; figures that are not named here come last, under their own name."""
-MOST_LINES_OF_LOG = 200
 WHEN = {"train": "training (last epoch)", "val": "validation (last epoch)", "test": "test (best checkpoint)"}
-TOLD_ELSEWHERE = (
-    "status", "metrics", "samples", "overrides", "command", "versions", "hardware", "git_commit", "error",
-    "test_evaluations", "updates", "epochs", "fit_seconds", "parameters",
-)  # fmt: skip
+AT_A_GLANCE = {"updates": "updates", "epochs": "epochs", "fit_seconds": "s of the fit", "parameters": "parameters"}
+TOLD_ELSEWHERE = ("status", "metrics", "samples", "overrides", "command", "versions", "hardware", "git_commit", "error")
 
 
-def run_page(run: Run, skipped: list[str]) -> Page:
-    """Everything that a run folder says of its run."""
-    values = run.result
-    sections = [
-        result_section(run),
-        course(run),
-        figures(run),
-        facts(run),
-        data(run),
-        command(run),
-        config(run),
-        log(run),
-    ]
-    error = str(values.get("error") or "").strip()
+def run_page(run: pd.Series, history: pd.DataFrame, skipped: list[str]) -> Page:
+    """Everything that a run folder says of its run, which is a row of the frame of runs."""
+    folder, status, result, config = (run["about"][name] for name in ("folder", "status", "result", "config"))
+    measured = {name: value for name, value in run["metrics"].items() if name not in result and "." not in name}
+    error, reason = str(result.get("error") or "").strip(), result.get("stop_reason")
+    ended = f"The run is {status}" + (f" ({reason})" if reason else "")
+    names = [name for name in ("test/acc", "val/acc", "train/acc") if name in measured]
+    scores = ", ".join(f"{in_words(name)} {shown_value(measured[name], name)} %" for name in names)
+    curves = course(history, config)
+    others = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
+    facts = {key.replace("_", " "): described(value) for key, value in others.items()}
+    data = {f"{SPLITS.get(split, split)} samples": described(n) for split, n in part(result, "samples").items()}
+    data |= {key: shown(value) for key, value in config.items() if key.startswith("data.")}
     return Page(
         kind="one run",
-        title=run.folder.resolve().name,
-        question="",
-        claim="",
-        source="",
-        answer=[outcome(run)],
-        numbers=at_a_glance(run),
-        warnings=[*([f"{run.status}: {error}"] if error else []), *skipped],
-        sections=[section for section in sections if section],
+        title=folder.resolve().name,
+        answer=[f"{ended}: {scores}." if scores else f"{ended}; it has no scores."],
+        numbers={name: shown_value(number(result[key]), key) for key, name in AT_A_GLANCE.items() if key in result},
+        warnings=[*([f"{status}: {error}"] if error else []), *skipped],
+        sections=[
+            outcome(measured),
+            curves,
+            figures(folder / "figures", told="learning_curves" if curves.pictures else ""),
+            Section("Facts", facts=facts),
+            Section("Data", facts=data),
+            made_with("Command, versions, hardware", [result], [f"python {result.get('command', 'train.py')}"]),
+            text_file("Resolved config", folder / CONFIG, most=10**6),
+            text_file("Log", folder / "train.log", most=200),
+        ],
         made=f"Made {now()} by python scripts/report.py.",
     )
 
 
-def outcome(run: Run) -> str:
-    """How the run ended, in a sentence."""
-    scores = [
-        f"{in_words(f'{split}/acc')} {shown_value(run.metrics[f'{split}/acc'], 'acc')} %"
-        for split in ("test", "val", "train")
-        if f"{split}/acc" in run.metrics
-    ]
-    reason = run.result.get("stop_reason")
-    ended = f"The run is {run.status}" + (f" ({reason})" if reason else "")
-    return f"{ended}: {', '.join(scores)}." if scores else f"{ended}; it has no scores."
-
-
-def at_a_glance(run: Run) -> dict[str, str]:
-    found = {}
-    for key, name in (
-        ("updates", "updates"),
-        ("epochs", "epochs"),
-        ("fit_seconds", "s of the fit"),
-        ("parameters", "parameters"),
-    ):
-        if isinstance(value := run.result.get(key), int | float):
-            found[name] = shown_value(float(value), key)
-    return found
-
-
-def result_section(run: Run) -> Section | None:
+def outcome(measured: dict[str, float]) -> Section:
     """Loss and accuracy of each split, then the other metrics."""
-    rows = [
-        [
-            WHEN[split],
-            *(shown_value(run.metrics.get(f"{split}/{name}", float("nan")), name) for name in ("loss", "acc")),
-        ]
-        for split in SPLITS
-        if f"{split}/acc" in run.metrics or f"{split}/loss" in run.metrics
-    ]
-    others = {name: value for name, value in run.metrics.items() if name.partition("/")[0] not in SPLITS}
-    tables = [Table(["split", "loss", "accuracy, %"], rows)] if rows else []
-    shown_others = {in_words(name): shown_value(value, name) + (" %" if name.endswith("/acc") else "")
-                    for name, value in others.items()}  # fmt: skip
-    return Section("Result", tables=tables, facts=shown_others) if tables or others else None
+    rows = []
+    for split, when in WHEN.items():
+        if {f"{split}/loss", f"{split}/acc"} & set(measured):
+            names = f"{split}/loss", f"{split}/acc"
+            rows.append([when, *(shown_value(measured.get(name, math.nan), name) for name in names)])
+    others = {
+        in_words(name): shown_value(value, name) + (" %" if is_share(name) else "")
+        for name, value in measured.items()
+        if name.partition("/")[0] not in SPLITS
+    }
+    return Section("Result", tables=[Table(["split", "loss", "accuracy, %"], rows)] if rows else [], facts=others)
 
 
-def course(run: Run) -> Section | None:
+def course(history: pd.DataFrame, config: dict[str, Any]) -> Section:
     """Its curves over the epochs, and what an epoch is in updates, samples and seconds."""
-    if not has_curves(run):
-        return None
-    alt = "Training and validation accuracy and loss over the epochs"
-    ends = [
-        f"{shown_value(float(run.columns[clock][-1]), clock)} {in_words(clock)}"
-        for clock in CLOCKS
-        if clock in run.columns
-    ]
+    title = "Over the course of training"
+    names = ["epoch", "train/acc", "val/acc", "train/loss", "val/loss"]
+    rows = history.reindex(columns=list(dict.fromkeys([*history, *names])))
+    if rows["epoch"].isna().any() or rows[names[1:]].isna().all(axis=None):
+        return Section(title)
+    as_rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    best = best_epoch(as_rows, monitor=config.get("monitor"), mode=str(config.get("monitor_mode")))
+    markup = as_svg(learning_curves)(as_rows, best_epoch=best, alt="Training and validation accuracy and loss by epoch")
+    ends = [f"{shown_value(rows[clock].iloc[-1], clock)} {in_words(clock)}" for clock in CLOCKS if clock in rows]
     caption = f"Training and validation, and the gap between them. The last point is after {', '.join(ends)}."
-    markup = run_curves(run, best_epoch=best_epoch(run), alt=alt)
-    return Section("Over the course of training", pictures=[Picture(markup, caption)])
+    return Section(title, pictures=[Picture(markup, caption)])
 
 
-def has_curves(run: Run) -> bool:
-    return any(points(run, "epoch", name) for name in ("val/acc", "train/acc", "val/loss", "train/loss"))
-
-
-def best_epoch(run: Run) -> float | None:
-    """The epoch at which the monitored metric was best, which is that of the best checkpoint; None where unknown."""
-    found = points(run, "epoch", str(run.config.get("monitor")))
-    if found is None:
-        return None
-    epochs, values = found
-    return float(epochs[values.argmin() if run.config.get("monitor_mode") == "min" else values.argmax()])
-
-
-def figures(run: Run) -> Section | None:
-    """All PNG files of `figures/` but the curves that `course` shows."""
+def figures(folder: Path, *, told: str) -> Section:
+    """All PNG files but the one that the page has told."""
     pictures, notes = [], []
-    order = list(CAPTIONS)
-    told = {"learning_curves"} if has_curves(run) else set()
-    paths = [path for path in (run.folder / "figures").glob("*.png") if path.stem not in told]
-    for path in sorted(paths, key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path)):
+    order = dict.fromkeys([*CAPTIONS, *sorted(path.stem for path in folder.glob("*.png"))])
+    for path in [folder / f"{name}.png" for name in order if name != told]:
         caption = CAPTIONS.get(path.stem, f"{path.stem.replace('_', ' ').capitalize()}.")
-        markup = image(path, caption)
-        if markup is None:
-            notes.append(f"{path.name} is left out: it cannot be read as a PNG file of at most 20 MB.")
-        else:
+        if markup := image(path, caption):
             pictures.append(Picture(markup, caption))
-    return Section("Figures", pictures=pictures, notes=notes) if pictures or notes else None
+        elif path.exists():
+            notes.append(f"{path.name} is left out: it cannot be read as a PNG file of at most 20 MB.")
+    return Section("Figures", pictures=pictures, notes=notes)
 
 
-def facts(run: Run) -> Section:
-    """What else result.json says."""
-    values = {key: value for key, value in run.result.items() if key not in TOLD_ELSEWHERE and value is not None}
-    found = {key.replace("_", " "): described(value) for key, value in values.items()}
-    looks = run.result.get("test_evaluations")
-    if isinstance(looks, list):
-        found["looks at the test set"] = f"{len(looks)}" + (f" ({', '.join(map(str, looks[:5]))})" if looks else "")
-    return Section("Facts", facts=found)
-
-
-def data(run: Run) -> Section:
-    """The samples of each split, and the section `data` of the config."""
-    samples = run.result.get("samples")
-    found = (
-        {f"{SPLITS.get(split, split)} samples": described(value) for split, value in samples.items()}
-        if isinstance(samples, dict)
-        else {}
-    )
-    found |= {key: shown(value) for key, value in run.config.items() if key.startswith("data.")}
-    return Section("Data", facts=found)
-
-
-def command(run: Run) -> Section:
-    """The command, and what it ran on."""
-    versions = run.result.get("versions")
-    found = {str(name): str(value) for name, value in versions.items()} if isinstance(versions, dict) else {}
-    for name, key in (("hardware", "hardware"), ("code", "git_commit")):
-        if run.result.get(key):
-            found[name] = str(run.result[key])
-    return Section("Command, versions, hardware", code=[f"python {run.result.get('command', 'train.py')}"], facts=found)
-
-
-def config(run: Run) -> Section | None:
-    """The resolved config as it stands in the folder."""
-    if not run.config:
-        return None
-    return Section("Resolved config", code=[read_text(run.folder / CONFIG).rstrip()], folded=True)
-
-
-def log(run: Run) -> Section | None:
-    """The end of train.log."""
+def text_file(title: str, path: Path, *, most: int) -> Section:
+    """At most so many lines at the end of a text file; nothing where it cannot be read."""
     try:
-        lines = read_text(run.folder / "train.log").splitlines()
+        lines = read_text(path).rstrip().splitlines()
     except ConfigError:
-        return None
-    end = lines[-MOST_LINES_OF_LOG:]
-    title = "Log" if len(end) == len(lines) else f"Log (the last {len(end)} of {len(lines):,} lines)"
-    return Section(title, code=["\n".join(end)], folded=True) if end else None
+        return Section(title)
+    if len(lines) > most:
+        title = f"{title} (the last {most} of {len(lines):,} lines)"
+    return Section(title, code=["\n".join(lines[-most:])] if lines else [], folded=True)
 
 
 def described(value: Any) -> str:
+    """A value of result.json: large counts with commas, lists and sections as YAML in one line."""
     if isinstance(value, dict | list):
         return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True).strip()
-    return (
-        f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000
-        else shown(value)
-    )
+    return f"{value:,}" if type(value) is int and abs(value) >= 10_000 else shown(value)

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from mlplab.figures.svg import COLOURS, FAINT, INK, PAPER, as_svg, make_logarithmic
-from mlplab.report.settings import short_names
-from mlplab.report.words import is_share, with_unit
+from mlplab.report.frames import short_names
+from mlplab.report.numbers import is_share, with_unit
 from mlplab.tuning.search import Search, choice_name, short_text
 
 SHADES = ListedColormap([(*to_rgb(COLOURS[0]), alpha) for alpha in np.linspace(0.12, 1, 16)])

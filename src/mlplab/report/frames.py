@@ -1,0 +1,284 @@
+"""Run folders as two frames, a row for each run and a row for each validation, and the groups that the runs form."""
+
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlplab.config.keys import flat, kind_of
+from mlplab.errors import ConfigError, first_line, noted
+from mlplab.report.numbers import Interval, is_number, mean_interval, number, shown
+from mlplab.runs.record import CONFIG, RESULT, Record
+
+MAX_BYTES = 50_000_000
+"""Of a file: a folder from a stranger may hold anything."""
+ABSENT = "–"
+
+
+def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """All runs at or below the folders, each once, as they were started; their histories; and what is left out.
+
+    The columns of the runs have two levels: "about" (where a run is, how it ended, what result.json says), "config"
+    (dotted keys, ABSENT where there is none) and "metrics" (numbers). The histories have the rows of all history.csv,
+    with the number of their run in the column `run`. There is one line for each folder and file that cannot be used.
+    Raises ConfigError with these lines where no run can be read.
+    """
+    found: dict[Path, Path] = {}
+    skipped, runs = [], []
+    for folder in folders:
+        below = {path.resolve(): path for path in run_folders(folder)}
+        found = below | found
+        if not below:
+            why = f"no run in it (a run folder holds a {RESULT})" if folder.is_dir() else "no such folder"
+            skipped.append(f"{folder}: {why}")
+    for folder in found.values():
+        with noted(skipped):
+            runs.append(read_run(folder, skipped))
+    if not runs:
+        raise ConfigError(*(skipped or ["folders: none given; name run folders, or folders that hold some"]))
+    runs.sort(key=lambda run: (str(run["about"]["result"].get("started", "")), str(run["about"]["folder"])))
+    frames = {name: pd.DataFrame([run[name] for run in runs]) for name in ("about", "metrics")}
+    configs = [run["about"]["config"] for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config) or [""]
+    frames["config"] = pd.DataFrame(
+        [[config.get(key, ABSENT) for key in keys] for config in configs], columns=keys, dtype=object
+    )
+    histories = [run["history"].assign(run=index) for index, run in enumerate(runs)]
+    return pd.concat(frames, axis=1), pd.concat(histories, ignore_index=True), skipped
+
+
+def run_folders(folder: Path) -> Iterator[Path]:
+    """The run folders at or below a folder, in the order of their names: in a sweep those of its jobs."""
+    for path, subfolders, files in os.walk(folder):
+        jobs = read_sweep(Path(path)).get("jobs")
+        if RESULT in files:
+            subfolders.clear()  # there are no runs within a run
+            yield Path(path)
+        elif isinstance(jobs, list):
+            subfolders[:] = [name for name in subfolders if name in jobs]
+        subfolders.sort()
+
+
+def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
+    """What one run folder holds, by the parts of the frames. Raises ConfigError where it cannot be used."""
+    record, config, history = Record.read(folder), {}, pd.DataFrame()
+    if record.values.get("status") != "failed" or (folder / CONFIG).exists():  # a job may fail before it has a config
+        read_text(folder / CONFIG)
+        config = record.plain_config()
+    try:
+        history = read_history(folder / "history.csv")
+    except ConfigError as error:
+        skipped.append(f"{error}; the run is counted, its curves are left out")
+    result, own = record.values, str(config.get("folder", folder))
+    values = {str(key): as_typed(value, own) for key, value in flat(config | {"study": {}}).items() if value != {}}
+    typed = [str(line).partition("=") for line in listed(result.get("overrides"))]
+    about = {
+        "folder": folder, "status": str(result.get("status", "unknown")), "finished": result.get("status") == "finished",
+        "config": values, "has_config": bool(config), "study": part(config, "study"), "result": result,
+        "typed": {key.lstrip("+~"): value for key, _, value in typed},
+        "repetition": str({key: shown(values[key]) for key in values if is_repeated(key)} or folder),
+    }  # fmt: skip
+    known = history.filter(regex="/|^(lr|seconds)$").dropna(axis=1, how="all")
+    metrics = {
+        **{name: number(value) for name, value in result.items() if is_number(value)},
+        "data.batch_size": number(result.get("batch_size")),  # what words in the config came to
+        "data.train_size": number(part(result, "samples").get("train")),
+        **{name: float(column.dropna().iloc[-1]) for name, column in known.items()},
+        **{str(name): number(value) for name, value in part(result, "metrics").items()},
+    }
+    return {"about": about, "metrics": metrics, "history": history}
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """The rows of history.csv as numbers, by updates, infinities as NaN; empty where there is no file.
+
+    Raises ConfigError when it is damaged.
+    """
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        rows = pd.read_csv(io.StringIO(read_text(path)))
+    except (ValueError, RecursionError) as error:  # pandas' parser errors are ValueErrors
+        raise ConfigError(f"{path} cannot be read: {first_line(error)}") from error
+    rows = rows.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    if "updates" not in rows or not len(rows) or rows["updates"].isna().any():
+        raise ConfigError(f"{path} cannot be read: it does not hold a row of numbers for each validation")
+    return rows.sort_values("updates", ignore_index=True)
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """What sweep.json says of a sweep; nothing where there is none, or none that can be read."""
+    try:
+        return part({"sweep": json.loads(read_text(folder / "sweep.json"))}, "sweep")
+    except (ConfigError, ValueError, RecursionError):
+        return {}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises ConfigError for what is no file, or none of a sensible size, or no text."""
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path} cannot be read: it is larger than {MAX_BYTES // 1_000_000} MB")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def part(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of a file, empty where there is none."""
+    return values[name] if isinstance(values.get(name), dict) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A value that may be given alone or as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def as_typed(value: Any, folder: str) -> Any:
+    """A value of a config: a list as one types it, and paths without the run's own folder, which always differs."""
+    if isinstance(value, list | dict):
+        value = json.dumps(value, default=str, separators=(",", ":")).replace('"', "")
+    return value.replace(folder, ".") if isinstance(value, str) else value
+
+
+# Settings
+
+
+def is_repeated(key: str) -> bool:
+    """Whether a key's values are repetitions of the same experiment, over which the report takes means."""
+    return key.rpartition(".")[2] in ("seed", "split_seed", "fold")
+
+
+def is_compared(key: str) -> bool:
+    """Whether runs that differ in this key are different experiments."""
+    return not is_repeated(key) and kind_of(key) != "shown"
+
+
+def differing(runs: pd.DataFrame) -> pd.DataFrame:
+    """The settings in which the runs differ, a column each."""
+    config = runs["config"][runs["about"]["has_config"]]
+    return config[[key for key in config if is_compared(key) and config[key].map(shown).nunique() > 1]]
+
+
+def typed_keys(runs: pd.DataFrame) -> list[str]:
+    """The settings that were typed for any run, in turn."""
+    return list(dict.fromkeys(key for typed in runs["about"]["typed"] for key in typed if is_compared(key)))
+
+
+def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
+    """The fewest settings that tell all the different experiments apart, a column each.
+
+    Preferred are the keys named `first`, then those that were typed (also a choice such as `batching=full_batch`, which
+    is no key of the config, where it goes with a difference in the config), then others of the config.
+    """
+    differ, typed = differing(runs), typed_keys(runs)
+    experiments = [tuple(row) for row in differ.map(shown).to_numpy()]
+    chosen: dict[str, list[Any]] = {}
+    told: list[tuple[str, ...]] = [()] * len(runs)  # of each run the values of those chosen so far
+    for key in dict.fromkeys([*first, *typed, *differ]):
+        if key in differ:
+            values = list(differ[key])
+        elif key in typed and key not in runs["config"]:
+            values = [pairs.get(key, "(default)") for pairs in runs["about"]["typed"]]
+        else:
+            continue
+        then = [(*row, shown(value)) for row, value in zip(told, values, strict=True)]
+        splits_an_experiment = len(set(zip(experiments, then, strict=True))) > len(set(experiments))
+        if len(set(then)) > len(set(told)) and not splits_an_experiment:
+            chosen[key], told = values, then
+    return pd.DataFrame(chosen, index=runs.index, dtype=object)
+
+
+def alongside(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
+    """Settings that were typed for some runs and differ as well, always together with the `chosen` ones."""
+    return [key for key in typed_keys(runs) if key in differing(runs) and key not in chosen]
+
+
+def common_overrides(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
+    """What was typed alike for all runs."""
+    common = set.intersection(*(set(typed.items()) for typed in runs["about"]["typed"]))
+    return sorted(f"{key}={value}" for key, value in common if not is_repeated(key) and key not in chosen)
+
+
+def as_numbers(runs: pd.DataFrame, key: str) -> pd.Series:
+    """A setting of each run, or else what was measured under its name, as numbers; NaN for what is none."""
+    values = runs["config"].get(key, pd.Series(ABSENT, runs.index))
+    found = values.map(lambda value: number(value) if is_number(value) else np.nan).astype(float)
+    return found.fillna(runs["metrics"].get(key, found))
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Key → its last part where that is clear enough: `optimizer.lr` is `lr`, `model._target_` is `model`."""
+    names = {key: key.removesuffix("._target_").rpartition(".")[2] for key in keys}
+    return {key: name if list(names.values()).count(name) == 1 else key for key, name in names.items()}
+
+
+# Groups
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their repetition only."""
+
+    label: str  # `batch_size=8, lr=0.1`; the value alone where there is one setting
+    name: str  # as it reads in a sentence: `batch_size=8` where "8" alone says too little
+    settings: dict[str, str]  # the values as text, of a class its name alone
+    numbers: dict[str, float]  # of the settings that are numbers in all groups
+    members: pd.DataFrame  # all of them
+    runs: pd.DataFrame  # the finished ones, each repetition once: the same seed twice is no second sample
+    history: pd.DataFrame  # of these
+
+    @property
+    def unfinished(self) -> pd.DataFrame:
+        return self.members[~self.members["about"]["finished"]]
+
+    def values(self, metric: str) -> list[float]:
+        """The metric of each run that has it and where it is finite."""
+        return [float(value) for value in self.runs["metrics"].get(metric, ()) if np.isfinite(value)]
+
+    def interval(self, metric: str) -> Interval:
+        return mean_interval(self.values(metric))
+
+    def lines(self, clock: str, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Clock and metric at the validations that have both, of each run that has such a one."""
+        rows = self.history.reindex(columns=["run", clock, metric]).dropna()
+        return [(line[clock].to_numpy(float), line[metric].to_numpy(float)) for _, line in rows.groupby("run")]
+
+
+def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] = ()) -> list[Group]:
+    """The runs by their settings, in order of the values where these are numbers, else as they were started.
+
+    Runs that failed before they had a config are in no group, unless there are no others.
+    """
+    has_config = runs["about"]["has_config"]
+    runs = runs[has_config] if has_config.any() else runs
+    chosen = settings(runs, first=first) if has_config.any() else pd.DataFrame(index=runs.index)
+    numbers = {key: found for key in chosen if (found := as_numbers(runs, key)).notna().all()}
+    texts = chosen.map(shown)
+    told = [tuple(row) for row in texts.to_numpy()]
+    ranks = pd.DataFrame({key: numbers.get(key, texts[key].factorize()[0]) for key in chosen}, runs.index).to_numpy()
+    names, groups = short_names(list(chosen)), []
+    for values in dict.fromkeys(
+        told[place] for place in sorted(range(len(runs)), key=lambda place: list(ranks[place]))
+    ):
+        members = runs[[row == values for row in told]]
+        index, finished = members.index[0], members[members["about"]["finished"]]
+        counted = finished[~finished["about"]["repetition"].duplicated(keep="last")]
+        labels = {
+            key: text.rpartition(".")[2] if key.endswith("_target_") else text for key, text in texts.loc[index].items()
+        }
+        pairs = [f"{names[key]}={text}" for key, text in labels.items()]
+        label = ", ".join(labels.values() if len(labels) == 1 else pairs) or "all runs"
+        name = label if all(isinstance(value, str) for value in chosen.loc[index]) else ", ".join(pairs)
+        numbers_here = {key: float(found[index]) for key, found in numbers.items()}
+        lines = history[history["run"].isin(counted.index)]
+        groups.append(Group(label, name, labels, numbers_here, members, counted, lines))
+    return groups
