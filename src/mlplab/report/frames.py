@@ -4,9 +4,8 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,8 +23,8 @@ ABSENT = "–"
 def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """All runs at or below the folders, each once, as they were started; their histories; and what is left out.
 
-    The columns of the runs have two levels: "about" (where a run is, how it ended, what result.json says), "config"
-    (dotted keys, ABSENT where there is none) and "metrics" (numbers). The histories have the rows of all history.csv,
+    The columns of the runs have two levels: "about" (where a run is, how it ended, what it was made with), "config"
+    (dotted keys, ABSENT where there is none) and "metrics" (numbers). The histories are the rows of all history.csv,
     with the number of their run in the column `run`. There is one line for each folder and file that cannot be used.
     Raises ConfigError with these lines where no run can be read.
     """
@@ -33,7 +32,7 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]
     skipped, runs = [], []
     for folder in folders:
         below = {path.resolve(): path for path in run_folders(folder)}
-        found = below | found
+        found = found | {path: below[path] for path in below if path not in found}
         if not below:
             why = f"no run in it (a run folder holds a {RESULT})" if folder.is_dir() else "no such folder"
             skipped.append(f"{folder}: {why}")
@@ -42,49 +41,47 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]
             runs.append(read_run(folder, skipped))
     if not runs:
         raise ConfigError(*(skipped or ["folders: none given; name run folders, or folders that hold some"]))
-    runs.sort(key=lambda run: (str(run["about"]["result"].get("started", "")), str(run["about"]["folder"])))
+    runs.sort(key=lambda run: run["about"]["started"])
     frames = {name: pd.DataFrame([run[name] for run in runs]) for name in ("about", "metrics")}
-    configs = [run["about"]["config"] for run in runs]
-    keys = dict.fromkeys(key for config in configs for key in config) or [""]
-    frames["config"] = pd.DataFrame(
-        [[config.get(key, ABSENT) for key in keys] for config in configs], columns=keys, dtype=object
-    )
+    keys = dict.fromkeys(key for config in frames["about"]["config"] for key in config) or [""]
+    values = [[config.get(key, ABSENT) for key in keys] for config in frames["about"]["config"]]
+    frames["config"] = pd.DataFrame(values, columns=list(keys), dtype=object)
     histories = [run["history"].assign(run=index) for index, run in enumerate(runs)]
     return pd.concat(frames, axis=1), pd.concat(histories, ignore_index=True), skipped
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
-    """The run folders at or below a folder, in the order of their names: in a sweep those of its jobs."""
+    """The run folders at or below a folder, in the order of their names; in a sweep those of its jobs, in their order."""
     for path, subfolders, files in os.walk(folder):
-        jobs = read_sweep(Path(path)).get("jobs")
+        jobs = listed(read_sweep(Path(path)).get("jobs")) or sorted(subfolders)
+        subfolders[:] = [name for name in jobs if name in subfolders]
         if RESULT in files:
             subfolders.clear()  # there are no runs within a run
             yield Path(path)
-        elif isinstance(jobs, list):
-            subfolders[:] = [name for name in subfolders if name in jobs]
-        subfolders.sort()
 
 
 def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
     """What one run folder holds, by the parts of the frames. Raises ConfigError where it cannot be used."""
     record, config, history = Record.read(folder), {}, pd.DataFrame()
-    if record.values.get("status") != "failed" or (folder / CONFIG).exists():  # a job may fail before it has a config
+    result, status = record.values, str(record.values.get("status", "unknown"))
+    if status != "failed" or (folder / CONFIG).exists():  # a job may fail before it has a config
         read_text(folder / CONFIG)
         config = record.plain_config()
     try:
         history = read_history(folder / "history.csv")
     except ConfigError as error:
         skipped.append(f"{error}; the run is counted, its curves are left out")
-    result, own = record.values, str(config.get("folder", folder))
+    own = str(config.get("folder", folder))
     values = {str(key): as_typed(value, own) for key, value in flat(config | {"study": {}}).items() if value != {}}
     typed = [str(line).partition("=") for line in listed(result.get("overrides"))]
-    about = {
-        "folder": folder, "status": str(result.get("status", "unknown")), "finished": result.get("status") == "finished",
-        "config": values, "has_config": bool(config), "study": part(config, "study"), "result": result,
-        "typed": {key.lstrip("+~"): value for key, _, value in typed},
-        "repetition": str({key: shown(values[key]) for key in values if is_repeated(key)} or folder),
-    }  # fmt: skip
     known = history.filter(regex="/|^(lr|seconds)$").dropna(axis=1, how="all")
+    about = {
+        "folder": folder, "status": status, "finished": status == "finished", "result": result, "config": values,
+        "has_config": bool(config), "study": part(config, "study"),
+        "started": "" if read_sweep(folder.parent) else f"{result.get('started', '')} {folder}",
+        "typed": {key.lstrip("+~"): value for key, _, value in typed},
+        "repetition": str({key: shown(value) for key, value in values.items() if is_repeated(key)} or folder),
+    }  # fmt: skip
     metrics = {
         **{name: number(value) for name, value in result.items() if is_number(value)},
         "data.batch_size": number(result.get("batch_size")),  # what words in the config came to
@@ -157,20 +154,17 @@ def is_repeated(key: str) -> bool:
     return key.rpartition(".")[2] in ("seed", "split_seed", "fold")
 
 
-def is_compared(key: str) -> bool:
-    """Whether runs that differ in this key are different experiments."""
-    return not is_repeated(key) and kind_of(key) != "shown"
-
-
 def differing(runs: pd.DataFrame) -> pd.DataFrame:
     """The settings in which the runs differ, a column each."""
     config = runs["config"][runs["about"]["has_config"]]
-    return config[[key for key in config if is_compared(key) and config[key].map(shown).nunique() > 1]]
+    settings = [key for key in config if not is_repeated(key) and kind_of(key) != "shown"]
+    return config[[key for key in settings if config[key].map(shown).nunique() > 1]]
 
 
 def typed_keys(runs: pd.DataFrame) -> list[str]:
     """The settings that were typed for any run, in turn."""
-    return list(dict.fromkeys(key for typed in runs["about"]["typed"] for key in typed if is_compared(key)))
+    keys = dict.fromkeys(key for typed in runs["about"]["typed"] for key in typed)
+    return [key for key in keys if not is_repeated(key) and kind_of(key) != "shown"]
 
 
 def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
@@ -197,11 +191,6 @@ def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(chosen, index=runs.index, dtype=object)
 
 
-def alongside(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
-    """Settings that were typed for some runs and differ as well, always together with the `chosen` ones."""
-    return [key for key in typed_keys(runs) if key in differing(runs) and key not in chosen]
-
-
 def common_overrides(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
     """What was typed alike for all runs."""
     common = set.intersection(*(set(typed.items()) for typed in runs["about"]["typed"]))
@@ -224,8 +213,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 # Groups
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Runs that differ in their repetition only."""
 
     label: str  # `batch_size=8, lr=0.1`; the value alone where there is one setting
@@ -233,12 +221,9 @@ class Group:
     settings: dict[str, str]  # the values as text, of a class its name alone
     numbers: dict[str, float]  # of the settings that are numbers in all groups
     members: pd.DataFrame  # all of them
+    unfinished: pd.DataFrame
     runs: pd.DataFrame  # the finished ones, each repetition once: the same seed twice is no second sample
     history: pd.DataFrame  # of these
-
-    @property
-    def unfinished(self) -> pd.DataFrame:
-        return self.members[~self.members["about"]["finished"]]
 
     def values(self, metric: str) -> list[float]:
         """The metric of each run that has it and where it is finite."""
@@ -262,23 +247,22 @@ def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] =
     runs = runs[has_config] if has_config.any() else runs
     chosen = settings(runs, first=first) if has_config.any() else pd.DataFrame(index=runs.index)
     numbers = {key: found for key in chosen if (found := as_numbers(runs, key)).notna().all()}
-    texts = chosen.map(shown)
+    texts, names = chosen.map(shown), short_names(list(chosen))
     told = [tuple(row) for row in texts.to_numpy()]
     ranks = pd.DataFrame({key: numbers.get(key, texts[key].factorize()[0]) for key in chosen}, runs.index).to_numpy()
-    names, groups = short_names(list(chosen)), []
-    for values in dict.fromkeys(
-        told[place] for place in sorted(range(len(runs)), key=lambda place: list(ranks[place]))
-    ):
-        members = runs[[row == values for row in told]]
-        index, finished = members.index[0], members[members["about"]["finished"]]
-        counted = finished[~finished["about"]["repetition"].duplicated(keep="last")]
-        labels = {
+    groups = []
+    for place in sorted({row: told.index(row) for row in told}.values(), key=lambda place: list(ranks[place])):
+        index, members = runs.index[place], runs[[row == told[place] for row in told]]
+        ended = members["about"]["finished"]
+        again = members["about"]["repetition"][ended].duplicated(keep="last")
+        counted = members[ended][~again]
+        values = {
             key: text.rpartition(".")[2] if key.endswith("_target_") else text for key, text in texts.loc[index].items()
         }
-        pairs = [f"{names[key]}={text}" for key, text in labels.items()]
-        label = ", ".join(labels.values() if len(labels) == 1 else pairs) or "all runs"
-        name = label if all(isinstance(value, str) for value in chosen.loc[index]) else ", ".join(pairs)
-        numbers_here = {key: float(found[index]) for key, found in numbers.items()}
+        pairs = ", ".join(f"{names[key]}={text}" for key, text in values.items())
+        label = "".join(values.values()) if len(values) == 1 else pairs or "all runs"
+        name = label if all(isinstance(value, str) for value in chosen.loc[index]) else pairs
+        as_floats = {key: float(found[index]) for key, found in numbers.items()}
         lines = history[history["run"].isin(counted.index)]
-        groups.append(Group(label, name, labels, numbers_here, members, counted, lines))
+        groups.append(Group(label, name, values, as_floats, members, members[~ended], counted, lines))
     return groups

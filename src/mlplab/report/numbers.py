@@ -10,13 +10,14 @@ import numpy as np
 from scipy import stats
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
-MEASURES = {"acc": "accuracy", "loss": "loss"}
 NAMES = {
     "gap/acc": "accuracy gap", "gap/loss": "loss gap", "fitted/acc": "evaluated training accuracy",
     "fitted/loss": "evaluated training loss", "gap/fitted/acc": "evaluated accuracy gap",
     "weights/l2_norm": "weight norm", "grad/norm": "gradient norm", "grad/noise": "gradient noise",
     "lr": "learning rate", "samples_seen": "samples seen", "seconds": "seconds of training", "epoch": "epochs",
     "fit_seconds": "seconds of the fit", "updates_per_epoch": "updates per epoch",
+    **{f"{split}/acc": f"{word} accuracy" for split, word in SPLITS.items()},
+    **{f"{split}/loss": f"{word} loss" for split, word in SPLITS.items()},
 }  # fmt: skip
 WHOLE = ("updates", "samples_seen", "parameters", "epochs")
 
@@ -69,12 +70,8 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> tuple[Interval, Any] | 
 
 def in_words(metric: str) -> str:
     """`val/acc` as "validation accuracy"; a name that is not known stays as it is."""
-    first, _, rest = metric.partition("/")
-    if first == "best" and rest:
-        return f"best {in_words(rest)}"
-    if first in SPLITS and rest in MEASURES:
-        return f"{SPLITS[first]} {MEASURES[rest]}"
-    return NAMES.get(metric, metric)
+    best, name = ("best ", metric[5:]) if metric.startswith("best/") else ("", metric)
+    return best + NAMES.get(name, name)
 
 
 def with_unit(metric: str) -> str:
@@ -115,11 +112,11 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def shown_value(value: float, metric: str) -> str:
+def shown_value(value: float, metric: str, digits: str = ".4g") -> str:
     """A number as the tables show it: accuracies in %, counts whole, seconds to a tenth; nothing for NaN."""
-    digits = ",.0f" if metric in WHOLE else ",.1f" if metric.endswith("seconds") else ".4g"
-    text = f"{100 * value:.2f}" if is_share(metric) else f"{value:{digits}}"
-    return "" if math.isnan(value) else text.replace("-", "−")
+    digits = ".2f" if is_share(metric) else ",.0f" if metric in WHOLE else ",.1f" if "seconds" in metric else digits
+    scaled = 100 * value if is_share(metric) else value
+    return "" if math.isnan(value) else f"{scaled:{digits}}".replace("-", "−")
 
 
 def shown_interval(interval: Interval, metric: str) -> str:
@@ -127,11 +124,9 @@ def shown_interval(interval: Interval, metric: str) -> str:
     mean, half, _ = interval
     if not half > 0:
         return shown_value(mean, metric)
-    if is_share(metric) or metric in WHOLE or metric.endswith("seconds"):
-        return f"{shown_value(mean, metric)} ± {shown_value(half, metric)}"
-    digits = max(0, 1 - math.floor(math.log10(half)))  # two of the half width count
-    text = f"{mean:,.{digits}f} ± {half:,.{digits}f}" if digits <= 6 else f"{mean:.4g} ± {half:.2g}"
-    return text.replace("-", "−")
+    decimals = max(0, 1 - math.floor(math.log10(half)))  # two digits of the half width count
+    formats = (f",.{decimals}f", f",.{decimals}f") if decimals <= 6 else (".4g", ".2g")
+    return " ± ".join(shown_value(value, metric, digits) for value, digits in zip((mean, half), formats, strict=True))
 
 
 def with_interval(interval: Interval, metric: str) -> str:

@@ -8,8 +8,16 @@ import pandas as pd
 
 from mlplab.report.frames import Group, as_numbers, listed
 from mlplab.report.numbers import (
-    count, difference, in_words, is_share, number, power_law, shown_interval, smaller_is_better, with_interval,
-)  # fmt: skip
+    count,
+    difference,
+    in_words,
+    is_share,
+    number,
+    power_law,
+    shown_interval,
+    smaller_is_better,
+    with_interval,
+)
 
 SCORES = ("test/acc", "val/acc")
 
@@ -100,7 +108,7 @@ def axes_of(study: Study, groups: Sequence[Group]) -> tuple[str, str]:
 
 def answer(study: Study, groups: Sequence[Group], score: str) -> list[str]:
     """The answer: a sentence that compares, and further ones on each value of a second setting, and on fits."""
-    known = ranked([group for group in groups if group.values(score)], score)
+    known = [group for group in groups if group.values(score)]
     if not known:
         return [f"No run finished with a {in_words(score)}: there is nothing to compare."]
     fits = [fit_sentence(fit, known) for fit in study.fits]
@@ -110,7 +118,7 @@ def answer(study: Study, groups: Sequence[Group], score: str) -> list[str]:
     x, lines = axes_of(study, known)
     if lines and x in known[0].numbers and len(swept(known, x)) > 2:
         fits.insert(0, best_of_each(known, x, lines, score))
-    return [best_and_next(known, score, study.baseline), *fits]
+    return [best_and_next(ranked(known, score), score, study.baseline), *fits]
 
 
 def ranked(groups: Sequence[Group], score: str) -> list[Group]:
@@ -140,8 +148,8 @@ def best_and_next(groups: Sequence[Group], score: str, baseline: str) -> str:
 
 
 def best_of_each(groups: Sequence[Group], x: str, lines: str, score: str) -> str:
-    """For each value of one setting the best value of the other; the best group comes first."""
-    best = {group.settings[lines]: group for group in reversed(groups)}
+    """For each value of one setting the best value of the other."""
+    best = {group.settings[lines]: group for group in reversed(ranked(groups, score))}
     each = [(best[value], value) for value in swept(groups, lines)]
     parts = [f"{group.settings[x]} at {value} ({with_interval(group.interval(score), score)})" for group, value in each]
     return f"Best {x} for each {lines}: {', '.join(parts)}."

@@ -7,10 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlplab.report.frames import ABSENT, Group, differing, is_repeated
+from mlplab.report.frames import Group, differing, is_repeated
 from mlplab.report.numbers import (
-    Interval, in_words, is_number, mean_interval, shown, shown_interval, shown_value, smaller_is_better, with_unit,
-)  # fmt: skip
+    Interval,
+    in_words,
+    is_number,
+    mean_interval,
+    shown,
+    shown_interval,
+    shown_value,
+    smaller_is_better,
+    with_unit,
+)
 from mlplab.report.page import Table
 from mlplab.report.plots import CLOCKS
 from mlplab.report.study import swept
@@ -33,30 +41,30 @@ SIMILAR = 1.05
 """Budgets that differ by less than this factor need no table of their own."""
 
 
+def measured(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
+    """Those of the metrics that any group has, each once."""
+    return [name for name in dict.fromkeys(metrics) if any(group.values(name) for group in groups)]
+
+
 def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> Table:
     """A row per group: settings, number of runs, means with intervals; the group with the best score is marked."""
-    names = [name for name in dict.fromkeys([*metrics, *SCORES, *COSTS]) if any(group.values(name) for group in groups)]
+    names = measured(groups, [*metrics, *SCORES, *COSTS])
     if "seconds" in names:  # of training alone, which says more than the time of the fit with figures and checkpoints
         names = [name for name in names if name != "fit_seconds"]
-    keys = list(groups[0].settings)
-    unfinished = ["not finished"] if any(len(group.unfinished) for group in groups) else []
     rows = []
     for group in groups:
-        counts = [str(len(group.runs)), statuses(group.unfinished)][: 1 + len(unfinished)]
-        means = [shown_interval(group.interval(name), name) for name in names]
-        rows.append([*(group.settings.values() or [group.label]), *counts, *means])
+        row = dict(group.settings) or {"": group.label}
+        ends = group.unfinished["about"]["status"].value_counts(sort=False)
+        row |= {"n": str(len(group.runs)), "not finished": ", ".join(f"{n} {status}" for status, n in ends.items())}
+        rows.append(row | {with_unit(name): shown_interval(group.interval(name), name) for name in names})
+    table = pd.DataFrame(rows).drop(columns=[] if any(row["not finished"] for row in rows) else "not finished")
     known = pd.Series([group.interval(score).mean for group in groups]).dropna()
     marked = (known.idxmin() if smaller_is_better(score) else known.idxmax()) if len(known) > 1 else None
-    headings = [*(keys or [""]), "n", *unfinished, *map(with_unit, names)]
-    return Table(headings, rows, num_names=len(keys) or 1, marked=marked)
+    num_names = len(groups[0].settings) or 1
+    return Table(list(table), table.to_numpy().tolist(), num_names=num_names, marked=marked)
 
 
-def statuses(runs: pd.DataFrame) -> str:
-    """ "2 diverged, 1 failed"."""
-    return ", ".join(f"{n} {status}" for status, n in runs["about"]["status"].value_counts(sort=False).items())
-
-
-def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | None:
+def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> list[Table]:
     """The metric of each group at the same number of updates, of samples seen, and of seconds.
 
     The budget is what the run that ended first had spent; a run counts with its last validation by then. None where
@@ -66,16 +74,14 @@ def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | No
     for clock in CLOCKS:
         lines = [group.lines(clock, metric) for group in groups]
         ends = [x[-1] for line in lines for x, _ in line]
-        if len(ends) > 1 and max(ends) > SIMILAR * min(ends):
+        if len(groups) > 1 and ends and max(ends) > SIMILAR * min(ends):
             heading = f"{with_unit(metric)} at {shown_value(min(ends), clock)} {in_words(clock)}"
             values = [[y[x <= min(ends)][-1] for x, y in line if x[0] <= min(ends)] for line in lines]
             columns[heading] = [shown_interval(mean_interval(found), metric) or "–" for found in values]
-    if len(columns) == 1 or len(groups) < 2:
-        return None
-    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+    return [Table(list(columns), list(zip(*columns.values(), strict=True)))] if len(columns) > 1 else []
 
 
-def chosen_epochs(groups: Sequence[Group]) -> Table | None:
+def chosen_epochs(groups: Sequence[Group]) -> list[Table]:
     """The epoch that validation chose, beside the one that the test set would have chosen, of runs with a test curve.
 
     The test set chooses by the same measure, the loss or the accuracy; of equal epochs the first is chosen, as
@@ -92,7 +98,7 @@ def chosen_epochs(groups: Sequence[Group]) -> Table | None:
             places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "end": runs.tail(1).index}
             cells = [(known.loc[places[when], what], what.replace("epoch", "epochs")) for _, when, what in CHOSEN]
             rows.append([group.label, *(shown_interval(mean_interval(values), what) for values, what in cells)])
-    return Table(["", *(heading for heading, _, _ in CHOSEN)], rows) if rows else None
+    return [Table(["", *(heading for heading, _, _ in CHOSEN)], rows)] if rows else []
 
 
 def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
@@ -102,9 +108,10 @@ def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
     cells = [[found.get((row, column), Interval(np.nan, np.nan, 0)) for column in columns] for row in rows]
     means = np.array([[cell.mean for cell in line] for line in cells])
     shades = np.nan_to_num((means - np.nanmin(means)) / (np.nanmax(means) - np.nanmin(means) or 1))
-    texts = [[shown_interval(cell, metric) or "–" for cell in line] for line in cells]
-    headings = [f"{y} ↓ {x} →", *columns]
-    return Table(headings, [[row, *line] for row, line in zip(rows, texts, strict=True)], shades=shades.tolist())
+    texts = [
+        [row, *(shown_interval(cell, metric) or "–" for cell in line)] for row, line in zip(rows, cells, strict=True)
+    ]
+    return Table([f"{with_unit(metric)}: {y} ↓ {x} →", *columns], texts, shades=shades.tolist())
 
 
 def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.DataFrame:
@@ -112,20 +119,18 @@ def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.Data
 
     The folders are relative to `below` where they lie in it.
     """
-    about, config, results = runs["about"], runs["config"], runs["about"]["result"]
-    pairs = list(zip(about["config"], about["typed"], strict=True))
+    about, results = runs["about"], runs["about"]["result"]
     labels = {index: group.label for group in groups for index in group.members.index}
-    keys = dict.fromkeys([*groups[0].settings, *differing(runs), *filter(is_repeated, config)])
-    measured = [
-        name for name in sorted(runs["metrics"]) if "." not in name and not any(name in each for each in results)
-    ]
+    keys = dict.fromkeys([*groups[0].settings, *differing(runs), *filter(is_repeated, runs["config"])])
+    names = [name for name in sorted(runs["metrics"]) if "." not in name and not any(name in each for each in results)]
+    values = [typed | config for typed, config in zip(about["typed"], about["config"], strict=True)]
     columns = {
         "folder": [location(folder, below) for folder in about["folder"]],
         "status": about["status"],
         "counted": runs.index.isin([index for group in groups for index in group.runs.index]),
         "group": [labels.get(index, "") for index in runs.index],
-        **{key: [cell(values.get(key, typed.get(key))) for values, typed in pairs] for key in keys},
-        **{name: runs["metrics"].get(name, np.nan) for name in (*measured, *FACTS)},
+        **{key: [cell(each.get(key)) for each in values] for key in keys},
+        **{name: runs["metrics"].get(name, np.nan) for name in (*names, *FACTS)},
         **{name: [cell(result.get(name)) for result in results] for name in ABOUT},
     }
     return pd.DataFrame(columns, index=runs.index).convert_dtypes()
@@ -142,13 +147,9 @@ def location(folder: Path, below: Path) -> str:
     return str(inner.relative_to(outer)) if inner.is_relative_to(outer) else str(folder)
 
 
-def run_table(runs: pd.DataFrame, below: Path) -> Table:
+def run_table(rows: pd.DataFrame) -> Table:
     """The most important columns of the summary, as text."""
-    metrics = runs["metrics"].dropna(axis=1, how="all")
-    names = [name for name in (*SCORES[:5], *COSTS) if name in metrics]
-    rows = []
-    for folder, status, values in zip(
-        runs["about"]["folder"], runs["about"]["status"], metrics[names].to_numpy(), strict=True
-    ):
-        rows.append([location(folder, below), status, *map(shown_value, values, names)])
-    return Table(["folder", "status", *map(with_unit, names)], rows, num_names=2)
+    names = [name for name in (*SCORES[:5], *COSTS) if name in rows and rows[name].notna().any()]
+    texts = {name: [shown_value(value, name) for value in rows[name].astype(float)] for name in names}
+    table = rows[["folder", "status"]].assign(**texts)
+    return Table([*table.columns[:2], *map(with_unit, names)], table.to_numpy().tolist(), num_names=2)

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from mlplab.figures.svg import Picture
 from mlplab.files import now, write_atomically
-from mlplab.report.page import Page, Section, Table
 from mlplab.report.numbers import count, in_words, shown_value, with_unit
+from mlplab.report.page import Page, Section, Table
 from mlplab.tuning import plots
 from mlplab.tuning.search import Search, short_text, value_text
 from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials
