@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,15 +28,9 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]
     with the number of their run in the column `run`. There is one line for each folder and file that cannot be used.
     Raises ConfigError with these lines where no run can be read.
     """
-    found: dict[Path, Path] = {}
-    skipped, runs = [], []
-    for folder in folders:
-        below = {path.resolve(): path for path in run_folders(folder)}
-        found = found | {path: below[path] for path in below if path not in found}
-        if not below:
-            why = f"no run in it (a run folder holds a {RESULT})" if folder.is_dir() else "no such folder"
-            skipped.append(f"{folder}: {why}")
-    for folder in found.values():
+    found, skipped = find(folders)
+    runs = []
+    for folder in found:
         with noted(skipped):
             runs.append(read_run(folder, skipped))
     if not runs:
@@ -50,14 +44,21 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]
     return pd.concat(frames, axis=1), pd.concat(histories, ignore_index=True), skipped
 
 
-def run_folders(folder: Path) -> Iterator[Path]:
-    """The run folders at or below a folder, in the order of their names; in a sweep those of its jobs, in their order."""
-    for path, subfolders, files in os.walk(folder):
-        jobs = listed(read_sweep(Path(path)).get("jobs")) or sorted(subfolders)
-        subfolders[:] = [name for name in jobs if name in subfolders]
-        if RESULT in files:
-            subfolders.clear()  # there are no runs within a run
-            yield Path(path)
+def find(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The run folders at or below the folders, each once, of a sweep those of its jobs; a line for each without any."""
+    found: dict[Path, Path] = {}
+    skipped = []
+    for folder in folders:
+        below = []
+        for path, subfolders, files in os.walk(folder):
+            jobs = listed(read_sweep(Path(path)).get("jobs")) or sorted(subfolders)
+            subfolders[:] = [name for name in jobs if name in subfolders and RESULT not in files]  # none within a run
+            below += [Path(path)] * (RESULT in files)
+        found |= {path.resolve(): path for path in below if path.resolve() not in found}
+        if not below:
+            why = f"no run in it (a run folder holds a {RESULT})" if folder.is_dir() else "no such folder"
+            skipped.append(f"{folder}: {why}")
+    return list(found.values()), skipped
 
 
 def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:

@@ -31,10 +31,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; what is empty is left out. `folded` hides it behind its title until it is asked for.
-
-    `side_by_side` puts as many of its pictures into a row as there is room for.
-    """
+    """A part of a page that has no template of its own; what is empty is left out."""
 
     title: str
     text: Sequence[str] = ()
@@ -43,8 +40,6 @@ class Section:
     facts: dict[str, str] = field(default_factory=dict)
     code: Sequence[str] = ()
     notes: Sequence[str] = ()
-    folded: bool = False
-    side_by_side: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,20 +51,17 @@ class Page:
     answer: Sequence[str]
     numbers: dict[str, str]
     warnings: Sequence[str]
-    sections: Sequence[Section]
     made: str
+    sections: Sequence[Section] = ()
     question: str = ""
     claim: str = ""
     source: str = ""
-    score: str = ""  # of a comparison, to explain how it is read
 
-    def html(self) -> str:
+    def html(self, template: str = "page.html.j2", **values: Any) -> str:
         """The page as one file without scripts, that loads nothing from elsewhere."""
-        environment = Environment(
-            loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        return environment.get_template("page.html.j2").render(page=self)
+        options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+        environment = Environment(loader=PackageLoader("mlplab.report"), **options)
+        return environment.get_template(template).render(page=self, **values)
 
 
 def image(path: Path, alt: str) -> Markup | None:
@@ -83,7 +75,7 @@ def image(path: Path, alt: str) -> Markup | None:
     return markup if content.startswith(b"\x89PNG\r\n\x1a\n") else None
 
 
-def made_with(title: str, results: Iterable[dict[str, Any]], code: Sequence[str] = ()) -> Section:
+def made_with(results: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Versions, hardware and code of runs; several where they differ."""
     facts: dict[str, dict[str, None]] = {}
     for result in results:
@@ -91,4 +83,4 @@ def made_with(title: str, results: Iterable[dict[str, Any]], code: Sequence[str]
         for name, value in (part(result, "versions") | about).items():
             if value:
                 facts.setdefault(str(name), {})[str(value)] = None
-    return Section(title, code=code, facts={name: "; ".join(values) for name, values in facts.items()})
+    return {name: "; ".join(values) for name, values in facts.items()}

@@ -64,7 +64,7 @@ def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> 
     return Table(list(table), table.to_numpy().tolist(), num_names=num_names, marked=marked)
 
 
-def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> list[Table]:
+def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | None:
     """The metric of each group at the same number of updates, of samples seen, and of seconds.
 
     The budget is what the run that ended first had spent; a run counts with its last validation by then. None where
@@ -78,10 +78,10 @@ def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> list[Table
             heading = f"{with_unit(metric)} at {shown_value(min(ends), clock)} {in_words(clock)}"
             values = [[y[x <= min(ends)][-1] for x, y in line if x[0] <= min(ends)] for line in lines]
             columns[heading] = [shown_interval(mean_interval(found), metric) or "–" for found in values]
-    return [Table(list(columns), list(zip(*columns.values(), strict=True)))] if len(columns) > 1 else []
+    return Table(list(columns), list(zip(*columns.values(), strict=True))) if len(columns) > 1 else None
 
 
-def chosen_epochs(groups: Sequence[Group]) -> list[Table]:
+def chosen_epochs(groups: Sequence[Group]) -> Table | None:
     """The epoch that validation chose, beside the one that the test set would have chosen, of runs with a test curve.
 
     The test set chooses by the same measure, the loss or the accuracy; of equal epochs the first is chosen, as
@@ -98,7 +98,7 @@ def chosen_epochs(groups: Sequence[Group]) -> list[Table]:
             places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "end": runs.tail(1).index}
             cells = [(known.loc[places[when], what], what.replace("epoch", "epochs")) for _, when, what in CHOSEN]
             rows.append([group.label, *(shown_interval(mean_interval(values), what) for values, what in cells)])
-    return [Table(["", *(heading for heading, _, _ in CHOSEN)], rows)] if rows else []
+    return Table(["", *(heading for heading, _, _ in CHOSEN)], rows) if rows else None
 
 
 def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
