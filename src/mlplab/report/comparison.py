@@ -60,51 +60,38 @@ def comparison(
 def figures(study: Study, groups: Sequence[Group], score: str) -> dict[str, Any]:
     """Final scores, heat maps of two settings, curves, figures side by side, chosen epochs, fitted power laws."""
     if not groups:
-        return dict.fromkeys(("scores", "maps", "curves", "pictures", "chosen", "laws"), ())
+        return {name: {} for name in ("scores", "maps", "curves", "pictures", "chosen", "laws")}
     x, lines = axes_of(study, groups)
-    names = measured(groups, study.metrics or (score, "val/acc", "gap/acc"))[:3]
     by_number = x in groups[0].numbers and len(groups) > 2 and (not lines or len(swept(groups, lines)) <= MOST_LINES)
     scored = groups if by_number else spread_out(groups, score, MOST_ROWS)
+    names = measured(groups, study.metrics or (score, "val/acc", "gap/acc"))[:3]
     alt = f"Final scores of {count(len(groups), 'group')}: {', '.join(map(in_words, names))}, as in the table below"
     maps = lines and len(groups) <= MOST_CELLS and 2 * len(groups) >= len(swept(groups, x)) * len(swept(groups, lines))
     drawn = spread_out([group for group in groups if group.lines("updates", "val/loss")], score, MOST_LINES)
     courses = [[name for name in course if any(group.lines("updates", name) for group in drawn)] for course in COURSES]
-    about_curves = "Curves of {} against updates, samples seen and seconds"
     file = f"figures/{Path(study.pictures).name}.png"
-    pictures = {group.label: group.runs["about"]["folder"].iloc[0] / file for group in groups[:MOST_ROWS]}
-    images = {label: image(path, f"{study.pictures} of {label}") for label, path in pictures.items()}
-    points = [(fit, *fit.points(groups)) for fit in study.fits]
-    laws = [(fit, x, y, law) for fit, x, y in points if (law := power_law(x, y))]
+    pictures = {
+        group.label: image(group.runs["about"]["folder"].iloc[0] / file, f"{study.pictures} of {group.label}")
+        for group in groups[:MOST_ROWS]
+    }
     return {
         "scores": as_svg(scores)(scored, names, *((x, lines) if by_number else ()), alt=alt),
         "num_scores": len(scored),
         "maps": [heat_map(groups, name, x, lines) for name in measured(groups, (score, "gap/acc"))] if maps else [],
-        "curves": [
-            as_svg(curves)(drawn, names, alt=about_curves.format(", ".join(map(in_words, names))))
-            for names in courses
-            if names
-        ],
+        "curves": [as_svg(curves)(drawn, names, alt=f"Curves of {', '.join(names)}") for names in courses if names],
         "num_curves": len(drawn),
-        "pictures": {label: markup for label, markup in images.items() if markup},
+        "pictures": {label: markup for label, markup in pictures.items() if markup},
         "chosen": chosen_epochs(groups),
-        "laws": [
-            (
-                fit,
-                as_svg(power_law_plot)(
-                    x,
-                    y,
-                    law,
-                    (fit.x, fit.y),
-                    alt=f"{in_words(fit.y)} over {fit.x} on logarithmic axes with a fitted line",
-                ),
-            )
-            for fit, x, y, law in laws
-        ],
+        "laws": {
+            fit: as_svg(power_law_plot)(fit, groups, alt=f"{in_words(fit.y)} over {fit.x} with a fitted line")
+            for fit in study.fits
+            if power_law(*fit.points(groups))
+        },
     }
 
 
 def spread_out(groups: Sequence[Group], score: str, most: int) -> Sequence[Group]:
     """At most so many groups, the best and the worst among them, evenly spaced in rank, in their own order."""
-    order = ranked(groups, score)
-    kept = {order[round(step * (len(groups) - 1) / (most - 1))].label for step in range(most)} if groups else ()
-    return groups if len(groups) <= most else [group for group in groups if group.label in kept]
+    order, last = ranked(groups, score), len(groups) - 1
+    kept = [order[round(step * last / (most - 1))].label for step in range(most)] if last >= most else ()
+    return [group for group in groups if group.label in kept] if kept else groups

@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,10 +94,7 @@ def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """The rows of history.csv as numbers, by updates, infinities as NaN; empty where there is no file.
-
-    Raises ConfigError when it is damaged.
-    """
+    """The rows of history.csv as numbers, by updates; none where there is no file. Raises ConfigError when damaged."""
     if not path.exists():
         return pd.DataFrame()
     try:
@@ -155,17 +152,20 @@ def is_repeated(key: str) -> bool:
     return key.rpartition(".")[2] in ("seed", "split_seed", "fold")
 
 
+def compared(keys: Iterable[str]) -> list[str]:
+    """Those of the keys whose values make other experiments."""
+    return [key for key in keys if not is_repeated(key) and kind_of(key) != "shown"]
+
+
 def differing(runs: pd.DataFrame) -> pd.DataFrame:
     """The settings in which the runs differ, a column each."""
     config = runs["config"][runs["about"]["has_config"]]
-    settings = [key for key in config if not is_repeated(key) and kind_of(key) != "shown"]
-    return config[[key for key in settings if config[key].map(shown).nunique() > 1]]
+    return config[[key for key in compared(config) if config[key].map(shown).nunique() > 1]]
 
 
 def typed_keys(runs: pd.DataFrame) -> list[str]:
     """The settings that were typed for any run, in turn."""
-    keys = dict.fromkeys(key for typed in runs["about"]["typed"] for key in typed)
-    return [key for key in keys if not is_repeated(key) and kind_of(key) != "shown"]
+    return compared(dict.fromkeys(key for typed in runs["about"]["typed"] for key in typed))
 
 
 def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
@@ -248,7 +248,9 @@ def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] =
     runs = runs[has_config] if has_config.any() else runs
     chosen = settings(runs, first=first) if has_config.any() else pd.DataFrame(index=runs.index)
     numbers = {key: found for key in chosen if (found := as_numbers(runs, key)).notna().all()}
-    texts, names = chosen.map(shown), short_names(list(chosen))
+    names, texts = short_names(list(chosen)), chosen.map(shown)
+    for key in [key for key in chosen if key.endswith("_target_")]:
+        texts[key] = texts[key].str.rpartition(".")[2]
     told = [tuple(row) for row in texts.to_numpy()]
     ranks = pd.DataFrame({key: numbers.get(key, texts[key].factorize()[0]) for key in chosen}, runs.index).to_numpy()
     groups = []
@@ -257,9 +259,7 @@ def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] =
         ended = members["about"]["finished"]
         again = members["about"]["repetition"][ended].duplicated(keep="last")
         counted = members[ended][~again]
-        values = {
-            key: text.rpartition(".")[2] if key.endswith("_target_") else text for key, text in texts.loc[index].items()
-        }
+        values = dict(texts.loc[index])
         pairs = ", ".join(f"{names[key]}={text}" for key, text in values.items())
         label = "".join(values.values()) if len(values) == 1 else pairs or "all runs"
         name = label if all(isinstance(value, str) for value in chosen.loc[index]) else pairs

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import offset_copy
 
 from mlplab.figures.svg import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
-from mlplab.report.numbers import Interval, half_width, in_words, is_share, shown_interval, with_unit
+from mlplab.report.numbers import half_width, in_words, is_share, power_law, shown_interval, with_unit
+from mlplab.report.study import Fit
 
 CLOCKS = ("updates", "samples_seen", "seconds")
 POINTS = 100
@@ -47,7 +50,7 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
         for axes, metric in zip(grid[:, column], metrics, strict=True):
             for index, group in enumerate(groups):
                 if found := curve(group, clock, metric, logarithmic=logarithmic):
-                    x, mean, half = found[0], scale_of(metric) * found[1], scale_of(metric) * found[2]
+                    x, mean, half = found
                     axes.plot(x, mean, color=COLOURS[index], label=group.label, marker="o" if len(x) == 1 else None)
                     axes.fill_between(x, mean - half, mean + half, color=COLOURS[index], alpha=0.15, linewidth=0)
             if metric.startswith("gap/"):
@@ -60,6 +63,7 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
     for panels, metric in zip(grid, metrics, strict=True):
         panels[0].set_ylabel(with_unit(metric))
         limit(panels, metric)
+        show_percent(panels[0].yaxis, metric)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     title = ", ".join(groups[0].settings) if len(groups) > 1 else None
     figure.legend(handles, labels, title=title, loc="outside upper left", ncols=min(len(labels), 4), alignment="left")
@@ -78,12 +82,13 @@ def limit(panels: Sequence[Axes], metric: str) -> None:
         make_logarithmic(panels[0], "y")
         panels[0].set_ylim(low / 2, high * 2)
     else:
-        most = 101 if is_share(metric) else math.inf
+        most = 1.01 if is_share(metric) else math.inf
         panels[0].set_ylim(max(low - margin, min(low, 0)), min(high + margin, most))
 
 
-def scale_of(metric: str) -> float:
-    return 100 if is_share(metric) else 1
+def show_percent(axis: Axis, metric: str) -> None:
+    if is_share(metric):
+        axis.set_major_formatter(PercentFormatter(1, symbol=""))
 
 
 def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: str = "") -> Figure:
@@ -95,53 +100,49 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
     panels: Any = figure.subplots(1, len(metrics), squeeze=False, sharey=not x)[0]
     across, along, error = ("place", "value", "yerr") if x else ("value", "place", "xerr")
     names = [group.settings[lines] if lines else "" if x else group.label for group in groups]
-    table = pd.DataFrame({"place": [group.numbers[x] for group in groups] if x else range(len(groups)), "name": names})
-    ticks = list(table["place"].unique())
+    places = [group.numbers[x] if x else float(place) for place, group in enumerate(groups)]
     for axes, metric in zip(panels, metrics, strict=True):
-        table["value"] = [scale_of(metric) * group.interval(metric).mean for group in groups]
-        table["half"] = [scale_of(metric) * group.interval(metric).half_width for group in groups]
-        runs = table.assign(value=[scale_of(metric) * np.array(group.values(metric)) for group in groups]).explode(
-            "value"
-        )
-        for index, (name, line) in enumerate(table.groupby("name", sort=False)):
+        table = pd.DataFrame({"name": names, "place": places, "value": [group.values(metric) for group in groups]})
+        means = table.assign(value=table["value"].map(np.mean), half=table["value"].map(half_width).astype(float))
+        for index, (name, line) in enumerate(means.groupby("name", sort=False)):
             aside = 3 * (index - (len(set(names)) - 1) / 2)  # so that the marks of several lines do not hide each other
-            beside = offset_copy(axes.transData, figure, x=aside if x else 0, units="points")
-            dots = runs[runs["name"] == name]
+            style = {
+                "color": look(index)["color"],
+                "transform": offset_copy(axes.transData, figure, aside if x else 0, 0, "points"),
+            }
+            dots = table[table["name"] == name].explode("value")
+            axes.scatter(dots[across], dots[along], s=13, alpha=0.45, linewidth=0, **style)
+            style |= {"marker": look(index)["marker"], "linestyle": "-" if x else "", "linewidth": 1.2}
             axes.errorbar(
-                line[across], line[along], **{error: line["half"]}, label=f"{lines} = {name}", transform=beside,
-                linestyle="-" if x else "", linewidth=1.2, capsize=3, markersize=6.5, **look(index),
-            )  # fmt: skip
-            beside = offset_copy(beside, figure, y=0 if x else -6, units="points")
-            axes.scatter(
-                dots[across], dots[along], s=13, color=look(index)["color"], alpha=0.45, lw=0, transform=beside
+                line[across], line[along], **{error: line["half"]}, label=f"{lines} = {name}", capsize=3, **style
             )
         if metric.startswith("gap/"):
             (axes.axhline if x else axes.axvline)(0, color=FAINT, linewidth=1)
-        if is_wide(ticks if x else list(runs["value"])):
-            make_logarithmic(axes, "x", ticks=sorted(ticks) if x else None)
+        if is_wide(places if x else [value for group in groups for value in group.values(metric)]):
+            make_logarithmic(axes, "x", ticks=sorted(set(places)) if x else None)
+        show_percent(axes.yaxis if x else axes.xaxis, metric)
         axes.set_title(with_unit(metric), loc="left")
         axes.set_xlabel(x)
     if lines:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     if not x:
-        panels[0].set_yticks(ticks, [f"{name:.44}" for name in names])
+        panels[0].set_yticks(places, [f"{name:.44}" for name in names])
         panels[0].set(ylabel=", ".join(groups[0].settings), ylim=(len(groups) - 0.4, -0.6))  # the first on top
     return figure
 
 
-def power_law_plot(x: Sequence[float], y: Sequence[float], law: tuple[Interval, Any], names: Sequence[str]) -> Figure:
-    """The points of a fit and its line, both axes logarithmic."""
+def power_law_plot(fit: Fit, groups: Sequence[Group]) -> Figure:
+    """The points of a fit that has an exponent, and its line, both axes logarithmic."""
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.subplots()
-    points = pd.DataFrame({"x": x, "y": y})
-    points = points[(points > 0).all(axis=1) & np.isfinite(points).all(axis=1)]
-    ends, (exponent, line) = np.array([points["x"].min(), points["x"].max()]), law
+    points = pd.DataFrame(dict(zip("xy", fit.points(groups), strict=True))).sort_values("x")
+    exponent, line = power_law(points["x"], points["y"]) or (None, None)
+    points = points[((points > 0) & np.isfinite(points)).all(axis=1)]
+    fitted, label = np.exp(line.intercept) * points["x"] ** line.slope, f"power {shown_interval(exponent, '')}"
     axes.scatter(points["x"], points["y"], s=26, color=COLOURS[0], alpha=0.7, linewidth=0, label="runs")
-    axes.plot(
-        ends, np.exp(line.intercept) * ends**line.slope, color=COLOURS[1], label=f"power {shown_interval(exponent, '')}"
-    )
+    axes.plot(points["x"], fitted, color=COLOURS[1], label=label)
     make_logarithmic(axes, "x", ticks=sorted(points["x"].unique()))
     make_logarithmic(axes, "y")
-    axes.set(xlabel=names[0], ylabel=in_words(names[1]))
+    axes.set(xlabel=fit.x, ylabel=in_words(fit.y))
     axes.legend(labelcolor=INK)
     return figure

@@ -1,6 +1,5 @@
 """The page of a single run: result, curves, figures, data, config, command, versions; what it says is a template."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,64 +10,47 @@ from mlplab.errors import ConfigError
 from mlplab.figures.learning import best_epoch, learning_curves
 from mlplab.figures.svg import as_svg
 from mlplab.files import now
-from mlplab.report.frames import part, read_text
-from mlplab.report.numbers import SPLITS, in_words, is_share, number, shown, shown_value
+from mlplab.report.frames import read_text
+from mlplab.report.numbers import in_words, is_share, number, shown, shown_value
 from mlplab.report.page import Page, Table, image, made_with
 from mlplab.report.plots import CLOCKS
 from mlplab.runs.record import CONFIG
 
-WHEN = {"train": "training (last epoch)", "val": "validation (last epoch)", "test": "test (best checkpoint)"}
+SPLITS = {"train": "training (last epoch)", "val": "validation (last epoch)", "test": "test (best checkpoint)"}
 AT_A_GLANCE = {"updates": "updates", "epochs": "epochs", "fit_seconds": "s of the fit", "parameters": "parameters"}
-TOLD_ELSEWHERE = ("status", "metrics", "samples", "overrides", "command", "versions", "hardware", "git_commit", "error")
+TOLD_ELSEWHERE = ("status", "metrics", "overrides", "command", "versions", "hardware", "git_commit", "error")
 
 
 def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, skipped: list[str]) -> str:
     """Everything that a run folder says of its run; `run` is a row of the frame of runs, of the columns "about"."""
     folder, status, result, config = (run[name] for name in ("folder", "status", "result", "config"))
-    known = {name: value for name, value in metrics.items() if name not in result and "." not in name}
-    scores = ", ".join(
-        f"{in_words(name)} {shown_value(known[name], name)} %"
-        for name in ("test/acc", "val/acc", "train/acc")
-        if name in known
-    )
+    units = {name: " %" if is_share(name) else "" for name in metrics if name not in result and "." not in name}
+    known = {name: f"{shown_value(metrics[name], name)}{unit}" for name, unit in units.items()}
+    scores = [f"{in_words(name)} {known[name]}" for name in ("test/acc", "val/acc", "train/acc") if name in known]
+    losses = [[when, known.get(f"{split}/loss", ""), known.get(f"{split}/acc", "")] for split, when in SPLITS.items()]
     reason, error = result.get("stop_reason"), str(result.get("error") or "").strip()
     ended = f"The run is {status}{f' ({reason})' if reason else ''}"
     page = Page(
         kind="one run",
         title=folder.resolve().name,
-        answer=[f"{ended}: {scores}." if scores else f"{ended}; it has no scores."],
+        answer=[f"{ended}: {', '.join(scores)}." if scores else f"{ended}; it has no scores."],
         numbers={name: shown_value(number(result[key]), key) for key, name in AT_A_GLANCE.items() if key in result},
         warnings=[*([f"{status}: {error}"] if error else []), *skipped],
         made=f"Made {now()} by python scripts/report.py.",
     )
-    losses = [
-        [when, *(shown_value(known.get(f"{split}/{name}", math.nan), name) for name in ("loss", "acc"))]
-        for split, when in WHEN.items()
-    ]
-    others = {name: value for name, value in known.items() if name.partition("/")[0] not in SPLITS}
+    curves, pngs = course(history, config), sorted((folder / "figures").glob("*.png"))
+    images = {path.stem: image(path, path.stem) for path in pngs if not (curves and path.stem == "learning_curves")}
     facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
-    samples = {f"{SPLITS.get(split, split)} samples": described(n) for split, n in part(result, "samples").items()}
-    curves = course(history, config)
-    images = {
-        path.stem: image(path, path.stem.replace("_", " ")) for path in sorted((folder / "figures").glob("*.png"))
-    }
     return page.html(
         "run.html.j2",
-        scores=Table(["split", "loss", "accuracy, %"], [row for row in losses if any(row[1:])]),
-        others={
-            in_words(name): shown_value(value, name) + (" %" if is_share(name) else "")
-            for name, value in others.items()
-        },
+        scores=Table(["split", "loss", "accuracy"], [row for row in losses if any(row[1:])]),
+        others={in_words(name): text for name, text in known.items() if name.partition("/")[0] not in SPLITS},
         curves=curves,
-        ends=[
-            f"{shown_value(history[clock].iloc[-1], clock)} {in_words(clock)}" for clock in CLOCKS if clock in history
-        ],
-        figures={
-            name: markup for name, markup in images.items() if markup and not (curves and name == "learning_curves")
-        },
+        ends=[f"{shown_value(history[name].iloc[-1], name)} {in_words(name)}" for name in CLOCKS if name in history],
+        figures={name: markup for name, markup in images.items() if markup},
         unreadable=[name for name, markup in images.items() if not markup],
         facts={key.replace("_", " "): described(value) for key, value in facts.items()},
-        data=samples | {key: shown(value) for key, value in config.items() if key.startswith("data.")},
+        data={key: described(value) for key, value in config.items() if key.startswith("data.")},
         command=f"python {result.get('command', 'train.py')}",
         versions=made_with([result]),
         files={"Resolved config": end_of(folder / CONFIG, 10**6), "Log (its end)": end_of(folder / "train.log", 200)},

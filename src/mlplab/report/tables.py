@@ -2,23 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mlplab.report.frames import Group, differing, is_repeated
-from mlplab.report.numbers import (
-    Interval,
-    in_words,
-    is_number,
-    mean_interval,
-    shown,
-    shown_interval,
-    shown_value,
-    smaller_is_better,
-    with_unit,
-)
+from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown_value, smaller_is_better, with_unit
 from mlplab.report.page import Table
 from mlplab.report.plots import CLOCKS
 from mlplab.report.study import swept
@@ -89,7 +78,7 @@ def chosen_epochs(groups: Sequence[Group]) -> Table | None:
     """
     rows = []
     for group in groups:
-        monitor = shown(group.runs["config"].get("monitor", pd.Series("val/acc")).iloc[0])
+        monitor = str(group.runs["config"].get("monitor", pd.Series("val/acc")).iloc[0])
         oracle = monitor.replace("val/", "test/")
         needed = ["epoch", monitor, oracle, "test/acc", "test/loss"]
         if oracle != monitor and set(needed) <= set(group.history):
@@ -105,13 +94,12 @@ def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
     """The mean of a metric for every pair of two settings, with half its 95 % interval; – for a pair without runs."""
     found = {(group.settings[y], group.settings[x]): group.interval(metric) for group in groups}
     columns, rows = swept(groups, x), swept(groups, y)
-    cells = [[found.get((row, column), Interval(np.nan, np.nan, 0)) for column in columns] for row in rows]
+    cells = [[found.get((row, column), mean_interval([])) for column in columns] for row in rows]
     means = np.array([[cell.mean for cell in line] for line in cells])
-    shades = np.nan_to_num((means - np.nanmin(means)) / (np.nanmax(means) - np.nanmin(means) or 1))
-    texts = [
-        [row, *(shown_interval(cell, metric) or "–" for cell in line)] for row, line in zip(rows, cells, strict=True)
-    ]
-    return Table([f"{with_unit(metric)}: {y} ↓ {x} →", *columns], texts, shades=shades.tolist())
+    shades = np.nan_to_num((means - np.nanmin(means)) / (np.nanmax(means) - np.nanmin(means) or 1)).tolist()
+    texts = [[shown_interval(cell, metric) or "–" for cell in line] for line in cells]
+    headings = [f"{with_unit(metric)}: {y} ↓ {x} →", *columns]
+    return Table(headings, [[row, *line] for row, line in zip(rows, texts, strict=True)], shades=shades)
 
 
 def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.DataFrame:
@@ -124,21 +112,17 @@ def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.Data
     keys = dict.fromkeys([*groups[0].settings, *differing(runs), *filter(is_repeated, runs["config"])])
     names = [name for name in sorted(runs["metrics"]) if "." not in name and not any(name in each for each in results)]
     values = [typed | config for typed, config in zip(about["typed"], about["config"], strict=True)]
+    values = [{key: str(one).lower() if isinstance(one, bool) else one for key, one in each.items()} for each in values]
     columns = {
         "folder": [location(folder, below) for folder in about["folder"]],
         "status": about["status"],
         "counted": runs.index.isin([index for group in groups for index in group.runs.index]),
         "group": [labels.get(index, "") for index in runs.index],
-        **{key: [cell(each.get(key)) for each in values] for key in keys},
+        **{key: [each.get(key) for each in values] for key in keys},
         **{name: runs["metrics"].get(name, np.nan) for name in (*names, *FACTS)},
-        **{name: [cell(result.get(name)) for result in results] for name in ABOUT},
+        **{name: [result.get(name) for result in results] for name in ABOUT},
     }
     return pd.DataFrame(columns, index=runs.index).convert_dtypes()
-
-
-def cell(value: Any) -> Any:
-    """A value for a file of comma-separated values."""
-    return value if value is None or is_number(value) else shown(value)
 
 
 def location(folder: Path, below: Path) -> str:
@@ -151,5 +135,5 @@ def run_table(rows: pd.DataFrame) -> Table:
     """The most important columns of the summary, as text."""
     names = [name for name in (*SCORES[:5], *COSTS) if name in rows and rows[name].notna().any()]
     texts = {name: [shown_value(value, name) for value in rows[name].astype(float)] for name in names}
-    table = rows[["folder", "status"]].assign(**texts)
-    return Table([*table.columns[:2], *map(with_unit, names)], table.to_numpy().tolist(), num_names=2)
+    cells = rows[["folder", "status"]].assign(**texts).to_numpy().tolist()
+    return Table(["folder", "status", *map(with_unit, names)], cells, num_names=2)
