@@ -59,8 +59,10 @@ class Page:
 
     def html(self, template: str = "page.html.j2", **values: Any) -> str:
         """The page as one file without scripts, that loads nothing from elsewhere."""
-        options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-        environment = Environment(loader=PackageLoader("mlplab.report"), **options)
+        environment = Environment(
+            loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
         return environment.get_template(template).render(page=self, **values)
 
 

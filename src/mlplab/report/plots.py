@@ -9,8 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
-from matplotlib.transforms import offset_copy
 
 from mlplab.figures.svg import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
@@ -88,7 +86,7 @@ def limit(panels: Sequence[Axes], metric: str) -> None:
 
 def show_percent(axis: Axis, metric: str) -> None:
     if is_share(metric):
-        axis.set_major_formatter(PercentFormatter(1, symbol=""))
+        axis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
 
 
 def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: str = "") -> Figure:
@@ -101,21 +99,17 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
     across, along, error = ("place", "value", "yerr") if x else ("value", "place", "xerr")
     names = [group.settings[lines] if lines else "" if x else group.label for group in groups]
     places = [group.numbers[x] if x else float(place) for place, group in enumerate(groups)]
+    steps = pd.Series(names).factorize()[0] if lines else np.zeros(len(groups))
+    beside = np.array(places) * (1 + 0.02 * steps)  # so that the marks of several lines do not hide each other
     for axes, metric in zip(panels, metrics, strict=True):
-        table = pd.DataFrame({"name": names, "place": places, "value": [group.values(metric) for group in groups]})
-        means = table.assign(value=table["value"].map(np.mean), half=table["value"].map(half_width).astype(float))
-        for index, (name, line) in enumerate(means.groupby("name", sort=False)):
-            aside = 3 * (index - (len(set(names)) - 1) / 2)  # so that the marks of several lines do not hide each other
-            style = {
-                "color": look(index)["color"],
-                "transform": offset_copy(axes.transData, figure, aside if x else 0, 0, "points"),
-            }
-            dots = table[table["name"] == name].explode("value")
-            axes.scatter(dots[across], dots[along], s=13, alpha=0.45, linewidth=0, **style)
-            style |= {"marker": look(index)["marker"], "linestyle": "-" if x else "", "linewidth": 1.2}
-            axes.errorbar(
-                line[across], line[along], **{error: line["half"]}, label=f"{lines} = {name}", capsize=3, **style
-            )
+        runs = pd.DataFrame({"name": names, "place": beside, "value": [group.values(metric) for group in groups]})
+        means, halves, _ = zip(*(group.interval(metric) for group in groups), strict=True)
+        table = runs.assign(value=means, half=halves)
+        for index, (name, line) in enumerate(table.groupby("name", sort=False)):
+            dots, colour = runs[runs["name"] == name].explode("value"), look(index)["color"]
+            axes.scatter(dots[across], dots[along], s=13, c=colour, alpha=0.45, linewidth=0)
+            bar: dict[str, Any] = {error: line["half"], "linestyle": "-" if x else "", "linewidth": 1.2, **look(index)}
+            axes.errorbar(line[across], line[along], label=f"{lines} = {name}", capsize=3, **bar)
         if metric.startswith("gap/"):
             (axes.axhline if x else axes.axvline)(0, color=FAINT, linewidth=1)
         if is_wide(places if x else [value for group in groups for value in group.values(metric)]):
@@ -136,7 +130,8 @@ def power_law_plot(fit: Fit, groups: Sequence[Group]) -> Figure:
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.subplots()
     points = pd.DataFrame(dict(zip("xy", fit.points(groups), strict=True))).sort_values("x")
-    exponent, line = power_law(points["x"], points["y"]) or (None, None)
+    law: Any = power_law(points["x"], points["y"])
+    exponent, line = law
     points = points[((points > 0) & np.isfinite(points)).all(axis=1)]
     fitted, label = np.exp(line.intercept) * points["x"] ** line.slope, f"power {shown_interval(exponent, '')}"
     axes.scatter(points["x"], points["y"], s=26, color=COLOURS[0], alpha=0.7, linewidth=0, label="runs")
