@@ -158,7 +158,7 @@ def fit_sentence(fit: Fit, groups: Sequence[Group]) -> str:
     if not isinstance(fit.expected, int | float):
         return f"{sentence}."
     inside = "within" if abs(exponent.mean - fit.expected) <= exponent.half_width else "outside"
-    return f"{sentence}; the expected {str(fit.expected).replace('-', '−')} lies {inside} that interval."
+    return f"{sentence}; the expected {f'{fit.expected:g}'.replace('-', '−')} lies {inside} that interval."
 
 
 def with_basis(group: Group, score: str) -> str:
