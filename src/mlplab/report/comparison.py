@@ -10,7 +10,7 @@ import pandas as pd
 from mlplab.figures.svg import MOST_LINES, as_svg
 from mlplab.files import now
 from mlplab.report.frames import Group, common_overrides
-from mlplab.report.numbers import count, in_words, is_number, power_law
+from mlplab.report.numbers import count, in_words, power_law
 from mlplab.report.page import Page, image, made_with
 from mlplab.report.plots import curves, power_law_plot, scores
 from mlplab.report.study import Study, answer, axes_of, ranked, swept
@@ -22,9 +22,12 @@ COURSES = ("val/acc", "train/acc", "gap/acc", "test/acc"), ("val/loss", "train/l
 
 def comparison(
     title: str, study: Study, runs: pd.DataFrame, groups: Sequence[Group], score: str, rows: pd.DataFrame,
-    *, warnings: Sequence[str], commands: Sequence[str], again: str,
+    warnings: Sequence[str], commands: Sequence[str],
 ) -> str:  # fmt: skip
-    """The page of runs that `grouped` has put into groups and that `score` ranks, with their `rows` of the summary."""
+    """The page of runs that `grouped` has put into groups and that `score` ranks, with their `rows` of the summary.
+
+    The last of the `commands` is the one that makes the report.
+    """
     known = [group for group in groups if group.values(score)]
     keys, numbers = list(groups[0].settings), sorted({len(group.runs) for group in groups})
     question = f"How does the {in_words(score)} depend on {' and '.join(keys[:4])}{' …' if keys[4:] else ''}?"
@@ -51,8 +54,8 @@ def comparison(
         study=study, score=in_words(score), num_groups=len(known), **figures(study, known, score),
         groups=group_table(groups, study.metrics, score), common=common_overrides(runs, keys),
         num_repeated=sum(len(group.members) - len(group.unfinished) - len(group.runs) for group in groups),
-        has_folds=any(is_number(config.get("data.num_folds")) for config in runs["about"]["config"]),
-        budgets=budget_table(known), runs=run_table(rows), commands=commands, again=again,
+        has_folds=any(config.get("data.num_folds") for config in runs["about"]["config"]),
+        budgets=budget_table(known), runs=run_table(rows), commands=commands,
         versions=made_with(runs["about"]["result"]),
     )  # fmt: skip
 

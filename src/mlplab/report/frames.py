@@ -12,7 +12,7 @@ import pandas as pd
 
 from mlplab.config.keys import flat, kind_of
 from mlplab.errors import ConfigError, first_line, noted
-from mlplab.report.numbers import Interval, is_number, mean_interval, number, shown
+from mlplab.report.numbers import Interval, mean_interval, number, shown
 from mlplab.runs.record import CONFIG, RESULT, Record
 
 MAX_BYTES = 50_000_000
@@ -84,7 +84,7 @@ def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
         "repetition": str({key: shown(value) for key, value in values.items() if is_repeated(key)} or folder),
     }  # fmt: skip
     metrics = {
-        **{name: number(value) for name, value in result.items() if is_number(value)},
+        **{name: number(value) for name, value in result.items() if type(value) in (int, float)},
         "data.batch_size": number(result.get("batch_size")),  # what words in the config came to
         "data.train_size": number(part(result, "samples").get("train")),
         **{name: float(column.dropna().iloc[-1]) for name, column in known.items()},
@@ -201,7 +201,7 @@ def common_overrides(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
 def as_numbers(runs: pd.DataFrame, key: str) -> pd.Series:
     """A setting of each run, or else what was measured under its name, as numbers; NaN for what is none."""
     values = runs["config"].get(key, pd.Series(ABSENT, runs.index))
-    found = values.map(lambda value: number(value) if is_number(value) else np.nan).astype(float)
+    found = values.map(lambda value: number(value) if type(value) in (int, float) else np.nan).astype(float)
     return found.fillna(runs["metrics"].get(key, found))
 
 

@@ -93,10 +93,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def number(value: Any) -> float:
     """A number as result.json holds it, where NaN and infinities are strings; NaN for anything else."""
     try:

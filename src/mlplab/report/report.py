@@ -43,7 +43,9 @@ def report(folders: Sequence[str], output: str | None = None) -> Report:
     target = Path(output) if output else paths[0] if len(paths) == 1 else Path("outputs", "reports", paths[0].name)
     if len(paths) == 1 and (paths[0] / RESULT).is_file():
         runs, history, skipped = read(paths)
-        write(target, "report.html", run_page(runs["about"].iloc[0], dict(runs["metrics"].iloc[0]), history, skipped))
+        page = run_page(runs["about"].iloc[0], dict(runs["metrics"].iloc[0]), history, skipped)
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / "report.html", page)
         show(written := Report(target / "report.html", runs, grouped(runs, history), skipped))
         return written
     show(written := write_report(paths, target))
@@ -66,18 +68,13 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     rows, missing = summary(runs, groups, output), len(sweep.get("jobs") or ()) - len(find(folders)[0])
     warnings = [*warnings_of(runs, groups, missing), *(f"left out: {line}" for line in skipped)]
     commands = [f"python {result['command']}" for result in runs["about"]["result"] if result.get("command")]
-    write(output, "summary.csv", rows.to_csv(index=False))
-    write(output, "report.html", comparison(
-        output.resolve().name, study, runs, groups, score_of(study, groups), rows, warnings=warnings,
-        commands=[str(sweep["command"])] if sweep.get("command") else commands,
-        again=shlex.join(["python", "scripts/report.py", *map(str, folders)]),
-    ))  # fmt: skip
+    commands = [str(sweep["command"])] if sweep.get("command") else commands
+    again, title = shlex.join(["python", "scripts/report.py", *map(str, folders)]), output.resolve().name
+    page = comparison(title, study, runs, groups, score_of(study, groups), rows, warnings, [*commands, again])
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "summary.csv", rows.to_csv(index=False))
+    write_atomically(output / "report.html", page)
     return Report(output / "report.html", runs, groups, warnings)
-
-
-def write(folder: Path, name: str, content: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / name, content)
 
 
 def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> list[str]:
