@@ -7,7 +7,7 @@ from mlplab.cli import command
 
 @command("report", bare_paths="folders")
 def main(config: DictConfig) -> None:
-    from mlplab.report import report  # here, so that --help and config errors need not wait for it
+    from mlplab.report.report import report  # here, so that --help and config errors need not wait for it
 
     report([str(folder) for folder in config.folders], config.into)
 

@@ -1,72 +1,149 @@
-"""Groups over seeds and folds: who belongs to which, what counts, in which order."""
+"""What tells runs apart is found in their configs, in few words; runs that differ in the seed only form a group."""
 
 import pytest
+from omegaconf import OmegaConf
 
-from mlplab.report.groups import common_overrides, grouped, swept
-from mlplab.report.runs import read
+from mlplab.report.frames import as_numbers, common_overrides, compared, grouped, read, settings, short_names
+from mlplab.report.study import swept
 
 
 @pytest.fixture
 def runs(make_run):
+    """Runs of dotted configs, one each: `({"optimizer.lr": 0.1}, {"seed": 1})`, read."""
+
     def made(*rows):
-        return read([make_run(f"r{i}", *arguments, **options) for i, (arguments, options) in enumerate(rows)])[0]
+        folders = []
+        for index, (config, options) in enumerate(rows):
+            nested = OmegaConf.create()
+            for key, value in config.items():
+                OmegaConf.update(nested, key, value)
+            folders.append(make_run(f"r{index}", OmegaConf.to_container(nested), **options))
+        return read(folders)[:2]
 
     return made
 
 
 def lr(value, seed=0, accuracy=0.5, **options):
-    return ({"optimizer": {"lr": value}},), {"seed": seed, "val/acc": accuracy, **options}
+    return {"optimizer.lr": value}, {"seed": seed, "val/acc": accuracy, **options}
+
+
+def chosen(runs, **options):
+    return {key: list(values) for key, values in settings(runs[0], **options).items()}
+
+
+# Settings
+
+
+def test_only_what_differs_is_a_setting(runs):
+    rows = [({"optimizer.lr": rate, "data.batch_size": 8}, {"seed": seed}) for rate in (0.1, 0.2) for seed in (0, 1)]
+    assert chosen(runs(*rows)) == {"optimizer.lr": [0.1, 0.1, 0.2, 0.2]}
+
+
+def test_seeds_folds_and_paths_are_no_settings(runs, tmp_path):
+    rows = [
+        ({"data.split_seed": i, "data.fold": i, "logger.tensorboard.save_dir": f"x{i}", "test": bool(i),
+          "callbacks.figures.dpi": i, "trainer.profiler.dirpath": f"{tmp_path}/r{i}/profile"}, {"seed": i})
+        for i in range(3)
+    ]  # fmt: skip
+    assert chosen(runs(*rows)) == {}
+    assert compared(["callbacks.early_stopping.patience", "hydra/launcher"]) == ["callbacks.early_stopping.patience"]
+
+
+def test_runs_of_different_sweeps_are_told_apart_without_overrides(runs):
+    made = runs(
+        ({"model.dropout": 0.0}, {}), ({"model.dropout": 0.5}, {}), ({"model.dropout": 0.0, "model.norm": True}, {})
+    )
+    assert chosen(made) == {"model.dropout": [0.0, 0.5, 0.0], "model.norm": ["–", "–", True]}
+
+
+def test_a_choice_that_was_typed_stands_for_all_that_it_changes(runs):
+    made = runs(
+        ({"loss.label_smoothing": 0.0, "optimizer.weight_decay": 0.0}, {"overrides": ("regularization=none",)}),
+        ({"loss.label_smoothing": 0.1, "optimizer.weight_decay": 0.01}, {"overrides": ("regularization=combined",)}),
+    )
+    assert chosen(made) == {"regularization": ["none", "combined"]}
+    assert list(chosen(made, first=["optimizer.weight_decay"])) == ["optimizer.weight_decay"]
+
+
+def test_a_choice_that_is_typed_for_one_of_two_equal_runs_does_not_part_them(runs):
+    typed = {"overrides": ("batching=mini_batch",)}, {"seed": 1}, {"overrides": ("batching=stochastic",)}
+    made = runs(*(({"data.batch_size": size}, options) for size, options in zip((32, 32, 1), typed, strict=True)))
+    assert chosen(made) == {"data.batch_size": [32, 32, 1]}
+
+
+def test_a_default_is_named_where_nothing_was_typed(runs):
+    made = runs(({"model.dropout": 0.0}, {}), ({"model.dropout": 0.5}, {"overrides": ("regularization=dropout",)}))
+    assert chosen(made) == {"regularization": ["(default)", "dropout"]}
+
+
+def test_words_are_replaced_by_the_numbers_they_came_to(runs):
+    config = {"data.batch_size": "full", "data.train_size": None, "optimizer.nesterov": True}
+    known, _ = runs((config, {"result": {"batch_size": 700, "samples": {"train": 650}}}), ({"data.batch_size": 8}, {}))
+    assert list(as_numbers(known, "data.batch_size")) == [700, 8]
+    assert as_numbers(known, "data.train_size")[0] == 650
+    assert as_numbers(known, "optimizer.nesterov").isna().all()
+
+
+def test_names_are_short_where_that_is_clear():
+    assert short_names(["optimizer.lr", "model._target_"]) == {"optimizer.lr": "lr", "model._target_": "model"}
+    assert short_names(["a.lr", "b.lr"]) == {"a.lr": "a.lr", "b.lr": "b.lr"}
+
+
+# Groups
 
 
 def test_runs_that_differ_in_the_seed_only_form_a_group(runs):
-    groups = grouped(runs(lr(1.0, 0, 0.5), lr(0.2, 0, 0.8), lr(0.2, 1, 0.9), lr(0.2, 2, 1.0)))
+    groups = grouped(*runs(lr(1.0, 0, 0.5), lr(0.2, 0, 0.8), lr(0.2, 1, 0.9), lr(0.2, 2, 1.0)))
     assert [group.label for group in groups] == ["0.2", "1"]  # by number
+    assert [group.name for group in groups] == ["lr=0.2", "lr=1"]
     assert groups[0].interval("val/acc").mean == pytest.approx(0.9)
     assert [group.interval("val/acc").n for group in groups] == [3, 1]
 
 
 def test_folds_of_a_cross_validation_form_a_group(runs):
-    rows = [(({"data": {"num_folds": 3, "fold": fold}},), {"val/acc": fold / 2}) for fold in range(3)]
-    (group,) = grouped(runs(*rows))
+    (group,) = grouped(*runs(*(({"data.num_folds": 3, "data.fold": fold}, {"val/acc": fold / 2}) for fold in range(3))))
     assert group.interval("val/acc").n == 3
     assert group.interval("val/acc").mean == 0.5
 
 
 def test_what_did_not_finish_is_kept_apart(runs):
-    groups = grouped(runs(lr(0.1, 0, 0.5), lr(0.1, 1, 0.0, status="diverged"), lr(9.0, 0, 0.0, status="failed")))
+    groups = grouped(*runs(lr(0.1, 0, 0.5), lr(0.1, 1, 0.0, status="diverged"), lr(9.0, 0, 0.0, status="failed")))
     assert [len(group.runs) for group in groups] == [1, 0]
-    assert [[run.status for run in group.unfinished] for group in groups] == [["diverged"], ["failed"]]
+    assert [list(group.unfinished["about"]["status"]) for group in groups] == [["diverged"], ["failed"]]
     assert groups[1].interval("val/acc").n == 0
 
 
 def test_the_same_seed_twice_counts_once(runs):
-    (group,) = grouped(runs(lr(0.1, 0, 0.5), lr(0.1, 0, 0.7), lr(0.1, 1, 0.9)))
+    (group,) = grouped(*runs(lr(0.1, 0, 0.5), lr(0.1, 0, 0.7), lr(0.1, 1, 0.9)))
     assert group.values("val/acc") == [0.7, 0.9]
-    assert [run.metrics["val/acc"] for run in group.repeated] == [0.5]
+    assert len(group.members) == 3
 
 
 def test_values_that_are_not_finite_are_left_out_of_means(runs):
-    (group,) = grouped(runs(lr(0.1, 0, 0.5), lr(0.1, 1, float("nan"))))
+    (group,) = grouped(*runs(lr(0.1, 0, 0.5), lr(0.1, 1, float("nan"))))
     assert group.interval("val/acc").n == 1
 
 
 def test_two_settings_make_a_label_of_two_parts(runs):
-    rows = [
-        (({"optimizer": {"lr": rate}, "data": {"batch_size": size}},), {}) for rate in (0.1, 1.0) for size in (8, 4)
-    ]
-    groups = grouped(runs(*rows))
+    rows = [({"optimizer.lr": rate, "data.batch_size": size}, {}) for rate in (0.1, 1.0) for size in (8, 4)]
+    groups = grouped(*runs(*rows))
     assert [group.label for group in groups] == [
         "lr=0.1, batch_size=4", "lr=0.1, batch_size=8", "lr=1, batch_size=4", "lr=1, batch_size=8"
     ]  # fmt: skip
-    assert swept(groups, "data.batch_size") == [4, 8]
+    assert swept(groups, "data.batch_size") == ["4", "8"]
+
+
+def test_of_a_class_its_name_is_enough(runs):
+    groups = grouped(*runs(({"model._target_": "lab.MLP"}, {}), ({"model._target_": "lab.Residual"}, {})))
+    assert [group.label for group in groups] == ["MLP", "Residual"]
 
 
 def test_runs_without_any_difference_are_one_group(runs):
-    assert [group.label for group in grouped(runs(lr(0.1, 0), lr(0.1, 1)))] == ["all runs"]
+    assert [group.label for group in grouped(*runs(lr(0.1, 0), lr(0.1, 1)))] == ["all runs"]
 
 
 def test_what_was_typed_for_all_is_common(runs):
     made = runs(
         lr(0.1, 0, overrides=("data=moons", "optimizer.lr=0.1")), lr(1.0, 0, overrides=("optimizer.lr=1", "data=moons"))
     )
-    assert common_overrides(made, grouped(made)) == ["data=moons"]
+    assert common_overrides(made[0], ["optimizer.lr"]) == ["data=moons"]

@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mlplab.errors import ConfigError, RunFailed
-from mlplab.report import report, write_report
+from mlplab.report.report import report, write_report
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -73,7 +74,8 @@ def test_the_page_holds_everything_and_loads_nothing(sweep, capsys):
 def test_the_question_and_the_claim_of_a_study(sweep):
     study = {"name": "rates", "question": "Which rate?", "claim": "A larger one.", "source": "Goyal 2017"}
     command = "python train.py -m study=rates"
-    (sweep / "sweep.json").write_text(json.dumps({"command": command, "jobs": list("1234567"), "study": study}))
+    names = [path.name for path in sweep.iterdir() if path.is_dir()]
+    (sweep / "sweep.json").write_text(json.dumps({"command": command, "jobs": [*names, "6", "7"], "study": study}))
     write_report([sweep], sweep)
     text = Page(sweep / "report.html").text
     for part in ("Rates", *list(study.values())[1:], command, "2 jobs of the sweep have not started"):
@@ -132,7 +134,7 @@ def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
     for part in (
         "The last point is after 4 updates, 32 samples seen, 0.2 seconds of training", "best, epoch 2",
         "How often the network is right", "broken.png is left out", "python train.py seed=0", "1.25",
-        "data.batch_size", "batch_size: 8", "training samples", "epoch 1 <b>",
+        "data.batch_size", "batch_size: 8", "{train: 16, val: 8, test: 8}", "epoch 1 <b>",
     ):  # fmt: skip
         assert part in page.text
     assert not (run / "summary.csv").exists()
@@ -203,3 +205,19 @@ def test_jobs_that_failed_before_they_had_a_config_are_named(sweep, make_run, tm
         report([str(tmp_path / "early")])
     report([str(tmp_path / "early" / "a")])
     assert "no such data" in Page(tmp_path / "early" / "a" / "report.html").text
+
+
+def test_the_figure_of_each_group_is_on_the_page_beside_its_label(tmp_path, make_run):
+    contents = []
+    for index, size in enumerate([2, 8, 32]):
+        folder = make_run(f"sweep/{index}", {"data": {"batch_size": size}}, **{"val/acc": 0.5 + index / 10})
+        if size < 32:  # the last has none
+            (folder / "figures").mkdir()
+            Image.new("RGB", (4, 4), (index, 0, 0)).save(folder / "figures" / "boundary.png")
+            contents.append(base64.b64encode((folder / "figures" / "boundary.png").read_bytes()).decode())
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"study": {"name": "a", "pictures": "boundary"}}))
+    page = write_report([tmp_path / "sweep"], tmp_path / "sweep").page.read_text()
+    assert "Boundary side by side" in page
+    assert page.count("data:image/png") == 2
+    assert all(content in page for content in contents)
+    assert page.index("boundary of 2") < page.index("boundary of 8")

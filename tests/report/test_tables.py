@@ -3,9 +3,8 @@
 import pandas as pd
 import pytest
 
-from mlplab.report.groups import grouped
-from mlplab.report.runs import read
-from mlplab.report.tables import budget_table, group_table, location, summary
+from mlplab.report.frames import grouped, read
+from mlplab.report.tables import budget_table, chosen_epochs, group_table, heat_map, location, summary
 
 
 @pytest.fixture
@@ -20,11 +19,11 @@ def runs(make_run, history):
             run("b0", 0.5, 0, 0.90, history(0.7, 0.9, updates=1)),
             run("b1", 0.5, 1, 0.00, status="diverged", result={"error": "loss of update 3"}),
         ]
-    )[0]
+    )[:2]
 
 
 def test_a_row_per_group_with_the_best_marked(runs):
-    table = group_table(grouped(runs), (), "val/acc")
+    table = group_table(grouped(*runs), (), "val/acc")
     assert table.headings[:3] == ["optimizer.lr", "n", "not finished"]
     accuracy = table.headings.index("validation accuracy, %")
     assert [*table.rows[0][:3], table.rows[0][accuracy]] == ["0.1", "2", "", "81.00 ± 12.71"]
@@ -35,23 +34,21 @@ def test_a_row_per_group_with_the_best_marked(runs):
 
 
 def test_budgets_are_what_the_shortest_run_had_spent(runs):
-    table = budget_table(grouped(runs))
+    table = budget_table(grouped(*runs))
     assert table.headings[1:] == [
         "validation accuracy, % at 2 updates", "validation accuracy, % at 32 samples seen",
         "validation accuracy, % at 0.2 seconds of training",
     ]  # fmt: skip
-    assert table.rows == [
-        ["0.1", "55.00 ± 63.53", "65.00 ± 63.53", "65.00 ± 63.53"], ["0.5", "90.00", "90.00", "90.00"]
-    ]  # fmt: skip
+    assert table.rows == [("0.1", "55.00 ± 63.53", *["65.00 ± 63.53"] * 2), ("0.5", "90.00", "90.00", "90.00")]
 
 
 def test_equal_budgets_need_no_table(runs):
-    assert budget_table(grouped(runs[:2])) is None
+    assert budget_table(grouped(*runs)[:1]) is None
 
 
 def test_the_summary_has_a_row_per_run_with_all_that_is_known(runs, tmp_path):
     path = tmp_path / "summary.csv"
-    summary(runs, grouped(runs), tmp_path).to_csv(path, index=False)
+    summary(runs[0], grouped(*runs), tmp_path).to_csv(path, index=False)
     rows = pd.read_csv(path)
     assert list(rows["folder"]) == ["a0", "a1", "b0", "b1"]
     assert list(rows["status"]) == ["finished"] * 3 + ["diverged"]
@@ -67,3 +64,48 @@ def test_the_summary_has_a_row_per_run_with_all_that_is_known(runs, tmp_path):
 def test_a_folder_elsewhere_is_named_in_full(tmp_path):
     assert location(tmp_path / "a" / "b", tmp_path / "a") == "b"
     assert location(tmp_path / "c", tmp_path / "a") == str(tmp_path / "c")
+
+
+def test_a_heat_map_has_a_cell_for_each_pair_and_says_where_there_is_no_run(make_run):
+    scores = {(8, 0.1): 0.5, (8, 0.2): 0.7, (16, 0.1): 0.9}
+    folders = [
+        make_run(f"{size}-{rate}", {"data": {"batch_size": size}, "optimizer": {"lr": rate}}, **{"val/acc": score})
+        for (size, rate), score in scores.items()
+    ]
+    table = heat_map(grouped(*read(folders)[:2]), "val/acc", "data.batch_size", "optimizer.lr")
+    assert table.headings == ["validation accuracy, %: optimizer.lr ↓ data.batch_size →", "8", "16"]
+    assert table.rows == [["0.1", "50.00", "90.00"], ["0.2", "70.00", "–"]]
+    assert table.shades == [[0, 1], [pytest.approx(0.5), 0]]
+
+
+# The epoch that validation chose against the test set's own
+
+CURVES = {
+    "epoch": [1.0, 2.0, 3.0, 4.0],
+    "updates": [2, 4, 6, 8],
+    "val/loss": [0.9, 0.5, 0.6, 0.7],
+    "val/acc": [0.6, 0.7, 0.8, 0.8],
+    "test/loss": [0.8, 0.6, 0.5, 0.9],
+    "test/acc": [0.5, 0.9, 0.7, 0.6],
+}
+
+
+@pytest.mark.parametrize(
+    ("monitor", "cells"),
+    [
+        ("val/loss", ["4", "2", "3", "90.00", "70.00", "60.00", "0.6", "0.5", "0.9"]),
+        ("val/acc", ["4", "3", "2", "70.00", "90.00", "60.00", "0.5", "0.6", "0.9"]),  # of two at 80 % the first
+    ],
+)
+def test_the_test_set_chooses_by_the_same_measure(make_run, monitor, cells):
+    folder = make_run("run", {"monitor": monitor})
+    pd.DataFrame(CURVES).to_csv(folder / "history.csv", index=False)
+    table = chosen_epochs(grouped(*read([folder])[:2]))
+    assert table.rows[0][1:] == cells
+    assert len(table.headings) == len(table.rows[0])
+
+
+def test_runs_without_a_test_curve_have_no_such_table(make_run):
+    folder = make_run("run", {"monitor": "val/loss"})
+    pd.DataFrame({name: values for name, values in CURVES.items() if "test" not in name}).to_csv(folder / "history.csv")
+    assert chosen_epochs(grouped(*read([folder])[:2])) is None

@@ -104,6 +104,13 @@ def log_where_wide(axes: Axes, rows: Rows, names: Sequence[str], *, wide: float 
     return logarithmic
 
 
+def best_epoch(rows: Rows, *, monitor: str | None, mode: str) -> float | None:
+    """The epoch of the best (`mode`: min or max) value of a column, the first of equal ones; None without a value."""
+    known = [row for row in rows if monitor is not None and row.get(monitor) is not None]
+    best = (min if mode == "min" else max)(known, key=lambda row: row[monitor], default=None)  # type: ignore[index, return-value, arg-type]
+    return best["epoch"] if best else None
+
+
 def column(rows: Rows, name: str) -> list[float]:
     """The values of one column that is known in every row."""
     return [float(value) for row in rows if (value := row[name]) is not None]

@@ -1,45 +1,45 @@
 """A page in one HTML file: what stands on it as plain values, rendered with all text escaped."""
 
 import base64
-import functools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mlplab.figures.svg import Picture
+from mlplab.report.frames import part
 
-PNG = b"\x89PNG\r\n\x1a\n"
 MAX_IMAGE_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first `num_names` columns are names, the others numbers; `marked` is the best row's index."""
+    """Cells as text; the first `num_names` columns are names, the others numbers; `marked` is the best row's index.
 
-    headings: list[str]
-    rows: list[list[str]]
+    `shades` make it a heat map: a number from 0 to 1 for each cell of numbers.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
     num_names: int = 1
     marked: int | None = None
+    shades: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; what is empty is left out. `folded` hides it behind its title until it is asked for.
-
-    `side_by_side` puts as many of its pictures into a row as there is room for.
-    """
+    """A part of a page that has no template of its own; what is empty is left out."""
 
     title: str
-    text: list[str] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    text: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
     facts: dict[str, str] = field(default_factory=dict)
-    code: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    folded: bool = False
-    side_by_side: bool = False
+    code: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -48,37 +48,41 @@ class Page:
 
     kind: str
     title: str
-    question: str
-    claim: str
-    source: str
-    answer: list[str]
+    answer: Sequence[str]
     numbers: dict[str, str]
-    warnings: list[str]
-    sections: list[Section]
+    warnings: Sequence[str]
     made: str
+    sections: Sequence[Section] = ()
+    question: str = ""
+    claim: str = ""
+    source: str = ""
 
-    def html(self) -> str:
+    def html(self, template: str = "page.html.j2", **values: Any) -> str:
         """The page as one file without scripts, that loads nothing from elsewhere."""
-        return environment().get_template("page.html.j2").render(page=self)
-
-
-@functools.cache
-def environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        environment = Environment(
+            loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
+        return environment.get_template(template).render(page=self, **values)
 
 
 def image(path: Path, alt: str) -> Markup | None:
     """A PNG file as markup that holds its bytes; None for what is no PNG, or larger than a page should hold."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_IMAGE_BYTES:
-            return None
-        content = path.read_bytes()
+        content = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_IMAGE_BYTES else b""
     except OSError:
         return None
-    if not content.startswith(PNG):
-        return None
     encoded = base64.b64encode(content).decode("ascii")
-    return Markup(f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">')
+    markup = Markup(f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">')
+    return markup if content.startswith(b"\x89PNG\r\n\x1a\n") else None
+
+
+def made_with(results: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Versions, hardware and code of runs; several where they differ."""
+    facts: dict[str, dict[str, None]] = {}
+    for result in results:
+        about = {"hardware": result.get("hardware"), "code": result.get("git_commit")}
+        for name, value in (part(result, "versions") | about).items():
+            if value:
+                facts.setdefault(str(name), {})[str(value)] = None
+    return {name: "; ".join(values) for name, values in facts.items()}

@@ -1,20 +1,18 @@
-"""What a study asks and claims: from sweep.json, or from the section `study` of the runs' configs."""
+"""What a study asks and claims, and the answer, put together from the numbers and never saying more than they do."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from mlplab.report.groups import Group, swept
-from mlplab.report.runs import Run
-from mlplab.report.words import in_words
+import pandas as pd
+
+from mlplab.report.frames import Group, as_numbers, listed
+from mlplab.report.numbers import count, difference, in_words, is_share, power_law, smaller_is_better, with_interval
 
 SCORES = ("test/acc", "val/acc")
-MOST_METRICS = 6
-PLAIN = ("name", "question", "claim", "source", "x", "group", "baseline", "score", "pictures")
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """A power law to be fitted: y over x. `at` says which value of y a run's history gives: first, last, or mean."""
 
     y: str
@@ -22,9 +20,15 @@ class Fit:
     at: str = "last"
     expected: float | None = None
 
+    def points(self, groups: Sequence[Group]) -> tuple[list[float], list[float]]:
+        """x and y of each finished run; NaN where a run does not have them."""
+        runs, history = pd.concat([group.runs for group in groups]), pd.concat([group.history for group in groups])
+        x, y = as_numbers(runs, self.x), as_numbers(runs, self.y)
+        rows = history.reindex(columns=["run", self.y]).groupby("run")[self.y].agg(self.at)
+        return list(x), list(rows.reindex(runs.index).fillna(y))
 
-@dataclass(frozen=True)
-class Study:
+
+class Study(NamedTuple):
     """The section `study` of a config: its text, and what its report shows. All of it may be left out.
 
     `metrics` and `fit` are one or a list; `fit: {y: grad/noise, x: data.batch_size, at: first, expected: -1}`.
@@ -39,31 +43,19 @@ class Study:
     baseline: str = ""  # the value of the group that the best is compared with, e.g. none
     score: str = ""  # the metric that decides, where it is not the test or validation accuracy
     pictures: str = ""  # a figure of each run to be shown side by side: the name of its file without .png
-    metrics: tuple[str, ...] = ()
-    fits: tuple[Fit, ...] = ()
+    metrics: Sequence[str] = ()
+    fits: Sequence[Fit] = ()
 
 
-def study_of(sweep: dict[str, Any], runs: Sequence[Run]) -> Study:
-    """The study of a sweep; of a set of runs, the one that all of them belong to."""
-    values = sweep.get("study")
-    if not isinstance(values, dict):
-        values = runs[0].study if all(run.study == runs[0].study for run in runs) else {}
-    return Study(
-        **{key: text(values.get(key)) for key in PLAIN},
-        metrics=tuple(map(str, listed(values.get("metrics"))))[:MOST_METRICS],
-        fits=tuple(fit for item in listed(values.get("fit")) if (fit := fit_of(item))),
-    )
-
-
-def fit_of(values: Any) -> Fit | None:
-    """A fit as the study words it; None where x or y is missing."""
-    if not isinstance(values, dict) or not text(values.get("y")) or not text(values.get("x")):
-        return None
-    at, expected = text(values.get("at")), values.get("expected")
-    return Fit(
-        y=text(values["y"]), x=text(values["x"]), at=at if at in ("first", "mean") else "last",
-        expected=float(expected) if isinstance(expected, int | float) else None,
-    )  # fmt: skip
+def study_of(values: dict[str, Any]) -> Study:
+    """The study that a config or a sweep.json describes, as far as it is of the right types."""
+    texts = {key: text(values.get(key)) for key in Study._fields[:-2]}
+    fits = [
+        Fit(y, x, fit["at"] if fit.get("at") in ("first", "mean") else "last", fit.get("expected"))
+        for fit in listed(values.get("fit"))
+        if isinstance(fit, dict) and (y := text(fit.get("y"))) and (x := text(fit.get("x")))
+    ]
+    return Study(**texts, metrics=[str(metric) for metric in listed(values.get("metrics"))][:6], fits=fits)
 
 
 def text(value: Any) -> str:
@@ -71,47 +63,105 @@ def text(value: Any) -> str:
     return "" if value is None or isinstance(value, dict | list) else " ".join(str(value).split())
 
 
-def listed(value: Any) -> list[Any]:
-    """A value that may be given alone or as a list."""
-    return [] if value is None else value if isinstance(value, list) else [value]
-
-
 def score_of(study: Study, groups: Sequence[Group]) -> str:
     """The metric that decides: the test accuracy where every finished run has it, else the validation accuracy.
 
     A study may name another; one with metrics but neither of these two among them is decided by its first.
     """
-    runs = [run for group in groups for run in group.runs]
+    runs = pd.concat([group.runs for group in groups])
+    known = runs["metrics"].dropna(axis=1) if len(runs) else ()
     accuracies = [name for name in SCORES if not study.metrics or name in study.metrics]
-    names = [name for name in (study.score, *accuracies, *study.metrics) if name]
-    known = [name for name in names if runs and all(name in run.metrics for run in runs)]
-    return known[0] if known else SCORES[-1]
+    return next((name for name in (study.score, *accuracies, *study.metrics) if name in known), SCORES[-1])
 
 
-def question_of(study: Study, groups: Sequence[Group], score: str) -> str:
-    """The study's question; for any other set of runs, what its settings ask."""
-    if study.question:
-        return study.question
-    keys = list(groups[0].settings)
-    if not keys:
-        return f"What {in_words(score)} does this setting reach?"
-    return f"How does the {in_words(score)} depend on {' and '.join(keys[:4])}{' …' if len(keys) > 4 else ''}?"
+def swept(groups: Sequence[Group], key: str) -> list[str]:
+    """The values that a setting takes, each once: in the order of their numbers, else of the groups."""
+    ordered = sorted(groups, key=lambda group: group.numbers.get(key, 0))
+    return list(dict.fromkeys(group.settings[key] for group in ordered))
 
 
-def axes_of(study: Study, groups: Sequence[Group]) -> tuple[str | None, str | None]:
+def axes_of(study: Study, groups: Sequence[Group]) -> tuple[str, str]:
     """The settings for the horizontal axis and for the lines of a plot: those the study names, else those swept.
 
-    Of two settings the one with more different numbers is the horizontal one. None, None where no setting, or more
-    than two, would have to be drawn.
+    Of two settings the one with more different numbers is the horizontal one. Empty where no setting, or more than two,
+    would have to be drawn.
     """
     keys = list(groups[0].settings)
-    if study.x in keys:
-        others = [key for key in keys if key != study.x]
-        if len(others) <= 1:
-            return study.x, others[0] if others else None
-    if len(keys) == 1:
-        return keys[0], None
-    if len(keys) == 2:
-        x = max(keys, key=lambda key: (key in groups[0].numbers, len(swept(groups, key))))
-        return x, next(key for key in keys if key != x)
-    return None, None
+    if not 1 <= len(keys) <= 2:
+        return "", ""
+    x = max(keys, key=lambda key: (key == study.x, key in groups[0].numbers, len(swept(groups, key))))
+    return x, next((key for key in keys if key != x), "")
+
+
+# The answer
+
+
+def answer(study: Study, groups: Sequence[Group], score: str) -> list[str]:
+    """The answer: a sentence that compares, and further ones on each value of a second setting, and on fits."""
+    known = [group for group in groups if group.values(score)]
+    if not known:
+        return [f"No run finished with a {in_words(score)}: there is nothing to compare."]
+    fits = [fit_sentence(fit, known) for fit in study.fits]
+    if len(known) == 1:
+        opening = f"Of {len(groups)} settings only {known[0].name} has finished runs: the" if groups[1:] else "The"
+        return [f"{opening} {in_words(score)} is {with_basis(known[0], score)}.", *fits]
+    x, lines = axes_of(study, known)
+    if lines and x in known[0].numbers and len(swept(known, x)) > 2:
+        fits.insert(0, best_of_each(known, x, lines, score))
+    return [best_and_next(ranked(known, score), score, study.baseline), *fits]
+
+
+def ranked(groups: Sequence[Group], score: str) -> list[Group]:
+    """The best group first."""
+    return sorted(groups, key=lambda group: group.interval(score).mean, reverse=not smaller_is_better(score))
+
+
+def best_and_next(groups: Sequence[Group], score: str, baseline: str) -> str:
+    """The best group against the baseline, or against the next, and whether the runs tell them apart; and the last."""
+    best, last = groups[0], groups[-1]
+    bases = [group for group in groups[1:] if baseline and baseline in (group.label, *group.settings.values())]
+    other, role = (bases[0], "the baseline") if bases else (groups[1], "the next")
+    least = f"the {'lowest' if smaller_is_better(score) else 'highest'} {in_words(score)}, {with_basis(best, score)}"
+    end = f"; last of {len(groups)} is {last.name} with {with_interval(last.interval(score), score)}"
+    end = "." if last is other else f"{end}."
+    if math.isclose(best.interval(score).mean, other.interval(score).mean, rel_tol=1e-6):  # as far as 32 bits tell
+        return f"{best.name} and {other.name} share {least} and {with_basis(other, score)}{end}"
+    opening = f"{best.name} has {least}, against {with_basis(other, score)} of {other.name}, {role}"
+    gap = difference(best.values(score), other.values(score))
+    if gap is None:
+        return f"{opening}: too few runs, or runs too much alike, to say how certain that is{end}"
+    scale, unit = (100, " percentage points") if is_share(score) else (1, "")
+    low, high = scale * (gap.mean - gap.half_width), scale * (gap.mean + gap.half_width)
+    verdict = "these runs do not tell the two apart" if low <= 0 <= high else "the two differ"
+    bounds = f"difference {scale * gap.mean:.3g}{unit}, 95 % interval {low:.3g} to {high:.3g}".replace("-", "−")
+    return f"{opening}: {verdict} ({bounds}){end}"
+
+
+def best_of_each(groups: Sequence[Group], x: str, lines: str, score: str) -> str:
+    """For each value of one setting the best value of the other."""
+    best = {group.settings[lines]: group for group in reversed(ranked(groups, score))}
+    each = [(best[value], value) for value in swept(groups, lines)]
+    parts = [f"{group.settings[x]} at {value} ({with_interval(group.interval(score), score)})" for group, value in each]
+    return f"Best {x} for each {lines}: {', '.join(parts)}."
+
+
+def fit_sentence(fit: Fit, groups: Sequence[Group]) -> str:
+    """The exponent of a power law that the study asks for, and whether it is as expected."""
+    x, y = fit.points(groups)
+    law = power_law(x, y)
+    if law is None:
+        return f"No power law of {in_words(fit.y)} over {fit.x}: it takes three positive values, at two of {fit.x}."
+    exponent, line = law
+    left_out = f", {count(len(x) - exponent.n, 'run')} without a positive value left out" if len(x) > exponent.n else ""
+    basis = f"95 % interval, {count(exponent.n, 'run')}{left_out}, R² = {line.rvalue**2:.3f}"
+    sentence = f"The {in_words(fit.y)} goes as {fit.x} to the power {with_interval(exponent, '')} ({basis})"
+    if not isinstance(fit.expected, int | float):
+        return f"{sentence}."
+    inside = "within" if abs(exponent.mean - fit.expected) <= exponent.half_width else "outside"
+    return f"{sentence}; the expected {f'{fit.expected:g}'.replace('-', '−')} lies {inside} that interval."
+
+
+def with_basis(group: Group, score: str) -> str:
+    """A mean with its interval, and what it stands on."""
+    interval = group.interval(score)
+    return f"{with_interval(interval, score)} ({f'n = {interval.n}' if interval.n > 1 else '1 run, so no interval'})"

@@ -1,68 +1,56 @@
-"""The numbers of many runs as tables: a row per group, a row per run, scores at equal budgets."""
+"""The numbers of many runs as tables: a row per group, a row per run, equal budgets, chosen epochs."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mlplab.report.curves import CLOCKS, points
-from mlplab.report.groups import Group, measured
-from mlplab.report.intervals import Interval, mean_interval
+from mlplab.report.frames import Group, differing, is_repeated
+from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown_value, smaller_is_better, with_unit
 from mlplab.report.page import Table
-from mlplab.report.runs import Run
-from mlplab.report.settings import compared, differing, is_repeated, shown, value_label
-from mlplab.report.words import in_words, shown_interval, shown_value, smaller_is_better, with_unit
+from mlplab.report.plots import CLOCKS
+from mlplab.report.study import swept
 
 SCORES = ("train/acc", "val/acc", "best/val/acc", "test/acc", "gap/acc", "val/loss")
 COSTS = ("updates", "seconds", "fit_seconds")
 FACTS = ("batch_size", "updates_per_epoch", "parameters", "updates", "epochs", "samples_seen", "fit_seconds")
 ABOUT = (
-    "stop_reason",
-    "error",
-    "started",
-    "finished",
-    "git_commit",
-    "hardware",
-    "weights_digest",
-    "config_digest",
+    "stop_reason", "error", "started", "finished", "git_commit", "hardware", "weights_digest", "config_digest",
     "command",
-)
+)  # fmt: skip
+CHOSEN = (
+    ("epochs trained", "end", "epoch"), ("epoch chosen by validation", "chosen", "epoch"),
+    ("epoch best for the test set", "best", "epoch"), ("test accuracy there, %: chosen", "chosen", "test/acc"),
+    ("best", "best", "test/acc"), ("at the end", "end", "test/acc"), ("test loss: chosen", "chosen", "test/loss"),
+    ("best", "best", "test/loss"), ("at the end", "end", "test/loss"),
+)  # fmt: skip
+"""Heading, row of a run's history, and what stands there."""
 SIMILAR = 1.05
 """Budgets that differ by less than this factor need no table of their own."""
 
 
+def measured(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
+    """Those of the metrics that any group has, each once."""
+    return [name for name in dict.fromkeys(metrics) if any(group.values(name) for group in groups)]
+
+
 def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> Table:
     """A row per group: settings, number of runs, means with intervals; the group with the best score is marked."""
-    keys = list(groups[0].settings)
-    unfinished = any(group.unfinished for group in groups)
-    names = [name for name in dict.fromkeys([*metrics, *SCORES, *COSTS]) if any(group.values(name) for group in groups)]
+    names = measured(groups, [*metrics, *SCORES, *COSTS])
     if "seconds" in names:  # of training alone, which says more than the time of the fit with figures and checkpoints
-        names.remove("fit_seconds")
+        names = [name for name in names if name != "fit_seconds"]
     rows = []
     for group in groups:
-        cells = [value_label(key, group.settings[key]) for key in keys] or [group.label]
-        cells.append(str(len(group.runs)))
-        if unfinished:
-            cells.append(statuses(group.unfinished))
-        rows.append(cells + [shown_interval(group.interval(name), name) for name in names])
-    headings = [*(keys or [""]), "n", *(["not finished"] if unfinished else []), *map(with_unit, names)]
-    return Table(headings, rows, num_names=len(keys) or 1, marked=best_row(groups, score))
-
-
-def best_row(groups: Sequence[Group], score: str) -> int | None:
-    """The index of the group with the best mean; None where there is nothing to choose."""
-    means = {index: group.interval(score).mean for index, group in enumerate(groups) if group.interval(score).n}
-    if len(means) < 2:
-        return None
-    return (min if smaller_is_better(score) else max)(means, key=means.__getitem__)
-
-
-def statuses(runs: Sequence[Run]) -> str:
-    """ "2 diverged, 1 failed"."""
-    found = [run.status for run in runs]
-    return ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(found))
+        row = dict(group.settings) or {"": group.label}
+        ends = group.unfinished["about"]["status"].value_counts(sort=False)
+        row |= {"n": str(len(group.runs)), "not finished": ", ".join(f"{n} {status}" for status, n in ends.items())}
+        rows.append(row | {with_unit(name): shown_interval(group.interval(name), name) for name in names})
+    table = pd.DataFrame(rows).drop(columns=[] if any(row["not finished"] for row in rows) else "not finished")
+    known = pd.Series([group.interval(score).mean for group in groups]).dropna()
+    marked = (known.idxmin() if smaller_is_better(score) else known.idxmax()) if len(known) > 1 else None
+    num_names = len(groups[0].settings) or 1
+    return Table(list(table), table.to_numpy().tolist(), num_names=num_names, marked=marked)
 
 
 def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | None:
@@ -71,71 +59,70 @@ def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | No
     The budget is what the run that ended first had spent; a run counts with its last validation by then. None where
     all groups have spent the same, or have no history.
     """
-    headings, columns = [], []
+    columns = {"": [group.label for group in groups]}
     for clock in CLOCKS:
-        ends = [line[0][-1] for group in groups for run in group.runs if (line := points(run, clock, metric))]
-        if len(ends) < 2 or not max(ends) > SIMILAR * min(ends):
-            continue
-        budget = min(ends)
-        headings.append(f"{with_unit(metric)} at {shown_value(budget, clock)} {in_words(clock)}")
-        columns.append([shown_interval(at_budget(group, clock, metric, budget), metric) or "–" for group in groups])
-    if not columns or len(groups) < 2:
-        return None
-    return Table(["", *headings], [[group.label, *cells] for group, *cells in zip(groups, *columns, strict=True)])
+        lines = [group.lines(clock, metric) for group in groups]
+        ends = [x[-1] for line in lines for x, _ in line]
+        if len(groups) > 1 and ends and max(ends) > SIMILAR * min(ends):
+            heading = f"{with_unit(metric)} at {shown_value(min(ends), clock)} {in_words(clock)}"
+            values = [[y[x <= min(ends)][-1] for x, y in line if x[0] <= min(ends)] for line in lines]
+            columns[heading] = [shown_interval(mean_interval(found), metric) or "–" for found in values]
+    return Table(list(columns), list(zip(*columns.values(), strict=True))) if len(columns) > 1 else None
 
 
-def at_budget(group: Group, clock: str, metric: str, budget: float) -> Interval:
-    """The metric at each run's last validation within the budget, as far as there was one."""
-    values = []
-    for run in group.runs:
-        line = points(run, clock, metric)
-        if line is not None and line[0][0] <= budget:
-            values.append(line[1][line[0] <= budget][-1])
-    return mean_interval(values)
+def chosen_epochs(groups: Sequence[Group]) -> Table | None:
+    """The epoch that validation chose, beside the one that the test set would have chosen, of runs with a test curve.
+
+    The test set chooses by the same measure, the loss or the accuracy; of equal epochs the first is chosen, as
+    checkpoints are. A row for each group; None where no run has such a curve.
+    """
+    rows = []
+    for group in groups:
+        monitor = str(group.runs["config"].get("monitor", pd.Series("val/acc")).iloc[0])
+        oracle = monitor.replace("val/", "test/")
+        needed = ["epoch", monitor, oracle, "test/acc", "test/loss"]
+        if oracle != monitor and set(needed) <= set(group.history):
+            known = group.history.dropna(subset=needed)
+            runs, first = known.groupby("run"), "idxmin" if smaller_is_better(monitor) else "idxmax"
+            places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "end": runs.tail(1).index}
+            cells = [(known.loc[places[when], what], what.replace("epoch", "epochs")) for _, when, what in CHOSEN]
+            rows.append([group.label, *(shown_interval(mean_interval(values), what) for values, what in cells)])
+    return Table(["", *(heading for heading, _, _ in CHOSEN)], rows) if rows else None
 
 
-# Every run
+def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
+    """The mean of a metric for every pair of two settings, with half its 95 % interval; – for a pair without runs."""
+    found = {(group.settings[y], group.settings[x]): group.interval(metric) for group in groups}
+    columns, rows = swept(groups, x), swept(groups, y)
+    cells = [[found.get((row, column), mean_interval([])) for column in columns] for row in rows]
+    means = np.array([[cell.mean for cell in line] for line in cells])
+    shades = np.nan_to_num((means - np.nanmin(means)) / (np.nanmax(means) - np.nanmin(means) or 1)).tolist()
+    texts = [[shown_interval(cell, metric) or "–" for cell in line] for line in cells]
+    headings = [f"{with_unit(metric)}: {y} ↓ {x} →", *columns]
+    return Table(headings, [[row, *line] for row, line in zip(rows, texts, strict=True)], shades=shades)
 
 
-def summary(runs: Sequence[Run], groups: Sequence[Group], below: Path) -> pd.DataFrame:
+def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.DataFrame:
     """A row per run: where it is, how it ended, its settings, all metrics, what it cost, and what it was made with.
 
     The folders are relative to `below` where they lie in it.
     """
-    counted = {run.folder for group in groups for run in group.runs}
-    label = {
-        run.folder: group.label for group in groups for run in (*group.runs, *group.unfinished, *group.repeated)
-    }  # fmt: skip
-    configs = [compared(run) for run in runs]
-    differences = differing([config for run, config in zip(runs, configs, strict=True) if run.config])
-    keys = dict.fromkeys([*(key for group in groups for key in group.settings), *differences])
-    repeated = dict.fromkeys(key for run in runs for key in run.config if is_repeated(key))
-    metrics = dict.fromkeys(sorted({name for run in runs for name in run.metrics}))
-    return pd.DataFrame(
-        [
-            {
-                "folder": location(run.folder, below), "status": run.status, "counted": run.folder in counted,
-                "group": label.get(run.folder, ""),
-                **{key: cell(config.get(key, run.overrides.get(key))) for key in keys},
-                **{key: cell(run.config.get(key)) for key in repeated},
-                **{name: run.metrics.get(name, math.nan) for name in metrics},
-                **{name: measured(run, name) for name in FACTS},
-                **{name: cell(run.result.get(name)) for name in ABOUT},
-            }
-            for run, config in zip(runs, configs, strict=True)
-        ]
-    ).convert_dtypes()  # fmt: skip
-
-
-def cell(value: Any) -> Any:
-    """A value for a file of comma-separated values."""
-    return (
-        value
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else None
-        if value is None
-        else shown(value)
-    )
+    about, results = runs["about"], runs["about"]["result"]
+    labels = {index: group.label for group in groups for index in group.members.index}
+    keys = dict.fromkeys([*groups[0].settings, *differing(runs), *filter(is_repeated, runs["config"])])
+    names = [name for name in sorted(runs["metrics"]) if "." not in name and not any(name in each for each in results)]
+    values = [typed | config for typed, config in zip(about["typed"], about["config"], strict=True)]
+    values = [{key: str(one).lower() if isinstance(one, bool) else one for key, one in each.items()} for each in values]
+    columns = {
+        "folder": [location(folder, below) for folder in about["folder"]],
+        "status": about["status"],
+        "counted": runs.index.isin([index for group in groups for index in group.runs.index]),
+        "group": [labels.get(index, "") for index in runs.index],
+        **{key: [each.get(key) for each in values] for key in keys},
+        **{name: runs["metrics"].get(name, np.nan) for name in (*names, *FACTS)},
+        **{name: [result.get(name) for result in results] for name in ABOUT},
+    }
+    return pd.DataFrame(columns, index=runs.index).convert_dtypes()
 
 
 def location(folder: Path, below: Path) -> str:
@@ -144,12 +131,9 @@ def location(folder: Path, below: Path) -> str:
     return str(inner.relative_to(outer)) if inner.is_relative_to(outer) else str(folder)
 
 
-def run_table(runs: Sequence[Run], groups: Sequence[Group], below: Path) -> Table:
+def run_table(rows: pd.DataFrame) -> Table:
     """The most important columns of the summary, as text."""
-    rows = summary(runs, groups, below)
     names = [name for name in (*SCORES[:5], *COSTS) if name in rows and rows[name].notna().any()]
-    cells = [
-        [str(row["folder"]), str(row["status"]), *(shown_value(measured(run, name), name) for name in names)]
-        for run, (_, row) in zip(runs, rows.iterrows(), strict=True)
-    ]
+    texts = {name: [shown_value(value, name) for value in rows[name].astype(float)] for name in names}
+    cells = rows[["folder", "status"]].assign(**texts).to_numpy().tolist()
     return Table(["folder", "status", *map(with_unit, names)], cells, num_names=2)

@@ -140,7 +140,7 @@ def conclude(sweep: Sweep, *, anything_new: bool) -> int:
 
 def report_on(folder: Path) -> bool:
     """Write and print the report; whether that worked. One that fails must not hide what the jobs have done."""
-    from mlplab.report import show, write_report  # here, since they take a second to import
+    from mlplab.report.report import show, write_report  # here, since they take a second to import
 
     try:
         show(write_report([folder], folder))

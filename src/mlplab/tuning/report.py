@@ -17,8 +17,8 @@ from rich.console import Console
 
 from mlplab.figures.svg import STYLE, Picture, as_svg
 from mlplab.files import now, write_atomically
+from mlplab.report.numbers import count, in_words, is_share, shown_value
 from mlplab.report.page import Page, Section, Table
-from mlplab.report.words import count, in_words, is_share, shown_value
 from mlplab.tuning.search import Search, short_text, value_text
 from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials
 

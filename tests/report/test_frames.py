@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mlplab.errors import ConfigError
-from mlplab.report.runs import find, read, read_config, read_history, read_sweep
+from mlplab.report.frames import find, read, read_history, read_sweep
 
 
 def test_run_folders_are_found_at_any_depth_each_once(make_run, tmp_path):
@@ -23,8 +23,16 @@ def test_folders_without_runs_are_named(make_run, tmp_path):
     found, skipped = find([run, tmp_path / "empty", tmp_path / "file", tmp_path / "nowhere"])
     assert found == [run]
     assert [line.rpartition("/")[2] for line in skipped] == [
-        "empty: no run in it (a run folder holds a result.json)", "file: not a folder", "nowhere: no such folder"
+        "empty: no run in it (a run folder holds a result.json)", "file: no such folder", "nowhere: no such folder"
     ]  # fmt: skip
+
+
+def test_a_sweep_has_the_runs_of_its_jobs_in_their_order(make_run, tmp_path):
+    for name in ("sweep/a", "sweep/b", "sweep/left_over"):
+        make_run(name)
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"jobs": ["b", "a", "to_come"]}))
+    assert [folder.name for folder in find([tmp_path / "sweep"])[0]] == ["b", "a"]
+    assert [folder.name for folder in read([tmp_path])[0]["about"]["folder"]] == ["b", "a"]
 
 
 def test_a_run_is_read(make_run, history):
@@ -32,33 +40,34 @@ def test_a_run_is_read(make_run, history):
     folder = make_run(
         "a", config, seed=3, overrides=("optimizer.lr=0.1",), history=history(0.5, 0.6), **{"val/acc": 0.7}
     )
-    (run,), skipped = read([folder])
+    runs, rows, skipped = read([folder])
     assert skipped == []
-    assert run.config == {"folder": str(folder), "seed": 3, "optimizer.lr": 0.1, "model.hidden_sizes": "[16,8]"}
-    assert run.study == {"name": "s"}
-    assert run.overrides == {"optimizer.lr": "0.1", "seed": "3"}
-    assert run.metrics["val/acc"] == 0.7  # of result.json, not of the history
-    assert run.metrics["weights/l2_norm"] == 2  # the last one that the history has
-    assert list(run.history["updates"]) == [2, 4]
+    about, metrics = runs["about"].iloc[0], runs["metrics"].iloc[0]
+    assert dict(runs["config"].iloc[0]) == {
+        "folder": ".", "seed": 3, "optimizer.lr": 0.1, "model.hidden_sizes": "[16,8]"
+    }  # fmt: skip
+    assert about["study"] == {"name": "s"}
+    assert about["typed"] == {"optimizer.lr": "0.1", "seed": "3"}
+    assert metrics["val/acc"] == 0.7  # of result.json, not of the history
+    assert metrics["weights/l2_norm"] == 2  # the last one that the history has
+    assert list(rows["updates"]) == [2, 4]
 
 
 def test_metrics_that_are_no_numbers_are_nan(make_run):
-    (run,), _ = read(
-        [make_run("a", result={"metrics": {"val/loss": "nan", "val/acc": [1], "x": {"y": 1}, "z": "1e3"}})]
-    )
-    assert str(run.metrics["val/loss"]) == str(run.metrics["val/acc"]) == str(run.metrics["x"]) == "nan"
-    assert run.metrics["z"] == 1000
+    values = {"val/loss": "nan", "val/acc": [1], "x": {"y": 1}, "z": "1e3"}
+    metrics = read([make_run("a", result={"metrics": values})])[0]["metrics"].iloc[0]
+    assert [str(metrics[name]) for name in values] == ["nan", "nan", "nan", "1000.0"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, '{"a": "\\ud800"}', "\x00"], ids=range(6))
 def test_a_damaged_result_is_named_and_skipped(make_run, content):
     good, bad = make_run("good"), make_run("bad")
     (bad / "result.json").write_text(content)
-    runs, skipped = read([good, bad])
+    runs, _, skipped = read([good, bad])
     if content.startswith('{"a'):
         assert len(runs) == 2  # a record without anything in it
         return
-    assert [run.folder for run in runs] == [good]
+    assert list(runs["about"]["folder"]) == [good]
     assert len(skipped) == 1
     assert "bad/result.json" in skipped[0]
 
@@ -76,24 +85,19 @@ BAD_CONFIGS = {
 def test_a_damaged_or_hostile_config_is_named_and_skipped(make_run, content):
     folder = make_run("bad")
     (folder / "config.yaml").write_text(content)
-    runs, skipped = read([folder])
-    assert runs == []
-    assert len(skipped) == 1
-    assert "bad/config.yaml" in skipped[0]
+    with pytest.raises(ConfigError, match=r"bad/config\.yaml") as error:
+        read([folder])
+    assert len(error.value.faults) == 1
 
 
-def test_a_missing_config_is_named(make_run):
+def test_a_missing_config_is_named_and_a_pipe_in_its_place_does_not_hang(make_run):
     folder = make_run("bad")
     (folder / "config.yaml").unlink()
     with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
-        read_config(folder / "config.yaml")
-
-
-def test_a_pipe_instead_of_a_file_does_not_hang(make_run):
-    folder = make_run("bad")
-    (folder / "config.yaml").unlink()
+        read([folder])
     os.mkfifo(folder / "config.yaml")
-    assert read([folder])[0] == []
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
+        read([folder])
 
 
 BAD_HISTORIES = {
@@ -106,9 +110,8 @@ BAD_HISTORIES = {
 def test_a_damaged_history_is_named_and_the_run_is_kept(make_run, content):
     folder = make_run("a")
     (folder / "history.csv").write_text(content)
-    (run,), skipped = read([folder])
-    assert run.history.empty
-    assert len(skipped) == 1
+    runs, rows, skipped = read([folder])
+    assert (len(runs), len(rows), len(skipped)) == (1, 0, 1)
     assert "history.csv" in skipped[0]
 
 

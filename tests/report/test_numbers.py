@@ -1,11 +1,11 @@
-"""Intervals, trends and power laws, against values from a table and data of known law."""
+"""Intervals and power laws, against values from a table and data of known law; numbers as text."""
 
 import math
 
 import numpy as np
 import pytest
 
-from mlplab.report.intervals import difference, mean_interval, power_law, trend
+from mlplab.report.numbers import Interval, difference, mean_interval, power_law, shown, shown_interval
 
 
 def test_the_interval_is_students():
@@ -33,12 +33,6 @@ def test_one_number_has_no_interval_and_none_no_mean():
     assert mean_interval([math.nan, 1.0, math.inf, 3.0]).mean == 2
 
 
-def test_intervals_of_unknown_width_overlap_everything():
-    assert mean_interval([1.0]).overlaps(mean_interval([9.0]))
-    assert mean_interval([1.0, 1.1, 0.9]).overlaps(mean_interval([1.1, 1.2, 1.3]))
-    assert not mean_interval([1.0, 1.1, 0.9]).overlaps(mean_interval([9.0, 9.1, 8.9]))
-
-
 def test_the_difference_is_welchs():
     """Worked example: means 2 and 5, variances 1 and 4, n = 3 each: df = 25/8.5, t = 3.21 by the table."""
     gap = difference([4.0, 5.0, 6.0], [0.0, 2.0, 4.0])
@@ -58,22 +52,27 @@ def test_a_power_law_is_found_again():
     generator = np.random.default_rng(1)
     x = np.repeat([1, 4, 16, 64, 256], 5)
     y = 3.0 / x * np.exp(generator.normal(0, 0.05, size=len(x)))
-    law = power_law(x, y)
-    assert abs(law.exponent + 1) <= law.half_width < 0.02
-    assert law.factor == pytest.approx(3, rel=0.05)
-    assert law.r_squared > 0.99
+    exponent, line = power_law(x, y)
+    assert abs(exponent.mean + 1) <= exponent.half_width < 0.02
+    assert math.exp(line.intercept) == pytest.approx(3, rel=0.05)
+    assert line.rvalue**2 > 0.99
 
 
 def test_a_power_law_leaves_out_what_has_no_logarithm():
-    assert power_law([1, 2, 4, 8], [8, 4, 2, 0.0]).n == 3
-    assert power_law([1, 2, 4, 8], [8, 4, 2, 0.0]).exponent == pytest.approx(-1)
+    exponent, _ = power_law([1, 2, 4, 8], [8, 4, 2, 0.0])
+    assert (exponent.mean, exponent.n) == (pytest.approx(-1), 3)
     assert power_law([1, 1, 1], [1, 2, 3]) is None
     assert power_law([1, 2], [1, 2]) is None
 
 
-def test_a_trend_is_spearmans():
-    rising = trend([1, 2, 3, 4, 5], [1, 4, 9, 16, 25])
-    assert rising.correlation == pytest.approx(1)
-    assert trend([1, 2, 3, 4], [4, 3, 2, 1]).correlation == pytest.approx(-1)
-    assert trend([1, 2, 3, 4], [5, 5, 5, 5]) is None
-    assert trend([1, 2, 3], [1, 2, 3]) is None
+def test_numbers_are_shown_to_the_digits_their_interval_gives_them():
+    assert shown_interval(Interval(0.123456, 0.0123, 3), "val/loss") == "0.123 ± 0.012"
+    assert shown_interval(Interval(-0.5, 0.01, 3), "gap/acc") == "−50.00 ± 1.00"
+    assert shown_interval(Interval(1234.5, 0.0, 3), "updates") == "1,234"
+    assert shown_interval(Interval(2.0, float("nan"), 1), "val/loss") == "2"
+    assert shown_interval(Interval(1e-9, 1e-10, 3), "grad/noise") == "1e−09 ± 1e−10"
+
+
+def test_values_are_shown_as_they_are_typed():
+    values = {None: "null", True: "true", 0.10: "0.1", 1e-5: "1e-05", 8: "8", "[1,2]": "[1,2]"}
+    assert [shown(value) for value in values] == list(values.values())

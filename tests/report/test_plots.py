@@ -5,44 +5,45 @@ import math
 import numpy as np
 import pytest
 
-from mlplab.report.curves import curve, curves, run_curves
-from mlplab.report.groups import grouped
-from mlplab.report.runs import read
+from mlplab.figures.svg import as_svg
+from mlplab.report.frames import grouped, read
+from mlplab.report.plots import curve, curves, scores
 
 
 @pytest.fixture
 def group(make_run):
     def made(*histories, **options):
-        folders = [make_run(f"h{i}", seed=i, history=rows, **options) for i, rows in enumerate(histories)]
-        return grouped(read(folders)[0])[0]
+        runs, history, _ = read(
+            [make_run(f"h{i}", seed=i, history=rows, **options) for i, rows in enumerate(histories)]
+        )
+        return grouped(runs, history)[0]
 
     return made
 
 
 def test_a_curve_is_the_mean_up_to_where_the_shortest_run_ends(group, history):
-    line = curve(group(history(0.2, 0.4, 0.6, 0.8), history(0.4, 0.6, 0.8)), "updates", "val/acc")
-    assert (line.x[0], line.x[-1]) == (2, 6)
-    assert np.allclose(line.mean, 0.3 + 0.1 * (line.x - 2), atol=1e-12)
-    assert np.allclose(line.half_width, 0.1 * 12.706, rtol=1e-3)  # t(0.975, 1), standard error 0.1
-    assert line.n == 2
+    x, mean, half = curve(group(history(0.2, 0.4, 0.6, 0.8), history(0.4, 0.6, 0.8)), "updates", "val/acc")
+    assert (x[0], x[-1]) == (2, 6)
+    assert np.allclose(mean, 0.3 + 0.1 * (x - 2), atol=1e-12)
+    assert np.allclose(half, 0.1 * 12.706, rtol=1e-3)  # t(0.975, 1), standard error 0.1
 
 
 def test_runs_validated_at_different_moments_are_interpolated(group, history):
-    line = curve(group(history(0.0, 1.0, updates=4), history(0.0, 0.5, 1.0, updates=3)), "updates", "val/acc")
-    assert (line.x[0], line.x[-1]) == (4, 8)
-    assert line.mean[-1] == pytest.approx((1.0 + np.interp(8, [3, 6, 9], [0, 0.5, 1])) / 2)
+    x, mean, _ = curve(group(history(0.0, 1.0, updates=4), history(0.0, 0.5, 1.0, updates=3)), "updates", "val/acc")
+    assert (x[0], x[-1]) == (4, 8)
+    assert mean[-1] == pytest.approx((1.0 + np.interp(8, [3, 6, 9], [0, 0.5, 1])) / 2)
 
 
 def test_one_run_has_a_line_without_a_band(group, history):
-    line = curve(group(history(0.1, 0.9)), "seconds", "val/acc", logarithmic=True)
-    assert np.isnan(line.half_width).all()
-    assert line.x[1] / line.x[0] == pytest.approx(line.x[-1] / line.x[-2])
+    x, _, half = curve(group(history(0.1, 0.9)), "seconds", "val/acc", logarithmic=True)
+    assert np.isnan(half).all()
+    assert x[1] / x[0] == pytest.approx(x[-1] / x[-2])
 
 
 def test_rows_without_the_metric_are_left_out(group, history):
     holes = [(1, 2, 16, 0.1, 0.1, 1, 1, 1, math.nan, 0, 1, 1), *history(0.3, 0.5)[1:]]
     made = group(holes)
-    assert curve(made, "updates", "val/acc").x[0] == 4
+    assert curve(made, "updates", "val/acc")[0][0] == 4
     assert curve(made, "updates", "no/such") is None
 
 
@@ -52,7 +53,8 @@ def test_runs_that_do_not_overlap_have_no_curve_and_runs_without_history_neither
 
 def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, history):
     made = group(history(0.2, 0.4), history(0.4, 0.6))
-    for svg in (curves([made], ["val/acc", "gap/acc"], alt='a "b" <c>'), run_curves(made.runs[0], alt='a "b" <c>')):
+    for draw in (curves, scores):
+        svg = as_svg(draw)([made], ["val/acc", "gap/acc"], alt='a "b" <c>')
         assert svg.startswith('<svg role="img" aria-label="a &#34;b&#34; &lt;c&gt;" ')
         assert "var(--ink)" in svg
         assert "var(--c0)" in svg
@@ -62,4 +64,4 @@ def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, hist
 
 def test_a_loss_that_ranges_widely_is_drawn_logarithmically(group, history):
     wide = [(*row[:7], 10.0 ** (3 * index), *row[8:]) for index, row in enumerate(history(0.5, 0.5, 0.5))]
-    assert ">1M<" in curves([group(wide)], ["val/loss"], alt="loss")
+    assert ">1M<" in as_svg(curves)([group(wide)], ["val/loss"], alt="loss")

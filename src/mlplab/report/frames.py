@@ -1,0 +1,269 @@
+"""Run folders as two frames, a row for each run and a row for each validation, and the groups that the runs form."""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mlplab.config.keys import flat, kind_of
+from mlplab.errors import ConfigError, first_line, noted
+from mlplab.report.numbers import Interval, mean_interval, number, shown
+from mlplab.runs.record import CONFIG, RESULT, Record
+
+MAX_BYTES = 50_000_000
+"""Of a file: a folder from a stranger may hold anything."""
+ABSENT = "–"
+
+
+def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """All runs at or below the folders, each once, as they were started; their histories; and what is left out.
+
+    The columns of the runs have two levels: "about" (where a run is, how it ended, what it was made with), "config"
+    (dotted keys, ABSENT where there is none) and "metrics" (numbers). The histories are the rows of all history.csv,
+    with the number of their run in the column `run`. There is one line for each folder and file that cannot be used.
+    Raises ConfigError with these lines where no run can be read.
+    """
+    found, skipped = find(folders)
+    runs = []
+    for folder in found:
+        with noted(skipped):
+            runs.append(read_run(folder, skipped))
+    if not runs:
+        raise ConfigError(*(skipped or ["folders: none given; name run folders, or folders that hold some"]))
+    runs.sort(key=lambda run: run["about"]["started"])
+    frames = {name: pd.DataFrame([run[name] for run in runs]) for name in ("about", "metrics")}
+    keys = dict.fromkeys(key for config in frames["about"]["config"] for key in config) or [""]
+    values = [[config.get(key, ABSENT) for key in keys] for config in frames["about"]["config"]]
+    frames["config"] = pd.DataFrame(values, columns=list(keys), dtype=object)
+    histories = [run["history"].assign(run=index) for index, run in enumerate(runs)]
+    return pd.concat(frames, axis=1), pd.concat(histories, ignore_index=True), skipped
+
+
+def find(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The run folders at or below the folders, each once, of a sweep those of its jobs; a line for each without any."""
+    found: dict[Path, Path] = {}
+    skipped = []
+    for folder in folders:
+        below = []
+        for path, subfolders, files in os.walk(folder):
+            jobs = listed(read_sweep(Path(path)).get("jobs")) or sorted(subfolders)
+            subfolders[:] = [name for name in jobs if name in subfolders and RESULT not in files]  # none within a run
+            below += [Path(path)] * (RESULT in files)
+        found |= {path.resolve(): path for path in below if path.resolve() not in found}
+        if not below:
+            why = f"no run in it (a run folder holds a {RESULT})" if folder.is_dir() else "no such folder"
+            skipped.append(f"{folder}: {why}")
+    return list(found.values()), skipped
+
+
+def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
+    """What one run folder holds, by the parts of the frames. Raises ConfigError where it cannot be used."""
+    record, config, history = Record.read(folder), {}, pd.DataFrame()
+    result, status = record.values, str(record.values.get("status", "unknown"))
+    if status != "failed" or (folder / CONFIG).exists():  # a job may fail before it has a config
+        read_text(folder / CONFIG)
+        config = record.plain_config()
+    try:
+        history = read_history(folder / "history.csv")
+    except ConfigError as error:
+        skipped.append(f"{error}; the run is counted, its curves are left out")
+    own = str(config.get("folder", folder))
+    values = {str(key): as_typed(value, own) for key, value in flat(config | {"study": {}}).items() if value != {}}
+    typed = [str(line).partition("=") for line in listed(result.get("overrides"))]
+    known = history.filter(regex="/|^(lr|seconds)$").dropna(axis=1, how="all")
+    about = {
+        "folder": folder, "status": status, "finished": status == "finished", "result": result, "config": values,
+        "has_config": bool(config), "study": part(config, "study"),
+        "started": "" if read_sweep(folder.parent) else f"{result.get('started', '')} {folder}",
+        "typed": {key.lstrip("+~"): value for key, _, value in typed},
+        "repetition": str({key: shown(value) for key, value in values.items() if is_repeated(key)} or folder),
+    }  # fmt: skip
+    metrics = {
+        **{name: number(value) for name, value in result.items() if type(value) in (int, float)},
+        "data.batch_size": number(result.get("batch_size")),  # what words in the config came to
+        "data.train_size": number(part(result, "samples").get("train")),
+        **{name: float(column.dropna().iloc[-1]) for name, column in known.items()},
+        **{str(name): number(value) for name, value in part(result, "metrics").items()},
+    }
+    return {"about": about, "metrics": metrics, "history": history}
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """The rows of history.csv as numbers, by updates; none where there is no file. Raises ConfigError when damaged."""
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        rows = pd.read_csv(io.StringIO(read_text(path)))
+    except (ValueError, RecursionError) as error:  # pandas' parser errors are ValueErrors
+        raise ConfigError(f"{path} cannot be read: {first_line(error)}") from error
+    rows = rows.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    if "updates" not in rows or not len(rows) or rows["updates"].isna().any():
+        raise ConfigError(f"{path} cannot be read: it does not hold a row of numbers for each validation")
+    return rows.sort_values("updates", ignore_index=True)
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """What sweep.json says of a sweep; nothing where there is none, or none that can be read."""
+    try:
+        return part({"sweep": json.loads(read_text(folder / "sweep.json"))}, "sweep")
+    except (ConfigError, ValueError, RecursionError):
+        return {}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises ConfigError for what is no file, or none of a sensible size, or no text."""
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path} cannot be read: it is larger than {MAX_BYTES // 1_000_000} MB")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def part(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of a file, empty where there is none."""
+    return values[name] if isinstance(values.get(name), dict) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A value that may be given alone or as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def as_typed(value: Any, folder: str) -> Any:
+    """A value of a config: a list as one types it, and paths without the run's own folder, which always differs."""
+    if isinstance(value, list | dict):
+        value = json.dumps(value, default=str, separators=(",", ":")).replace('"', "")
+    return value.replace(folder, ".") if isinstance(value, str) else value
+
+
+# Settings
+
+
+def is_repeated(key: str) -> bool:
+    """Whether a key's values are repetitions of the same experiment, over which the report takes means."""
+    return key.rpartition(".")[2] in ("seed", "split_seed", "fold")
+
+
+def compared(keys: Iterable[str]) -> list[str]:
+    """Those of the keys whose values make other experiments."""
+    return [key for key in keys if not is_repeated(key) and kind_of(key) != "shown"]
+
+
+def differing(runs: pd.DataFrame) -> pd.DataFrame:
+    """The settings in which the runs differ, a column each."""
+    config = runs["config"][runs["about"]["has_config"]]
+    return config[[key for key in compared(config) if config[key].map(shown).nunique() > 1]]
+
+
+def typed_keys(runs: pd.DataFrame) -> list[str]:
+    """The settings that were typed for any run, in turn."""
+    return compared(dict.fromkeys(key for typed in runs["about"]["typed"] for key in typed))
+
+
+def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
+    """The fewest settings that tell all the different experiments apart, a column each.
+
+    Preferred are the keys named `first`, then those that were typed (also a choice such as `batching=full_batch`, which
+    is no key of the config, where it goes with a difference in the config), then others of the config.
+    """
+    differ, typed = differing(runs), typed_keys(runs)
+    experiments = [tuple(row) for row in differ.map(shown).to_numpy()]
+    chosen: dict[str, list[Any]] = {}
+    told: list[tuple[str, ...]] = [()] * len(runs)  # of each run the values of those chosen so far
+    for key in dict.fromkeys([*first, *typed, *differ]):
+        if key in differ:
+            values = list(differ[key])
+        elif key in typed and key not in runs["config"]:
+            values = [pairs.get(key, "(default)") for pairs in runs["about"]["typed"]]
+        else:
+            continue
+        then = [(*row, shown(value)) for row, value in zip(told, values, strict=True)]
+        splits_an_experiment = len(set(zip(experiments, then, strict=True))) > len(set(experiments))
+        if len(set(then)) > len(set(told)) and not splits_an_experiment:
+            chosen[key], told = values, then
+    return pd.DataFrame(chosen, index=runs.index, dtype=object)
+
+
+def common_overrides(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
+    """What was typed alike for all runs."""
+    common = set.intersection(*(set(typed.items()) for typed in runs["about"]["typed"]))
+    return sorted(f"{key}={value}" for key, value in common if not is_repeated(key) and key not in chosen)
+
+
+def as_numbers(runs: pd.DataFrame, key: str) -> pd.Series:
+    """A setting of each run, or else what was measured under its name, as numbers; NaN for what is none."""
+    values = runs["config"].get(key, pd.Series(ABSENT, runs.index))
+    found = values.map(lambda value: number(value) if type(value) in (int, float) else np.nan).astype(float)
+    return found.fillna(runs["metrics"].get(key, found))
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Key → its last part where that is clear enough: `optimizer.lr` is `lr`, `model._target_` is `model`."""
+    names = {key: key.removesuffix("._target_").rpartition(".")[2] for key in keys}
+    return {key: name if list(names.values()).count(name) == 1 else key for key, name in names.items()}
+
+
+# Groups
+
+
+class Group(NamedTuple):
+    """Runs that differ in their repetition only."""
+
+    label: str  # `batch_size=8, lr=0.1`; the value alone where there is one setting
+    name: str  # as it reads in a sentence: `batch_size=8` where "8" alone says too little
+    settings: dict[str, str]  # the values as text, of a class its name alone
+    numbers: dict[str, float]  # of the settings that are numbers in all groups
+    members: pd.DataFrame  # all of them
+    unfinished: pd.DataFrame
+    runs: pd.DataFrame  # the finished ones, each repetition once: the same seed twice is no second sample
+    history: pd.DataFrame  # of these
+
+    def values(self, metric: str) -> list[float]:
+        """The metric of each run that has it and where it is finite."""
+        return [float(value) for value in self.runs["metrics"].get(metric, ()) if np.isfinite(value)]
+
+    def interval(self, metric: str) -> Interval:
+        return mean_interval(self.values(metric))
+
+    def lines(self, clock: str, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Clock and metric at the validations that have both, of each run that has such a one."""
+        rows = self.history.reindex(columns=["run", clock, metric]).dropna()
+        return [(line[clock].to_numpy(float), line[metric].to_numpy(float)) for _, line in rows.groupby("run")]
+
+
+def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] = ()) -> list[Group]:
+    """The runs by their settings, in order of the values where these are numbers, else as they were started.
+
+    Runs that failed before they had a config are in no group, unless there are no others.
+    """
+    has_config = runs["about"]["has_config"]
+    runs = runs[has_config] if has_config.any() else runs
+    chosen = settings(runs, first=first) if has_config.any() else pd.DataFrame(index=runs.index)
+    numbers = {key: found for key in chosen if (found := as_numbers(runs, key)).notna().all()}
+    names, texts = short_names(list(chosen)), chosen.map(shown)
+    for key in [key for key in chosen if key.endswith("_target_")]:
+        texts[key] = texts[key].str.rpartition(".")[2]
+    told = [tuple(row) for row in texts.to_numpy()]
+    ranks = pd.DataFrame({key: numbers.get(key, texts[key].factorize()[0]) for key in chosen}, runs.index).to_numpy()
+    groups = []
+    for place in sorted({row: told.index(row) for row in told}.values(), key=lambda place: list(ranks[place])):
+        index, members = runs.index[place], runs[[row == told[place] for row in told]]
+        ended = members["about"]["finished"]
+        again = members["about"]["repetition"][ended].duplicated(keep="last")
+        counted = members[ended][~again]
+        values = dict(texts.loc[index])
+        pairs = ", ".join(f"{names[key]}={text}" for key, text in values.items())
+        label = "".join(values.values()) if len(values) == 1 else pairs or "all runs"
+        name = label if all(isinstance(value, str) for value in chosen.loc[index]) else pairs
+        as_floats = {key: float(found[index]) for key, found in numbers.items()}
+        lines = history[history["run"].isin(counted.index)]
+        groups.append(Group(label, name, values, as_floats, members, members[~ended], counted, lines))
+    return groups
