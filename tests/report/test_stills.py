@@ -1,8 +1,7 @@
 """Pictures for a README: a row has a picture of each group, curves have all clocks; both are small."""
 
-from PIL import Image
-
 from mlplab.report.stills import HEIGHT, save_curves, save_row
+from PIL import Image
 
 
 def test_a_row_holds_the_figure_of_each_group_in_their_order(tmp_path, make_run):

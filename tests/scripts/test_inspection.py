@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from mlplab.data.statistics import brightness
+from mlplab.inspection import inspect_data, mean_brightness, sample_figure
 from omegaconf import DictConfig
 from PIL import Image
 
 from mlplab.cli import CONF
 from mlplab.config.check import config_faults
 from mlplab.data.loader import InMemoryDataset
-from mlplab.data.statistics import brightness
 from mlplab.errors import ConfigError
-from mlplab.inspection import inspect_data, mean_brightness, sample_figure
 from mlplab.runs import build
 
 

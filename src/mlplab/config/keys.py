@@ -21,6 +21,10 @@ DURATION = Rule(
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d+:\d+:\d+", value) is not None,
 )
 BETAS = Rule("two numbers, each ≥ 0 and < 1", lambda value: each(FRACTION).holds(value) and len(value) == 2)
+PICTURE = Rule(
+    "a path on this machine that ends in .png, .jpg, .pdf or .svg",
+    lambda value: local_path().holds(value) and value.lower().endswith((".png", ".jpg", ".pdf", ".svg")),
+)
 
 FOLDER_NAME = Rule(
     "a folder's name of letters, digits and any of . _ + -, which begins with a letter or digit",
@@ -170,7 +174,7 @@ RULES: dict[str, Rule] = {
     "output": local_path(),
     "overwrite": SWITCH,
     "images": one_of("train", "test", "all"),
-    "figure": NULL | local_path(),
+    "figure": NULL | PICTURE,
     "folders": each(local_path(), empty=False),
     "into": NULL | local_path(),
     "repetitions": integer(1, 10**6),
