@@ -123,17 +123,23 @@ class PlainModule(pl.LightningModule):
         super().__init__()
         self.work, self.network, classes = work, work.network(), work.data.num_classes
         accuracy = BinaryAccuracy() if classes == 2 else MulticlassAccuracy(classes, average="micro")
-        self.accuracies: Any = nn.ModuleDict({"train": accuracy, "val": accuracy.clone()})
-        self.losses: Any = nn.ModuleDict({"train": MeanMetric(), "val": MeanMetric()})
+        metrics = {
+            "train_loss": MeanMetric(),
+            "val_loss": MeanMetric(),
+            "train_acc": accuracy,
+            "val_acc": accuracy.clone(),
+        }
+        self.metrics: Any = nn.ModuleDict(metrics)
 
     def step(self, split: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         features, labels = batch
         logits = self.network(features)
         loss = self.work.loss(logits, labels)
-        self.losses[split](loss)
-        self.accuracies[split](logits.sigmoid() if logits.shape[1] == 1 else logits.argmax(dim=1), labels.int())
-        self.log(f"{split}/loss", self.losses[split], on_step=False, on_epoch=True, prog_bar=True)
-        self.log(f"{split}/acc", self.accuracies[split], on_step=False, on_epoch=True, prog_bar=True)
+        loss_metric, accuracy = self.metrics[f"{split}_loss"], self.metrics[f"{split}_acc"]
+        loss_metric(loss)
+        accuracy(logits.sigmoid() if logits.shape[1] == 1 else logits.argmax(dim=1), labels.int())
+        self.log(f"{split}/loss", loss_metric, on_step=False, on_epoch=True, prog_bar=True)
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, prog_bar=True)
         return loss
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
