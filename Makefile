@@ -48,23 +48,7 @@ clean:
 
 # The pictures of the README, made anew.
 gallery: $(READY)
-	@rm -rf outputs/train/gallery-*
-	@$(BIN)/python train.py data=spirals model=mlp_sequential 'model.hidden_sizes=[64,64]' optimizer=adam \
-		optimizer.lr=0.01 trainer.max_epochs=60 hydra.run.dir=outputs/train/gallery-spirals
-	@$(BIN)/python train.py data=moons data.num_samples=300 data.noise=0.25 data.label_noise=0.1 model=mlp_sequential \
-		'model.hidden_sizes=[128,128]' optimizer=adam optimizer.lr=0.01 trainer.max_epochs=150 \
-		hydra.run.dir=outputs/train/gallery-overfitting
-	@$(BIN)/python train.py data=digits 'model.hidden_sizes=[64,32]' regularization=dropout optimizer=adam \
-		optimizer.lr=0.005 trainer.max_epochs=20 callbacks.layers.every=2 callbacks.figures.dpi=80 \
-		hydra.run.dir=outputs/train/gallery-digits
-	@mkdir -p outputs/gallery
-	@cp outputs/train/gallery-spirals/figures/decision_boundary.png outputs/gallery/spirals.png
-	@cp outputs/train/gallery-overfitting/figures/learning_curves.png outputs/gallery/overfitting.png
-	@cp outputs/train/gallery-digits/figures/extremes.png outputs/gallery/mistakes.png
-	@cp outputs/train/gallery-digits/figures/layers.png outputs/gallery/layers.png
-	@$(BIN)/python train.py study=batching
-	@$(BIN)/python train.py study=overfitting
-	@$(BIN)/python -c "from mlplab.report.stills import save_gallery; save_gallery()"
+	@$(BIN)/python scripts/gallery.py
 
 benchmark: $(READY)
-	@$(BIN)/python scripts/benchmark.py
+	@$(BIN)/python scripts/benchmark

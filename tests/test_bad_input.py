@@ -29,7 +29,7 @@ from mlplab.runs import build
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-PROGRAMS = {"train": "train.py", "eval": "eval.py"}
+PROGRAMS = {"train": "train.py", "eval": "eval.py", "benchmark": "scripts/benchmark/__main__.py"}
 """Command → its file; the others are in scripts/."""
 
 BAD = {  # command → arguments → what the error must name
@@ -232,7 +232,7 @@ BAD = {  # command → arguments → what the error must name
     "inspect_data": {
         "figure=https://a.b/c.png": "figure",
         "figure=samples.txt": "figure",
-        "figure=no/such/x.png": "no folder",
+        "figure=no/such/x.png": "no/such: No such file or directory",
         "data.batch_size=0": "data.batch_size",
         "data=digits data.val_fraction=2": "data.val_fraction",
         "seed=-1": "seed",
@@ -267,6 +267,7 @@ def enter(monkeypatch, tmp_path):
     root = logging.getLogger()
     handlers, level, threads = root.handlers[:], root.level, torch.get_num_threads()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(CONF.parent / "scripts" / "benchmark")  # as Python does with a folder that it runs
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def run(name, arguments):

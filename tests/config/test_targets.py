@@ -83,7 +83,7 @@ OF_ANOTHER_KIND = [  # by what the name leads to
     ("data", "mlplab.files.write_atomically"),
     ("data", "mlplab.data.sources.Source"),
     ("data", "mlplab.runs.checkpoints.pickle.loads"),
-    ("data", "mlplab.benchmark.subprocess.run"),
+    ("data", "mlplab.runs.facts.subprocess.run"),
     ("data", "mlplab.data.sources"),
     ("data", "mlplab.data.sources.nothing"),
     ("data", "mlplab.nothing.at_all"),

@@ -22,6 +22,10 @@ DURATION = Rule(
     "days:hours:minutes:seconds such as 00:00:10:00",
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d+:\d+:\d+", value) is not None,
 )
+PICTURE = Rule(
+    "a path on this machine that ends in .png, .jpg, .pdf or .svg",
+    lambda value: PATH.holds(value) and value.lower().endswith((".png", ".jpg", ".pdf", ".svg")),
+)
 FOLDER_NAME = Rule(
     "a folder's name of letters, digits and any of . _ + -, which begins with a letter or digit",
     lambda value: isinstance(value, str) and re.fullmatch(r"[^\W_][\w.+-]*", value) is not None,
@@ -130,7 +134,8 @@ KEYS: dict[Rule, str] = {
     FOLDER_NAME: "name",
     NULL | FOLDER_NAME: "sweep",
     PATH: "run input output data.root",
-    NULL | PATH: "resume figure into",
+    NULL | PATH: "resume into",
+    NULL | PICTURE: "figure",
     each(PATH, empty=False): "folders",
 }
 """Rule → the dotted keys that it is for."""

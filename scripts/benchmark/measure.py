@@ -1,0 +1,163 @@
+"""The same work for every contender, in turn: what an update takes, what evaluation takes, what figures cost."""
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from timeit import timeit
+from typing import Any
+
+import baselines
+import lightning.pytorch as pl
+import torch
+from baselines import EPOCHS, EpochClock, PlainModule, Workload
+from hydra import compose
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.profilers import SimpleProfiler
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from mlplab.files import now
+from mlplab.runs import build, facts
+
+PASSING = ("data=passing", "model=mlp_sequential", "optimizer.lr=0.01")  # 2-16-8-1
+IMAGES = ("data=noise_images", "model=mlp_dropout", "model.hidden_sizes=[256,128]", "optimizer.lr=0.01")
+AUGMENTED = (*IMAGES, "data.augmentation.flip=0.5", "data.augmentation.crop=2")
+WATCHED = ("[Callback]Figures", "[Callback]LayerMonitor", "[Callback]TensorBoardExtras")
+"""The callbacks whose hooks are timed when figures are measured, as Lightning's profiler names them."""
+
+
+def report(names: Sequence[str], config: DictConfig) -> dict[str, Any]:
+    """What MEASUREMENTS of these names give, and what machine they were made on. All files are removed again."""
+    logging.getLogger("mlplab.callbacks.progress").setLevel(logging.WARNING)
+    build.quiet_libraries()
+    made = {"when": now(), "hardware": facts.hardware(), "git_commit": facts.git_commit(), "torch": torch.__version__}
+    with tempfile.TemporaryDirectory() as scratch:
+        # An empty folder for what torch keeps, so that the first repetition compiles from nothing.
+        tempfile.tempdir, os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch, f"{scratch}/compiled"
+        rows = track(names, "Measuring", console=Console(stderr=True))
+        return {**made, "measured": {name: MEASUREMENTS[name](config) for name in rows}}
+
+
+def in_turn(contenders: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, list[Any]]:
+    """What each contender gives in each repetition; every other one goes through them backwards."""
+    given: dict[str, list[Any]] = {name: [] for name in contenders}
+    for repetition in range(repetitions):
+        for name in list(contenders)[:: -1 if repetition % 2 else 1]:
+            torch.set_num_threads(os.cpu_count() or 1)
+            torch.use_deterministic_algorithms(False)  # mlplab switches it on for itself
+            with contextlib.redirect_stdout(io.StringIO()):  # plain Lightning's progress bar
+                given[name].append(contenders[name]())
+    return given
+
+
+def lab_config(config: DictConfig, *overrides: str) -> DictConfig:
+    """The config of train.py with all its default callbacks, in a folder of its own."""
+    own = ("~callbacks.network_summary", f"trainer.accelerator={config.accelerator}", f"folder={tempfile.mkdtemp()}")
+    return compose("train", ["compile=false", *overrides, *own])
+
+
+def fit(config: DictConfig, clock: pl.Callback, **attributes: Any) -> None:
+    """Train as train.py does. The clock is the last of the callbacks, so that it sees what the others take."""
+    data = build.data_module(config)
+    classifier = build.classifier(config, data)
+    build.set_threads(config, classifier)
+    trainer: Any = build.trainer(config, data)
+    trainer.callbacks.append(clock)
+    vars(trainer).update(attributes)
+    trainer.fit(classifier, datamodule=data)
+
+
+def mlplab(work: Workload, *, compile: bool = False) -> list[float]:
+    """As train.py trains: with callbacks, checkpoints and TensorBoard."""
+    again: Any = OmegaConf.merge(work.config, {"compile": compile, "folder": tempfile.mkdtemp()})
+    fit(again, clock := EpochClock())
+    return clock.seconds
+
+
+CONTENDERS: dict[str, Callable[[Workload], list[float]]] = {
+    "loop over DataLoader": baselines.loop_over_loader,
+    "loop over tensors": baselines.loop_over_tensors,
+    "plain Lightning": baselines.plain_lightning,
+    "mlplab": mlplab,
+    "mlplab compiled": partial(mlplab, compile=True),
+}
+"""Name → what trains a workload and gives the seconds of each epoch. Those named mlplab are compared to the others."""
+
+
+def workload(overrides: Sequence[str], config: DictConfig, *, batch_size: int, train: int, val: int) -> Workload:
+    """So many training and validation samples, and nothing to test."""
+    lab = lab_config(
+        config, *overrides, f"data.batch_size={batch_size}", f"data.num_samples={train + val}", "data.test_fraction=0",
+        f"data.val_fraction={val / (train + val)}", f"trainer.max_epochs={EPOCHS}",
+    )  # fmt: skip
+    device = build.evaluation_trainer(lab, accelerator=config.accelerator).strategy.root_device
+    data = build.data_module(lab)
+    return Workload(lab, data, build.classifier(lab, data), device)
+
+
+def training(overrides: Sequence[str], batch_size: int, updates: int, config: DictConfig) -> dict[str, Any]:
+    """The seconds of both epochs, contender by contender; the first warms up, or compiles, and does not count."""
+    samples = updates * batch_size
+    work = workload(overrides, config, batch_size=batch_size, train=samples, val=max(1000, samples // 10))
+    contenders = {name: partial(train, work) for name, train in CONTENDERS.items()}
+    return {"updates": updates, "seconds": in_turn(contenders, config.repetitions)}
+
+
+def evaluation(config: DictConfig) -> dict[str, list[float]]:
+    """Seconds to evaluate 10,000 images: mlplab's way, and plain Lightning's at the training batch size, which is 1."""
+    work = workload(IMAGES, config, batch_size=1, train=2, val=10_000)
+    ours, plain = build.evaluation_trainer(work.config, accelerator=config.accelerator), baselines.plain_trainer(work)
+    loader = DataLoader(work.dataset("val"), batch_size=1)
+    evaluations = {
+        "mlplab": partial(ours.validate, work.classifier, work.data, verbose=False),
+        "plain Lightning": partial(plain.validate, PlainModule(work), loader, verbose=False),
+    }
+    return in_turn({name: partial(timeit, run, number=1) for name, run in evaluations.items()}, config.repetitions)
+
+
+def figures(config: DictConfig) -> dict[str, list[dict[str, float]]]:
+    """What figures cost two jobs in each repetition; the first run warms up and does not count."""
+    images = (*IMAGES[:3], "data.num_samples=26000", "data.batch_size=128", "trainer.max_epochs=10")
+    jobs = {
+        "passing, 50 epochs at batch 32": partial(figure_cost, config),
+        "CIFAR-10 shape, 10 epochs of 20,000 images at batch 128": partial(figure_cost, config, *images),
+    }
+    return {name: runs[1:] for name, runs in in_turn(jobs, config.repetitions + 1).items()}
+
+
+def figure_cost(config: DictConfig, *overrides: str) -> dict[str, float]:
+    """Of one run: how long it trains, how much of that in the hooks of callbacks that draw, and what comes after."""
+    profiler = SimpleProfiler()
+    moments: list[tuple[float, float]] = []
+
+    def look(*_: Any) -> None:
+        hooks = (sum(all) for action, all in profiler.recorded_durations.items() if action.startswith(WATCHED))
+        moments.append((time.perf_counter(), sum(hooks)))
+
+    fit(lab_config(config, *overrides), LambdaCallback(on_train_start=look, on_train_end=look), profiler=profiler)
+    training, in_hooks = (end - start for start, end in zip(*moments, strict=True))
+    afterwards = time.perf_counter() - moments[-1][0]
+    return {"training, s": training, "in their hooks, %": 100 * in_hooks / training, "afterwards, s": afterwards}
+
+
+MEASUREMENTS: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
+    **{
+        f"{name}, batch {size}": partial(training, overrides, size, updates)
+        for name, overrides, epochs in (
+            ("passing", PASSING, {1: 3000, 32: 2000}),
+            ("CIFAR-10 shape", IMAGES, {1: 1500, 32: 500, 128: 120, 512: 88}),
+            ("CIFAR-10 shape, augmented", AUGMENTED, {1: 500, 32: 200, 128: 180, 512: 20}),  # fewer: it takes long
+        )
+        for size, updates in epochs.items()  # batch size → updates in an epoch
+    },
+    "evaluation": evaluation,
+    "figures": figures,
+}
+"""By name, as `only` asks for them."""

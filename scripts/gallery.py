@@ -1,0 +1,74 @@
+"""The pictures of the README, made anew: `python scripts/gallery.py` trains what they show, which takes minutes."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from mlplab.report.curves import curves
+from mlplab.report.groups import Group, grouped
+from mlplab.report.runs import find, read, read_sweep
+from PIL import Image
+
+from mlplab.figures.svg import STYLE
+from mlplab.report.study import study_of
+
+ROOT = Path(__file__).parents[1]
+GALLERY, RUNS, SWEEPS = (ROOT / "outputs" / name for name in ("gallery", "train", "sweeps"))
+TRAINED = (
+    "hydra.run.dir=outputs/train/gallery-spirals data=spirals model=mlp_sequential model.hidden_sizes=[64,64] "
+    "optimizer=adam optimizer.lr=0.01 trainer.max_epochs=60",
+    "hydra.run.dir=outputs/train/gallery-moons data=moons data.num_samples=300 data.noise=0.25 data.label_noise=0.1 "
+    "model=mlp_sequential model.hidden_sizes=[128,128] optimizer=adam optimizer.lr=0.01 trainer.max_epochs=150",
+    "hydra.run.dir=outputs/train/gallery-digits data=digits model.hidden_sizes=[64,32] regularization=dropout "
+    "optimizer=adam optimizer.lr=0.005 trainer.max_epochs=20 callbacks.layers.every=2 callbacks.figures.dpi=80",
+    "study=batching",
+    "study=overfitting",
+)
+COPIED = {
+    "spirals": "gallery-spirals/figures/decision_boundary",
+    "overfitting": "gallery-moons/figures/learning_curves",
+    "mistakes": "gallery-digits/figures/extremes",
+    "layers": "gallery-digits/figures/layers",
+}
+HEIGHT = 330  # pixels of a figure in a row
+
+
+def main() -> None:
+    for folder in RUNS.glob("gallery-*"):
+        shutil.rmtree(folder)
+    for overrides in TRAINED:
+        subprocess.run([sys.executable, "train.py", *overrides.split()], cwd=ROOT, check=True)
+    for picture, figure in COPIED.items():
+        shutil.copy(RUNS / f"{figure}.png", GALLERY / f"{picture}.png")
+    save_curves(SWEEPS / "batching", GALLERY / "batching.png", metrics=["val/loss"])
+    save_row(SWEEPS / "overfitting", GALLERY / "capacity.png", figure="decision_boundary")
+
+
+def groups_of(sweep: Path) -> list[Group]:
+    """The groups of a sweep that finished, in the order of its report."""
+    runs, _ = read(find([sweep])[0])
+    study = study_of(read_sweep(sweep), runs)
+    return [group for group in grouped(runs, first=[key for key in (study.x, study.group) if key]) if group.runs]
+
+
+def save_curves(sweep: Path, output: Path, *, metrics: Sequence[str]) -> None:
+    """The report's curves of some metrics against updates, samples seen and seconds."""
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "path"}):
+        curves.__wrapped__(groups_of(sweep), metrics).savefig(output, dpi=80)  # type: ignore[attr-defined]
+    Image.open(output).convert("RGB").quantize(256).save(output, optimize=True)
+
+
+def save_row(sweep: Path, output: Path, *, figure: str) -> None:
+    """One figure of the first run of each group, side by side."""
+    paths = [group.runs[0].folder / "figures" / f"{figure}.png" for group in groups_of(sweep)]
+    images = [Image.open(path).convert("RGB") for path in paths]
+    row = [np.asarray(image.resize((round(image.width * HEIGHT / image.height), HEIGHT))) for image in images]
+    Image.fromarray(np.hstack(row)).quantize(256).save(output, optimize=True)  # a third of the room
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What is shown of a data set is what training is served."""
+
+import math
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlplab.config.check import CONF
+from mlplab.runs import build
+
+
+@pytest.fixture(scope="module")
+def script(load):
+    return load("inspect_data")
+
+
+def test_inspection_of_points(script, composed, tmp_path, capsys):
+    figure = tmp_path / "made" / "points.png"
+    script.inspect_data(composed("inspect_data", "data.num_samples=100", "batching=stochastic", f"figure={figure}"))
+    printed = capsys.readouterr().out
+    for text in ("fail", "pass", "(2,) torch.float32", "lectures attended", "EpochOrder", "GroupedBatches",
+                 "drop_last", "pin_memory", "num_workers", "InMemoryDataset"):  # fmt: skip
+        assert text in printed, text
+    assert re.search(r"^updates per epoch +70$", printed, flags=re.MULTILINE)
+    assert re.search(r"^all +70 +100.0% +15 +100.0% +15 +100.0%$", printed, flags=re.MULTILINE)
+    assert Image.open(figure).width > 300
+
+
+@pytest.mark.parametrize(
+    ("batching", "updates"),
+    [("full_batch", 1), ("mini_batch", math.ceil(1257 / 32)), ("stochastic", 1257)],
+)
+def test_inspection_of_images_with_every_batching(script, composed, batching, updates, capsys):
+    script.inspect_data(composed("inspect_data", "data=digits", f"batching={batching}", "figure=null"))
+    printed = capsys.readouterr().out
+    assert re.search(rf"^updates per epoch +{updates:,}\b", printed, flags=re.MULTILINE)
+    assert "(1, 8, 8) torch.uint8" in printed
+
+
+def test_inspection_without_validation_data(script, composed, capsys):
+    script.inspect_data(composed("inspect_data", "data.val_fraction=0", "figure=null"))
+    assert "–" in capsys.readouterr().out  # the share of nothing
+
+
+def test_of_many_classes_the_first_and_last_are_shown(script, composed, capsys):
+    many = ("data=noise_images", "data.num_samples=2000", "data.num_classes=100", "data.size=4")
+    script.inspect_data(composed("inspect_data", *many, "figure=null"))
+    shown = re.findall(r"^class (\d+)", capsys.readouterr().out, flags=re.MULTILINE)
+    assert shown[0] == "0"
+    assert shown[-1] == "99"
+    assert len(shown) < 31
+
+
+def test_augmented_samples_are_those_that_training_is_served(script, composed):
+    data = build.data_module(composed("inspect_data", "data=digits", "regularization=augmentation"))
+    figure = script.samples(data)
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["as stored", "in epoch 1", "in epoch 2"]
+    batch = next(iter(data.train_dataloader()))
+    data.trainer = SimpleNamespace(training=True, current_epoch=0)
+    served = data.on_after_batch_transfer(batch, 0)[0].features * data.std + data.mean  # 0 to 1
+    for row in range(4):
+        stored, augmented = (
+            np.asarray(figure.axes[8 * row + column].images[0].get_array(), dtype=np.float64) for column in (0, 1)
+        )
+        np.testing.assert_array_equal(stored, batch[0][row, 0].numpy())
+        np.testing.assert_allclose(augmented / 255, served[row, 0].numpy(), atol=1e-6)
+        assert not np.array_equal(stored, augmented)
+
+
+def test_samples_without_augmentation_carry_their_class_names(script, composed):
+    data = build.data_module(composed("inspect_data", "data=digits", "data.train_size=30", "data.batch_size=8"))
+    train = data.datasets["train"]
+    order = data.train_dataloader().batch_sampler.sampler.order()
+    names = [data.source.class_names[label] for label in train.labels[train.indices[order]]]
+    assert [axes.get_title() for axes in script.samples(data).axes] == [*names, "", ""]  # 30 samples in 32 places
+
+
+def test_more_than_two_features_are_not_drawn(script, composed):
+    data = build.data_module(composed("inspect_data"))
+    object.__setattr__(data.source, "features", torch.cat([data.source.features] * 2, dim=1))
+    assert script.samples(data) is None
+
+
+@pytest.mark.parametrize("script", ["predict", "inspect_data", "mean_brightness"])
+def test_scripts_answer_without_torch(script):
+    """`python -X importtime` names every module that was imported."""
+    command = [sys.executable, "-X", "importtime", f"scripts/{script}.py", "--cfg", "job"]
+    done = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "figure:" in done.stdout or "output:" in done.stdout
+    assert " torch\n" not in done.stderr
