@@ -256,3 +256,9 @@ def test_an_event_file_that_lost_something_is_named(tmp_path):
     path.unlink()
     (line,) = cut_logs([logger_of(tmp_path)], sizes)
     assert "is gone" in line
+
+
+def test_hyperparameters_are_written_by_the_first_process_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning.fabric.utilities.rank_zero.rank_zero_only.rank", 1)
+    extras.log_hyperparameters([logger_of(tmp_path)], {"lr": 0.1})
+    assert extras.event_files(logger_of(tmp_path)) == []
