@@ -62,7 +62,7 @@ def train_quickly(monkeypatch):
             called.append(config)
             return function(config)
 
-        monkeypatch.setattr(trials, "train", train)
+        monkeypatch.setattr(training, "train", train)
         return called
 
     return replace

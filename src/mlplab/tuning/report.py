@@ -13,14 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
-from rich.console import Console
 
 from mlplab.figures.svg import STYLE, Picture, as_svg
 from mlplab.files import now, write_atomically
 from mlplab.report.numbers import count, in_words, is_share, shown_value
 from mlplab.report.page import Page, Section, Table
 from mlplab.tuning.search import Search, short_text, value_text
-from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials
+from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, say
 
 FIGURES = {
     "The score of each complete trial, and the best so far.": plots.plot_optimization_history,
@@ -56,11 +55,6 @@ def show_outcome(study: optuna.Study, search: Search) -> None:
     say(f"all trials   {search.folder / 'trials.csv'}")
     if best is not None:
         say(f"to train the best again, and test it once:\n  {command(best)}")
-
-
-def say(line: str) -> None:
-    """Print a line as it is, however wide the terminal."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def command(trial: FrozenTrial) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import math
 import signal
@@ -12,15 +13,11 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from mlplab import signals
-from mlplab.callbacks.guards import Pruning
 from mlplab.config.overrides import composed
 from mlplab.errors import ConfigError, RunFailed
-from mlplab.runs.train import train
 from mlplab.signals import Stopped
-from mlplab.tuning import report
-from mlplab.tuning.report import say
 from mlplab.tuning.search import Search, override_line, short_text, value_text
-from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, open_study
+from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, open_study, say
 
 ONLY_SHOW = ("progress_bar", "network_summary", "figures", "tensorboard", "layers", "gradient_noise", "update_monitor")
 """Callbacks that trials do without: they change no number of a run."""
@@ -37,6 +34,10 @@ def tune(search: Search) -> None:
     say(f"study {search.name}: {len(finished_trials(study))} of {search.n_trials} trials, in {search.folder}")
     try:
         with signals.caught():
+            # Imported where nothing can be wrong with the study any more: torch and the figures take seconds.
+            from mlplab.tuning import report
+
+            importlib.import_module("mlplab.runs.train")  # not in the first trial, whose time it would count for
             while len(finished_trials(study)) < search.n_trials:
                 study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[show])
             report.write_report(study, search)
@@ -55,18 +56,21 @@ def score(trial: optuna.Trial, *, search: Search) -> float:
 
     A run that fails leaves its reason with the trial. An interrupted one is put back, to be run by the next call.
     """
+    from mlplab.callbacks.guards import Pruning
+    from mlplab.runs import train as training
+
     chosen = [override_line(key, suggest(trial, key, domain)) for key, domain in search.space.items()]
-    overrides, folder = [*search.overrides, *chosen], search.folder / "trials" / str(trial.number)
-    trial.set_user_attr(OVERRIDES, overrides)
+    overrides, folder = (*search.overrides, *chosen, "test=false"), search.folder / "trials" / str(trial.number)
+    trial.set_user_attr(OVERRIDES, overrides[:-1])
     trial.set_user_attr(FOLDER, str(folder))
     pruning = Pruning(trial, monitor=search.monitor)
     try:
-        config = composed("train", [*overrides, "test=false", override_line("folder", str(folder))])
+        config = composed("train", [*overrides, override_line("folder", str(folder))])
         OmegaConf.update(config, "trainer.enable_progress_bar", False)  # else Lightning shows one of its own
         for name in ONLY_SHOW:
             OmegaConf.update(config, f"callbacks.{name}", None, force_add=True)
         with contextlib.redirect_stdout(io.StringIO()):
-            value = train(config, overrides=[*overrides, "test=false"], callbacks=[pruning])[f"best/{search.monitor}"]
+            value = training.train(config, overrides=overrides, callbacks=[pruning])[f"best/{search.monitor}"]
         if not math.isfinite(value):
             raise RunFailed(f"the best {search.monitor} is {value}")
     except Exception as error:
