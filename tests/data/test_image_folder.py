@@ -350,12 +350,6 @@ def test_a_cache_cannot_run_code(tree, tmp_path, save):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_the_cache_is_plain_tensors(tree):
-    read(tree, cache=True)
-    content = torch.load(cache_files(tree)[0], weights_only=True)
-    assert content["tensors"]["train_images"].shape == (6, 3, 6, 5)
-
-
 def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tree, monkeypatch):
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")

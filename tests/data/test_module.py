@@ -118,18 +118,6 @@ def test_fewer_updates_per_epoch_are_of_training_only():
     assert (module().samples_seen(10), module().smallest_batch) == (70 + 8, 6)
 
 
-@pytest.mark.parametrize("group_size", [1, 4, 1000])
-def test_groups_are_divided_into_the_same_batches(group_size):
-    source = features_source()
-    single, data = module(source), module(source, group_size=group_size)
-    expected, found = served(single, single.train_dataloader()), served(data, data.train_dataloader())
-    assert len(data.train_dataloader()) == -(-9 // min(group_size, 9))
-    for ours, theirs in zip(found, expected, strict=True):
-        assert torch.equal(ours.features, theirs.features)
-        assert torch.equal(ours.labels, theirs.labels)
-        assert ours.weight == 1
-
-
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_uses_its_own_batch_size_in_a_fixed_order(split):
     data = module(batch_size=1, eval_batch_size=6, group_size=50)

@@ -101,11 +101,6 @@ def test_every_prefix_of_the_order_is_stratified():
         assert torch.bincount(BALANCED[order[:size]]).tolist() == [size // 10] * 10
 
 
-def test_fractions_of_nought_give_empty_splits():
-    splits = split(BALANCED, **DEFAULTS | {"val_fraction": 0.0, "test_fraction": 0.0})
-    assert [len(indices) for indices in splits] == [1000, 0, 0]
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [
