@@ -13,7 +13,18 @@ from rich.table import Table
 from mlplab.errors import RunFailed
 from mlplab.files import write_atomically
 from mlplab.report.comparison import comparison
-from mlplab.report.frames import Group, common_overrides, differing, find, grouped, read, read_sweep, typed_keys
+from mlplab.report.frames import (
+    Group,
+    common_overrides,
+    differing,
+    find,
+    grouped,
+    listed,
+    part,
+    read,
+    read_sweep,
+    typed_keys,
+)
 from mlplab.report.numbers import count, is_share, shown_interval
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
@@ -63,9 +74,9 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     runs, history, skipped = read(folders)
     sweep = read_sweep(output) or (read_sweep(folders[0]) if len(folders) == 1 else {})
     studies = list(runs["about"]["study"])
-    study = study_of(sweep.get("study") or (studies[0] if all(each == studies[0] for each in studies) else {}))
+    study = study_of(part(sweep, "study") or (studies[0] if all(each == studies[0] for each in studies) else {}))
     groups = grouped(runs, history, first=[key for key in (study.x, study.group) if key])
-    rows, missing = summary(runs, groups, output), len(sweep.get("jobs") or ()) - len(find(folders)[0])
+    rows, missing = summary(runs, groups, output), len(listed(sweep.get("jobs"))) - len(find(folders)[0])
     warnings = [*warnings_of(runs, groups, missing), *(f"left out: {line}" for line in skipped)]
     commands = [f"python {result['command']}" for result in runs["about"]["result"] if result.get("command")]
     commands = [str(sweep["command"])] if sweep.get("command") else commands
