@@ -117,6 +117,7 @@ def test_a_study_is_read_from_its_section():
 @pytest.mark.parametrize("study", [{"name": ["x"], "metrics": {"a": 1}, "fit": ["x", 3], "x": None}, {"fit": {"y": 1}}])
 def test_a_study_of_wrong_types_is_read_as_far_as_it_goes(study):
     assert (study_of(study).name, study_of(study).fits) == ("", [])
+    assert hash(study_of({"fit": {"y": "y", "x": "x", "expected": []}}).fits[0])
 
 
 def test_the_axis_is_what_the_study_names_or_has_more_numbers(make_run):
