@@ -127,6 +127,8 @@ def test_a_sweep_file_is_read_and_a_damaged_one_is_none(tmp_path):
     assert read_sweep(tmp_path) == {}
     (tmp_path / "sweep.json").write_text(json.dumps({"command": "python train.py -m seed=0,1"}))
     assert read_sweep(tmp_path)["command"] == "python train.py -m seed=0,1"
+    (tmp_path / "sweep.json").write_text('{"jobs": null, "study": [1]}')
+    assert read_sweep(tmp_path) == {"jobs": [], "study": {}}
     for content in ("{", "[]", "[" * 100_000):
         (tmp_path / "sweep.json").write_text(content)
         assert read_sweep(tmp_path) == {}

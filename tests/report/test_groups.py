@@ -119,11 +119,6 @@ def test_the_same_seed_twice_counts_once(runs):
     assert len(group.members) == 3
 
 
-def test_values_that_are_not_finite_are_left_out_of_means(runs):
-    (group,) = grouped(*runs(lr(0.1, 0, 0.5), lr(0.1, 1, float("nan"))))
-    assert group.interval("val/acc").n == 1
-
-
 def test_two_settings_make_a_label_of_two_parts(runs):
     rows = [({"optimizer.lr": rate, "data.batch_size": size}, {}) for rate in (0.1, 1.0) for size in (8, 4)]
     groups = grouped(*runs(*rows))

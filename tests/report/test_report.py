@@ -82,21 +82,9 @@ def test_the_question_and_the_claim_of_a_study(sweep):
         assert part in text
 
 
-def test_the_runs_of_a_sweep_come_in_its_order_however_it_was_interrupted(sweep):
-    jobs = sorted((path.name for path in sweep.iterdir() if path.is_dir()), reverse=True)
-    (sweep / "sweep.json").write_text(json.dumps({"jobs": jobs}))
-    write_report([sweep], sweep)
-    assert list(pd.read_csv(sweep / "summary.csv")["folder"]) == jobs
-
-
 def test_a_strangers_folder_cannot_run_a_script(make_run, history, tmp_path):
-    study = {
-        "name": EVIL,
-        "question": EVIL,
-        "claim": EVIL,
-        "source": f"javascript:{EVIL}",
-        "metrics": [EVIL, "val/acc"],
-    }
+    study = dict.fromkeys(("name", "question", "claim"), EVIL)
+    study |= {"source": f"javascript:{EVIL}", "metrics": [EVIL, "val/acc"]}
     result = dict.fromkeys(("error", "command", "hardware", "git_commit", "stop_reason", EVIL), EVIL)
     result |= {"versions": {EVIL: EVIL}, "samples": {EVIL: EVIL}}
     for index, value in enumerate((EVIL, '" onload="alert(1)', "$\\frac{$ </style></svg>")):

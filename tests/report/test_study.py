@@ -21,40 +21,29 @@ def groups(make_run):
 
 
 def grouped_runs(*folders):
-    runs, history, _ = read(folders)
-    return grouped(runs, history)
+    return grouped(*read(folders)[:2])
 
 
-def test_the_best_is_set_against_the_next(groups):
-    (sentence,) = answer(Study(), groups({"adam": [0.9, 0.91, 0.92], "sgd": [0.5, 0.51, 0.52]}), "val/acc")
-    assert sentence.startswith(
-        "adam has the highest validation accuracy, 91.00\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}2.48"
-    )
-    assert "(n = 3)" in sentence
-    assert "the two differ (difference 40 percentage points, 95 % interval 37.7 to 42.3)" in sentence
+ALIKE = {"adam": [0.8, 0.9, 1.0], "sgd": [0.79, 0.89, 0.99]}
+ANSWERS = {
+    "the best is set against the next": (
+        {"adam": [0.9, 0.91, 0.92], "sgd": [0.5, 0.51, 0.52]}, "",
+        ["adam has the highest validation accuracy, 91.00 ± 2.48 % (n = 3), against 51.00 ± 2.48 % (n = 3) of sgd, the "
+         "next: the two differ (difference 40 percentage points, 95 % interval 37.7 to 42.3)."],
+    ),
+    "what the runs do not tell apart is said": (ALIKE, "", [": these runs do not tell the two apart ("]),
+    "one run each proves nothing": ({"a": [0.9], "b": [0.5]}, "", ["1 run, so no interval", ": too few runs"]),
+    "a tie has no winner": ({"a": [0.9, 0.8], "b": [0.8, 0.9]}, "", ["a and b share the highest validation accuracy"]),
+    "the baseline is the one compared with": (
+        {"none": [0.5, 0.52], "dropout": [0.7, 0.72], "combined": [0.8, 0.82]}, "none", [" of none, the baseline: "],
+    ),
+}  # fmt: skip
 
 
-def test_what_the_runs_do_not_tell_apart_is_said(groups):
-    (sentence,) = answer(Study(), groups({"adam": [0.8, 0.9, 1.0], "sgd": [0.79, 0.89, 0.99]}), "val/acc")
-    assert ": these runs do not tell the two apart (" in sentence
-
-
-def test_one_run_each_proves_nothing(groups):
-    (sentence,) = answer(Study(), groups({"adam": [0.9], "sgd": [0.5]}), "val/acc")
-    assert "1 run, so no interval" in sentence
-    assert "too few runs" in sentence
-    assert "differ" not in sentence
-
-
-def test_a_tie_has_no_winner(groups):
-    (sentence,) = answer(Study(), groups({"adam": [0.9, 0.8], "sgd": [0.8, 0.9]}), "val/acc")
-    assert sentence.startswith("adam and sgd share the highest validation accuracy")
-
-
-def test_the_baseline_is_the_one_compared_with(groups):
-    values = {"none": [0.5, 0.52], "dropout": [0.7, 0.72], "combined": [0.8, 0.82]}
-    (sentence,) = answer(Study(baseline="none"), groups(values), "val/acc")
-    assert "of none, the baseline" in sentence
+@pytest.mark.parametrize(("values", "baseline", "parts"), ANSWERS.values(), ids=ANSWERS)
+def test_the_answer_says_what_the_runs_show(groups, values, baseline, parts):
+    (sentence,) = answer(Study(baseline=baseline), groups(values), "val/acc")
+    assert all(part in sentence.replace("\N{NO-BREAK SPACE}", " ") for part in parts), sentence
     assert "last of" not in sentence
 
 
@@ -128,6 +117,7 @@ def test_a_study_is_read_from_its_section():
 @pytest.mark.parametrize("study", [{"name": ["x"], "metrics": {"a": 1}, "fit": ["x", 3], "x": None}, {"fit": {"y": 1}}])
 def test_a_study_of_wrong_types_is_read_as_far_as_it_goes(study):
     assert (study_of(study).name, study_of(study).fits) == ("", [])
+    assert hash(study_of({"fit": {"y": "y", "x": "x", "expected": []}}).fits[0])
 
 
 def test_the_axis_is_what_the_study_names_or_has_more_numbers(make_run):

@@ -51,7 +51,7 @@ def find(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
     for folder in folders:
         below = []
         for path, subfolders, files in os.walk(folder):
-            jobs = listed(read_sweep(Path(path)).get("jobs")) or sorted(subfolders)
+            jobs = read_sweep(Path(path)).get("jobs") or sorted(subfolders)
             subfolders[:] = [name for name in jobs if name in subfolders and RESULT not in files]  # none within a run
             below += [Path(path)] * (RESULT in files)
         found |= {path.resolve(): path for path in below if path.resolve() not in found}
@@ -108,11 +108,12 @@ def read_history(path: Path) -> pd.DataFrame:
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:
-    """What sweep.json says of a sweep; nothing where there is none, or none that can be read."""
+    """What sweep.json says of a sweep, its jobs and its study; nothing where there is none that can be read."""
     try:
-        return part({"sweep": json.loads(read_text(folder / "sweep.json"))}, "sweep")
+        sweep = part({"sweep": json.loads(read_text(folder / "sweep.json"))}, "sweep")
     except (ConfigError, ValueError, RecursionError):
         return {}
+    return sweep | {"jobs": listed(sweep.get("jobs")), "study": part(sweep, "study")} if sweep else {}
 
 
 def read_text(path: Path) -> str:
@@ -190,6 +191,12 @@ def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
         if len(set(then)) > len(set(told)) and not splits_an_experiment:
             chosen[key], told = values, then
     return pd.DataFrame(chosen, index=runs.index, dtype=object)
+
+
+def alongside(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
+    """Settings that were typed for some runs and differ as well, always together with the `chosen` ones."""
+    differ = differing(runs)
+    return [key for key in typed_keys(runs) if key in differ and key not in chosen]
 
 
 def common_overrides(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:

@@ -85,6 +85,7 @@ def limit(panels: Sequence[Axes], metric: str) -> None:
 
 
 def show_percent(axis: Axis, metric: str) -> None:
+    """Let the axis of an accuracy count in %."""
     if is_share(metric):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
 
@@ -101,10 +102,11 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
     places = [group.numbers[x] if x else float(place) for place, group in enumerate(groups)]
     steps = pd.Series(names).factorize()[0] if lines else np.zeros(len(groups))
     beside = np.array(places) * (1 + 0.02 * steps)  # so that the marks of several lines do not hide each other
+    below = beside + (0 if x else 0.22)  # and those of a row not its runs
     for axes, metric in zip(panels, metrics, strict=True):
-        runs = pd.DataFrame({"name": names, "place": beside, "value": [group.values(metric) for group in groups]})
+        runs = pd.DataFrame({"name": names, "place": below, "value": [group.values(metric) for group in groups]})
         means, halves, _ = zip(*(group.interval(metric) for group in groups), strict=True)
-        table = runs.assign(value=means, half=halves)
+        table = runs.assign(place=beside, value=means, half=halves)
         for index, (name, line) in enumerate(table.groupby("name", sort=False)):
             dots, colour = runs[runs["name"] == name].explode("value"), look(index)["color"]
             axes.scatter(dots[across], dots[along], s=13, c=colour, alpha=0.45, linewidth=0)

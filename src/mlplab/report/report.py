@@ -13,7 +13,7 @@ from rich.table import Table
 from mlplab.errors import RunFailed
 from mlplab.files import write_atomically
 from mlplab.report.comparison import comparison
-from mlplab.report.frames import Group, common_overrides, differing, find, grouped, read, read_sweep, typed_keys
+from mlplab.report.frames import Group, alongside, common_overrides, find, grouped, read, read_sweep
 from mlplab.report.numbers import count, is_share, shown_interval
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
@@ -65,7 +65,7 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     studies = list(runs["about"]["study"])
     study = study_of(sweep.get("study") or (studies[0] if all(each == studies[0] for each in studies) else {}))
     groups = grouped(runs, history, first=[key for key in (study.x, study.group) if key])
-    rows, missing = summary(runs, groups, output), len(sweep.get("jobs") or ()) - len(find(folders)[0])
+    rows, missing = summary(runs, groups, output), len(sweep.get("jobs", [])) - len(find(folders)[0])
     warnings = [*warnings_of(runs, groups, missing), *(f"left out: {line}" for line in skipped)]
     commands = [f"python {result['command']}" for result in runs["about"]["result"] if result.get("command")]
     commands = [str(sweep["command"])] if sweep.get("command") else commands
@@ -88,8 +88,7 @@ def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> li
         lines.append(f"… and {count(len(unfinished) - MOST_NAMED, 'run')} more, see summary.csv")
     if missing > 0:
         lines.append(f"{count(missing, 'job')} of the sweep {'has' if missing == 1 else 'have'} not started.")
-    differ = differing(runs)
-    if keys := [key for key in typed_keys(runs) if key in differ and key not in groups[0].settings]:
+    if keys := alongside(runs, list(groups[0].settings)):
         told = "too, always together with the settings compared: what made the difference cannot be told."
         lines.append(f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''} {told}")
     return lines

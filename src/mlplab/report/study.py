@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlplab.report.frames import Group, as_numbers, listed
-from mlplab.report.numbers import count, difference, in_words, is_share, power_law, smaller_is_better, with_interval
+from mlplab.report.numbers import (
+    count,
+    difference,
+    in_words,
+    is_share,
+    number,
+    power_law,
+    smaller_is_better,
+    with_interval,
+)
 
 SCORES = ("test/acc", "val/acc")
 
@@ -18,7 +27,7 @@ class Fit(NamedTuple):
     y: str
     x: str
     at: str = "last"
-    expected: float | None = None
+    expected: float = math.nan
 
     def points(self, groups: Sequence[Group]) -> tuple[list[float], list[float]]:
         """x and y of each finished run; NaN where a run does not have them."""
@@ -51,7 +60,7 @@ def study_of(values: dict[str, Any]) -> Study:
     """The study that a config or a sweep.json describes, as far as it is of the right types."""
     texts = {key: text(values.get(key)) for key in Study._fields[:-2]}
     fits = [
-        Fit(y, x, fit["at"] if fit.get("at") in ("first", "mean") else "last", fit.get("expected"))
+        Fit(y, x, fit["at"] if fit.get("at") in ("first", "mean") else "last", number(fit.get("expected")))
         for fit in listed(values.get("fit"))
         if isinstance(fit, dict) and (y := text(fit.get("y"))) and (x := text(fit.get("x")))
     ]
@@ -155,7 +164,7 @@ def fit_sentence(fit: Fit, groups: Sequence[Group]) -> str:
     left_out = f", {count(len(x) - exponent.n, 'run')} without a positive value left out" if len(x) > exponent.n else ""
     basis = f"95 % interval, {count(exponent.n, 'run')}{left_out}, R² = {line.rvalue**2:.3f}"
     sentence = f"The {in_words(fit.y)} goes as {fit.x} to the power {with_interval(exponent, '')} ({basis})"
-    if not isinstance(fit.expected, int | float):
+    if math.isnan(fit.expected):
         return f"{sentence}."
     inside = "within" if abs(exponent.mean - fit.expected) <= exponent.half_width else "outside"
     return f"{sentence}; the expected {f'{fit.expected:g}'.replace('-', '−')} lies {inside} that interval."

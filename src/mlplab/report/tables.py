@@ -80,9 +80,9 @@ def chosen_epochs(groups: Sequence[Group]) -> Table | None:
     for group in groups:
         monitor = str(group.runs["config"].get("monitor", pd.Series("val/acc")).iloc[0])
         oracle = monitor.replace("val/", "test/")
-        needed = ["epoch", monitor, oracle, "test/acc", "test/loss"]
-        if oracle != monitor and set(needed) <= set(group.history):
-            known = group.history.dropna(subset=needed)
+        columns = dict.fromkeys(["run", "epoch", monitor, oracle, "test/acc", "test/loss"])
+        known = group.history.reindex(columns=list(columns)).dropna()
+        if oracle != monitor and len(known):
             runs, first = known.groupby("run"), "idxmin" if smaller_is_better(monitor) else "idxmax"
             places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "end": runs.tail(1).index}
             cells = [(known.loc[places[when], what], what.replace("epoch", "epochs")) for _, when, what in CHOSEN]
