@@ -16,8 +16,7 @@ if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --he
 
     from mlplab.data.module import DataModule
 
-MAX_CLASSES, MAX_FEATURES = 30, 8
-"""How many are shown."""
+MAX_CLASSES, MAX_FEATURES = 30, 8  # that are shown
 
 
 def inspect_data(config: DictConfig) -> None:

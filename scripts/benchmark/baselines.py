@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
@@ -46,7 +45,8 @@ class Workload(NamedTuple):
         return torch.optim.SGD(network.parameters(), lr=self.config.optimizer.lr)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return (F.binary_cross_entropy_with_logits if self.data.num_outputs == 1 else F.cross_entropy)(logits, labels)
+        binary, several = nn.functional.binary_cross_entropy_with_logits, nn.functional.cross_entropy
+        return (binary if self.data.num_outputs == 1 else several)(logits, labels)
 
     def dataset(self, split: str) -> TensorDataset:
         """All samples of a split as normalized floats, and labels as the loss wants them."""
@@ -110,8 +110,7 @@ def loop(work: Workload, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]])
         with torch.no_grad():
             for features, labels in zip(*val, strict=True):
                 logits = network(features)
-                predicted = logits > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)
-                (predicted == labels).sum().item()
+                ((logits > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)) == labels).sum().item()
         seconds.append(now(work.device) - start)
     return seconds
 
@@ -123,13 +122,8 @@ class PlainModule(pl.LightningModule):
         super().__init__()
         self.work, self.network, classes = work, work.network(), work.data.num_classes
         accuracy = BinaryAccuracy() if classes == 2 else MulticlassAccuracy(classes, average="micro")
-        metrics = {
-            "train_loss": MeanMetric(),
-            "val_loss": MeanMetric(),
-            "train_acc": accuracy,
-            "val_acc": accuracy.clone(),
-        }
-        self.metrics: Any = nn.ModuleDict(metrics)
+        metrics = {"train_acc": accuracy, "val_acc": accuracy.clone()}
+        self.metrics: Any = nn.ModuleDict({"train_loss": MeanMetric(), "val_loss": MeanMetric(), **metrics})
 
     def step(self, split: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         features, labels = batch
