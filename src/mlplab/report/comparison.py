@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlplab.figures.svg import MOST_LINES, Picture
+from mlplab.figures.style import MOST_LINES, Picture
 from mlplab.files import now
 from mlplab.report.answer import answer, points
 from mlplab.report.chosen_epochs import stopping

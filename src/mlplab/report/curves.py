@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from mlplab.figures.svg import COLOURS, FAINT, INK, as_svg, is_wide, make_logarithmic, make_plain
+from mlplab.figures.style import COLOURS, FAINT, INK, as_svg, is_wide, make_logarithmic, make_plain
 from mlplab.report.groups import Group
 from mlplab.report.intervals import student
 from mlplab.report.runs import Run

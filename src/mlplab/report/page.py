@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mlplab.figures.svg import Picture
+from mlplab.figures.style import Picture
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MAX_IMAGE_BYTES = 20_000_000

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from mlplab.errors import ConfigError
-from mlplab.figures.svg import Picture
+from mlplab.figures.style import Picture
 from mlplab.files import now
 from mlplab.report.curves import CLOCKS, points, run_curves
 from mlplab.report.page import Page, Section, Table, image

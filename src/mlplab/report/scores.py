@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlplab.figures.svg import FAINT, INK, as_svg, is_wide, look, make_logarithmic
+from mlplab.figures.style import FAINT, INK, as_svg, is_wide, look, make_logarithmic
 from mlplab.report.groups import Group, swept
 from mlplab.report.intervals import Interval, PowerLaw
 from mlplab.report.settings import shown, value_label

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlplab.figures.svg import Picture
+from mlplab.figures.style import Picture
 from mlplab.report.groups import Group
 from mlplab.report.page import Section, image
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image
 
-from mlplab.figures.svg import STYLE
+from mlplab.figures.style import STYLE
 from mlplab.report.curves import curves
 from mlplab.report.groups import Group, grouped
 from mlplab.report.runs import find, read, read_sweep

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from mlplab.figures.svg import COLOURS, FAINT, INK, PAPER, as_svg, make_logarithmic
+from mlplab.figures.style import COLOURS, FAINT, INK, PAPER, as_svg, make_logarithmic
 from mlplab.report.settings import short_names
 from mlplab.report.words import is_share, with_unit
 from mlplab.tuning.search import Search, choice_name, short_text

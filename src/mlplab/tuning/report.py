@@ -14,7 +14,7 @@ from markupsafe import Markup
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from mlplab.figures.svg import Picture
+from mlplab.figures.style import Picture
 from mlplab.files import now, write_atomically
 from mlplab.report.page import Page, Section, Table
 from mlplab.report.words import count, in_words, shown_value, with_unit
