@@ -323,7 +323,7 @@ def whole_config():
     """A composed config with as many keys as go together."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["folder=run", "data.num_samples=40", "trainer=cpu", "model=mlp_sequential",
-                                   "optimizer=nesterov", "scheduler=plateau", "logger=csv",
+                                   "optimizer=nesterov", "scheduler=plateau", "logger=tensorboard",
                                    "regularization=early_stopping", "threads=1"])  # fmt: skip
     OmegaConf.set_struct(config, False)
     return config

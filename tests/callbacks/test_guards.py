@@ -1,4 +1,4 @@
-"""Runs that cannot come to anything are stopped, and the reason is named."""
+"""Runs that cannot come to anything, or that a search gives up, are stopped, and the reason is named."""
 
 import json
 import math
@@ -6,10 +6,9 @@ import math
 import pytest
 import torch
 
-from mlplab.callbacks.guards import Diverged, StopOnDivergence
+from mlplab.callbacks.guards import Diverged, Pruning, StopOnDivergence
 from mlplab.errors import ConfigError, RunFailed
-
-GUARD = "+callbacks.stop_on_divergence._target_=mlplab.callbacks.guards.StopOnDivergence"
+from mlplab.runs import train as training
 
 
 class OtherDevice(torch.Tensor):
@@ -51,11 +50,7 @@ def test_on_other_devices_losses_are_read_later(when, monkeypatch):
     ("override", "name", "message"),
     [
         ("monitor=val/accu", "ModelCheckpoint", "'val/accu', which is never logged; did you mean 'val/acc'?"),
-        (
-            "monitor=accuracy_of_the_moon",
-            "ModelCheckpoint",
-            "there are: gap/acc, gap/loss, train/acc, train/loss, val/",
-        ),
+        ("monitor=accuracy", "ModelCheckpoint", "there are: gap/acc, gap/loss, train/acc, train/loss, val/"),
         ("callbacks.early_stopping.monitor=val/los", "EarlyStopping", "did you mean 'val/loss'?"),
     ],
 )
@@ -70,10 +65,7 @@ def test_a_monitor_that_nobody_logs_is_named_before_training(override, name, mes
 
 @pytest.mark.parametrize(
     "overrides",
-    [
-        ["trainer.num_sanity_val_steps=0", "monitor=val/accu"],
-        ["data.val_fraction=0", "monitor=train/los"],
-    ],
+    [["trainer.num_sanity_val_steps=0", "monitor=val/accu"], ["data.val_fraction=0", "monitor=train/los"]],
     ids=" ".join,
 )
 def test_a_monitor_that_nobody_logs_is_named_without_a_validation_pass_before_training(overrides, launch):
@@ -87,6 +79,45 @@ def test_every_metric_of_an_epoch_can_be_monitored(monitor, launch):
     assert f"best/{monitor}" in run.metrics
 
 
-def test_a_run_of_finite_losses_is_not_disturbed(launch, same_weights):
-    guarded, plain = launch(GUARD, folder="guarded"), launch(folder="plain")
-    assert same_weights(guarded.weights, plain.weights)
+# Pruning
+
+
+class Trial:
+    """Notes what is reported, and gives up after `patience` reports."""
+
+    def __init__(self, patience=1000):
+        self.patience, self.reported = patience, []
+
+    def report(self, value, step):
+        self.reported.append((step, value))
+
+    def should_prune(self):
+        return len(self.reported) >= self.patience
+
+
+@pytest.fixture
+def train_with(make_config):
+    def run(trial, *overrides):
+        config = make_config("callbacks=none", "logger=none", "test=false", "trainer.max_epochs=4", *overrides)
+        callback = Pruning(trial, monitor="val/loss")
+        return callback, training.train(config, callbacks=[callback])
+
+    return run
+
+
+def test_every_validation_is_reported_once(train_with):
+    trial = Trial()
+    callback, metrics = train_with(trial)
+    assert [step for step, _ in trial.reported] == [1, 2, 3, 4]
+    assert trial.reported[-1][1] == metrics["val/loss"]
+    assert callback.stop_reason is None
+
+
+@pytest.mark.parametrize(("interval", "updates"), [("1.0", 14), ("2", 4)])
+def test_the_run_ends_at_the_validation_that_was_not_good_enough(interval, updates, train_with, tmp_path):
+    trial = Trial(patience=2)
+    callback, _ = train_with(trial, "data.batch_size=8", f"trainer.val_check_interval={interval}")
+    assert len(trial.reported) == callback.validations == 2
+    result = training.Record.read(tmp_path / "run").values
+    assert (result["status"], result["updates"]) == ("finished", updates)
+    assert result["stop_reason"] == f"pruned after 2 validations: val/loss {trial.reported[-1][1]:.4f}"

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mlplab.callbacks.layers import LayerMonitor, dead_share, evenly_chosen, layer_weights, update_to_weight
+from mlplab.callbacks.base import measured
+from mlplab.callbacks.layers import LayerMonitor, dead_share, layer_weights, update_to_weight
 
 ONLY_LAYERS = (
     "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
@@ -42,13 +43,6 @@ def test_layers_are_matrices_by_name():
     assert {name: tuple(weight.shape) for name, weight in layer_weights(network).items()} == {"0": (4, 3), "2": (1, 4)}
 
 
-def test_weights_are_chosen_from_all_over_a_large_layer():
-    weight = torch.arange(12.0).reshape(3, 4)
-    assert evenly_chosen(weight, most=12).tolist() == list(range(12))
-    assert evenly_chosen(weight, most=11).tolist() == [0, 2, 4, 6, 8, 10]
-    assert evenly_chosen(weight, most=4).tolist() == [0, 3, 6, 9]
-
-
 def test_a_unit_is_dead_where_it_is_zero_for_all_samples():
     assert dead_share(torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]])) == 0.5
 
@@ -60,8 +54,7 @@ def test_a_run_logs_each_layer_at_its_moments(launch_full, scalars):
         assert [step for step, _ in logged[name]] == [2, 4, 8, 10], name  # first epoch, 2nd and 4th, the end
     final = run.weights["linear_1.weight"].norm().item()
     assert logged["weight_norm/linear_1"][-1][1] == pytest.approx(final, rel=1e-6)
-    (monitor,) = (callback for callback in run.trainer.callbacks if isinstance(callback, LayerMonitor))
-    assert [row["updates"] for row in monitor.rows] == [2, 4, 8, 10]
+    assert [row["updates"] for row in measured(run.trainer).layers] == [2, 4, 8, 10]
 
 
 def test_rows_survive_a_checkpoint():

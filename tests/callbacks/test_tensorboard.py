@@ -8,15 +8,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
-from mlplab.callbacks.embedding import sprites
-from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT, log_together
+from mlplab.callbacks import tensorboard as extras
+from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT, cut_logs, flush_logs, log_sizes
 from mlplab.models.classifier import Classifier
 from mlplab.runs import train as training
 from mlplab.signals import Stopped
@@ -48,14 +48,9 @@ def test_the_graph_names_the_layers(finished):
 
 @pytest.mark.parametrize(
     "overrides",
-    [
-        ["model=mlp_residual"],
-        ["model=mlp_dropout", "model.normalization=batch"],
-        ["data=digits", "data.train_size=40"],
-        ["model=perceptron"],
-    ],
-    ids=" ".join,
-)
+    [["model=mlp_residual"], ["model=mlp_dropout", "model.normalization=batch"], ["data=digits", "data.train_size=40"],
+     ["model=perceptron"]], ids=" ".join,
+)  # fmt: skip
 def test_every_network_has_a_graph(overrides, launch_full):
     assert events_of(launch_full(*ONLY_BOARD, *overrides).folder).Graph().node
 
@@ -216,22 +211,48 @@ def test_the_projector_has_the_last_hidden_layer_of_validation_samples(finished)
 
 
 def test_images_are_sprites_small_enough_for_a_sheet():
-    assert sprites(torch.full((2, 4, 64, 32), 255, dtype=torch.uint8)).shape == (2, 3, 32, 16)
-    assert sprites(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)).max() == 1.0
+    assert extras.sprites(torch.full((2, 4, 64, 32), 255, dtype=torch.uint8)).shape == (2, 3, 32, 16)
+    assert extras.sprites(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)).max() == 1.0
 
 
-def test_scalars_and_histograms_go_into_one_event_and_scalars_to_other_loggers(tmp_path):
-    board = TensorBoardLogger(tmp_path, name="tensorboard", version="")
-    table = CSVLogger(tmp_path, name="table", version="")
-    numbers = torch.tensor([0.0, 1.0, 1.0, 4.0], dtype=torch.bfloat16)
-    log_together([board, table], {"a": 1.5, "b": 2.5}, {"weights": numbers}, updates=7, bins=4)
-    board.save()
-    table.save()
-    (file,) = (tmp_path / "tensorboard").glob("events*")
-    (event,) = (event for event in EventFileLoader(str(file)).Load() if event.HasField("summary"))
-    assert event.step == 7
-    assert [value.tag for value in event.summary.value] == ["a", "b", "weights"]
-    shown = tensor_util.make_ndarray(event.summary.value[2].tensor)  # rows of (left, right, count)
-    assert shown[:, 2].sum() == 4
-    assert [shown[left <= shown[:, 0], 2].sum() for left in (1.0, 3.0)] == [3, 1]
-    assert (tmp_path / "table" / "metrics.csv").read_text().split() == ["a,b,step", "1.5,2.5,7"]
+# Event files of a run that continues
+
+
+def logger_of(folder):
+    return TensorBoardLogger(folder, name="", version="tensorboard")
+
+
+def test_event_files_are_cut_to_what_the_checkpoint_knew(tmp_path, scalars):
+    logger = logger_of(tmp_path)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    flush_logs([logger])
+    sizes = log_sizes([logger])
+    logger.log_metrics({"loss": 2.0}, step=2)
+    logger.finalize("failed")
+    later = logger_of(tmp_path)
+    assert cut_logs([later], sizes) == []
+    later.log_metrics({"loss": 3.0}, step=2)
+    later.finalize("success")
+    assert scalars(tmp_path)["loss"] == [(1, 1.0), (2, 3.0)]
+
+
+def test_files_begun_after_the_checkpoint_are_removed(tmp_path):
+    logger = logger_of(tmp_path)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    logger.finalize("failed")
+    assert cut_logs([logger_of(tmp_path)], {}) == []
+    assert extras.event_files(logger_of(tmp_path)) == []
+
+
+def test_an_event_file_that_lost_something_is_named(tmp_path):
+    logger = logger_of(tmp_path)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    flush_logs([logger])
+    sizes = log_sizes([logger])
+    (path,) = extras.event_files(logger_of(tmp_path))
+    path.write_bytes(path.read_bytes()[:-5])
+    (line,) = cut_logs([logger_of(tmp_path)], sizes)
+    assert f"{path} lacks 5 bytes" in line
+    path.unlink()
+    (line,) = cut_logs([logger_of(tmp_path)], sizes)
+    assert "is gone" in line

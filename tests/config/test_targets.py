@@ -93,7 +93,7 @@ OF_ANOTHER_KIND = [  # by what the name leads to
     ("model", "mlplab.config.targets.pkgutil.resolve_name"),
     ("model", "mlplab.models.networks.MLP.__init__"),
     ("model", "mlplab.models.networks.MLP.__class__"),
-    ("model", "mlplab.callbacks.monitors.UpdateMonitor"),
+    ("model", "mlplab.callbacks.measure.UpdateMonitor"),
     ("model", "mlplab.models.schedules.Plateau"),
     ("model", "torch.nn.Parameter"),
     ("model", "torch.nn.functional"),

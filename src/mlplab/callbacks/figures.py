@@ -11,10 +11,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 
-from mlplab.callbacks.base import measured
+from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples
 from mlplab.callbacks.layers import layer_weights
-from mlplab.callbacks.moments import look_is_due
-from mlplab.callbacks.outputs import can_look, predictions, probabilities
 from mlplab.callbacks.tensorboard import log_image
 from mlplab.config.keys import require
 from mlplab.errors import first_line
@@ -148,7 +146,8 @@ def validation_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tupl
     """How well the classes of the validation samples are told apart."""
     from mlplab.figures import classification, images
 
-    features, labels, seen = predictions(pl_module, data, "val")
+    features, labels = samples(data, "val", most=10_000)
+    seen = probabilities(pl_module, data, features)
     number, among = len(labels), len(data.datasets["val"])
     of = f"{number:,}{'' if number == among else f' of {among:,}'} validation samples, {when}"
     named: dict[str, Any] = {"class_names": data.source.class_names, "of": of}

@@ -1,16 +1,20 @@
-"""Stops a run that cannot come to anything."""
+"""Stops a run that cannot come to anything, or that a search does not think promising."""
 
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 
+from mlplab.callbacks.base import measured
 from mlplab.errors import ConfigError, RunFailed, did_you_mean
 
 
 class Diverged(RunFailed):
-    """The loss is not a finite number any more."""
+    """The loss, or what else `what` names, is not a finite number any more."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"diverged: {what}; lower optimizer.lr, or set trainer.gradient_clip_val=1")
 
 
 class StopOnDivergence(Callback):
@@ -23,57 +27,64 @@ class StopOnDivergence(Callback):
     def __init__(self) -> None:
         self._unread: list[tuple[int, torch.Tensor]] = []
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # fmt: skip
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         losses = outputs["losses"]
         self._unread.append((trainer.global_step - len(losses), losses))
         if losses.device.type == "cpu":
-            self._read()
+            self.check()
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._read()
+    def check(self, *_: Any, **__: Any) -> None:
+        """Read the losses that have not been read."""
+        unread, self._unread = self._unread, []
+        if unread and not (finite := torch.cat([losses for _, losses in unread]).isfinite()).all():
+            update = unread[0][0] + int(finite.logical_not().nonzero()[0]) + 1
+            raise Diverged(f"the loss of update {update} is not a finite number")
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._read()
-
-    def _read(self) -> None:
-        if not self._unread:
-            return
-        first = self._unread[0][0]
-        finite = torch.cat([losses for _, losses in self._unread]).isfinite()
-        self._unread.clear()
-        if not finite.all():
-            update = first + int(finite.logical_not().nonzero()[0]) + 1
-            raise Diverged(
-                f"diverged: the loss of update {update} is not a finite number; "
-                "lower optimizer.lr, or set trainer.gradient_clip_val=1"
-            )
+    on_validation_start = on_train_epoch_end = check
 
 
 class RequireMonitors(Callback):
     """Raise ConfigError after the first validation pass if a callback follows a metric that nobody logs."""
 
-    ALSO_LOGGED = ("train/loss", "train/acc", "gap/loss", "gap/acc")
-
     def __init__(self) -> None:
         self._checked = False
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._check(trainer, {*trainer.callback_metrics, *self.ALSO_LOGGED})
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Where there is no validation; the module logs its training metrics right after this hook.
-        self._check(trainer, {*trainer.callback_metrics, "train/loss", "train/acc"})
-
-    def _check(self, trainer: pl.Trainer, known: set[str]) -> None:
-        if self._checked:
-            return
+    def check(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        """Once, after the sanity check or the first epoch; the module logs its training metrics right after that."""
+        known = {*trainer.callback_metrics, "train/loss", "train/acc"}
+        if "val/loss" in known:
+            known |= {"gap/loss", "gap/acc"}
+        followers = () if self._checked else (*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks)
         self._checked = True
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            monitor = callback.monitor if isinstance(callback, EarlyStopping | ModelCheckpoint) else None
+        for callback in followers:
+            monitor = getattr(callback, "monitor", None)
             if monitor is not None and monitor not in known:
                 raise ConfigError(
                     f"{type(callback).__name__} monitors {monitor!r}, which is never logged"
                     f"{did_you_mean(monitor, known)}; there are: {', '.join(sorted(known))}"
                 )
+
+    on_validation_end = on_train_epoch_end = check
+
+
+class Pruning(Callback):
+    """Report `monitor` to the Optuna trial after each validation, and stop training where the trial says so.
+
+    Validations are counted from 1: after as many of them, trials of different batch sizes have seen as many samples.
+    """
+
+    def __init__(self, trial: Any, *, monitor: str) -> None:
+        self.trial, self.monitor = trial, monitor
+        self.validations = 0
+        self.stop_reason: str | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        self.validations += 1
+        value = float(trainer.callback_metrics[self.monitor])
+        self.trial.report(value, step=self.validations)
+        if self.stop_reason is None and self.trial.should_prune():
+            trainer.should_stop = True
+            self.stop_reason = f"pruned after {self.validations} validations: {self.monitor} {value:.4f}"
+            measured(trainer).stop_reason = self.stop_reason

@@ -4,16 +4,13 @@ import copy
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mlplab.callbacks.moments import EVERY, look_is_due
-from mlplab.callbacks.outputs import activations, can_look, samples
-from mlplab.callbacks.tensorboard import log_together
-
-Row = dict[str, float]
+from mlplab.callbacks.base import Row, activations, can_look, look_is_due, measured, samples
+from mlplab.callbacks.tensorboard import boards
+from mlplab.config.keys import require
 
 NUM_BINS, MOST_NUMBERS = 30, 20_000
 """Of a histogram: bins, as many as TensorBoard shows, and weights of a larger layer."""
@@ -35,40 +32,41 @@ class LayerMonitor(Callback):
     """
 
     def __init__(self, *, every: int | str = "auto", num_samples: int = 500) -> None:
-        EVERY.require("callbacks.layers.every", every)
+        require("callbacks.layers.every", every)
         self.every, self.num_samples = every, num_samples
         self.rows: list[Row] = []
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._look_if_due(trainer, pl_module)
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        measured(trainer).layers = self.rows
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._look_if_due(trainer, pl_module)
+    def look_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        last: Any = self.rows[-1]["updates"] if self.rows else None
+        if look_is_due(trainer, last, every=self.every):
+            self._look(trainer, pl_module)
+
+    on_validation_end = on_train_epoch_end = look_if_due
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.rows and self.rows[-1]["updates"] != trainer.global_step:
             self._look(trainer, pl_module)
 
-    def _look_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        last = int(self.rows[-1]["updates"]) if self.rows else None
-        if look_is_due(trainer, last, every=self.every):
-            self._look(trainer, pl_module)
-
-    def _look(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def _look(self, trainer: Any, pl_module: Any) -> None:
         if not can_look(trainer):
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        layers, updates = layer_weights(pl_module.network), trainer.global_step
+        data, layers, updates = trainer.datamodule, layer_weights(pl_module.network), trainer.global_step
         split = "val" if len(data.datasets["val"]) else "train"
-        relus = activations(pl_module, data, samples(data, split, most=self.num_samples)[0]).relus
+        relus, _ = activations(pl_module, data, samples(data, split, most=self.num_samples)[0])
+        ratios = update_to_weight(trainer.optimizers[0], layers)
         values = {f"weight_norm/{name}": float(weight.norm()) for name, weight in layers.items()}
-        values |= {f"update_to_weight/{name}": ratio
-                   for name, ratio in update_to_weight(trainer.optimizers[0], layers).items()}  # fmt: skip
+        values |= {f"update_to_weight/{name}": ratio for name, ratio in ratios.items()}
         values |= {f"dead_relus/relu_{index}": dead_share(output) for index, output in enumerate(relus, start=1)}
         self.rows.append({"epoch": updates / data.updates_per_epoch, "updates": updates, **values})
-        histograms = {f"weights/{name}": evenly_chosen(weight, most=MOST_NUMBERS) for name, weight in layers.items()}
-        log_together(trainer.loggers, values, histograms, updates=updates, bins=NUM_BINS)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=updates)
+        for board in boards(trainer.loggers):
+            for name, weight in layers.items():
+                some = weight.flatten()[:: -(-weight.numel() // MOST_NUMBERS)].float()  # evenly spread over the layer
+                board.experiment.add_histogram(f"weights/{name}", some, updates, bins=NUM_BINS)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -83,11 +81,6 @@ def layer_weights(network: nn.Module) -> dict[str, Tensor]:
     return {name.removesuffix(".weight"): weight for name, weight in matrices.items()}
 
 
-def evenly_chosen(weight: Tensor, *, most: int) -> Tensor:
-    """At most so many of the numbers of a matrix (n,), evenly spread over it."""
-    return weight.flatten()[:: -(-weight.numel() // most)]
-
-
 def update_to_weight(optimizer: Optimizer, layers: dict[str, Tensor]) -> dict[str, float]:
     """‖update‖ / ‖weights‖ of each layer for an update with the gradients there are, made by a copy of the optimizer.
 
@@ -96,17 +89,13 @@ def update_to_weight(optimizer: Optimizer, layers: dict[str, Tensor]) -> dict[st
     twin = copy.deepcopy(optimizer)
     copies: dict[int, Tensor] = {}  # by the memory of the original
     for group, twin_group in zip(optimizer.param_groups, twin.param_groups, strict=True):
-        for parameter, other in zip(group["params"], twin_group["params"], strict=True):
-            other.grad = None if parameter.grad is None else parameter.grad.clone()
-            copies[parameter.data_ptr()] = other
+        for weight, copied in zip(group["params"], twin_group["params"], strict=True):
+            if weight.grad is not None:
+                copied.grad, copies[weight.data_ptr()] = weight.grad.clone(), copied.detach()
     twin.step()
-    with torch.no_grad():
-        return {
-            name: float((other - weight).norm()) / size
-            for name, weight in layers.items()
-            if (other := copies.get(weight.data_ptr())) is not None and other.grad is not None
-            and (size := float(weight.norm())) > 0
-        }  # fmt: skip
+    sizes = {name: float(weight.norm()) for name, weight in layers.items() if weight.data_ptr() in copies}
+    return {name: float((copies[layers[name].data_ptr()] - layers[name]).norm()) / size
+            for name, size in sizes.items() if size > 0}  # fmt: skip
 
 
 def dead_share(output: Tensor) -> float:

@@ -1,22 +1,25 @@
-"""What a run adds to TensorBoard beside its scalars: graph, texts, chart layout, hyperparameters, embedding."""
+"""What a run adds to TensorBoard beside its scalars, and what becomes of its event files when it continues."""
 
 import logging
+import os
+import shutil
+import threading
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch import Tensor
-from torch.utils.tensorboard.summary import histogram, hparams
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.tensorboard.summary import hparams
 
-from mlplab.callbacks.embedding import write_embedding
-from mlplab.callbacks.outputs import can_look, evaluating
-from mlplab.callbacks.texts import data_facts, model_summary
-from mlplab.config.rules import integer
+from mlplab.callbacks.base import activations, can_look, evaluating, probabilities, samples
+from mlplab.config.keys import require
 from mlplab.errors import first_line
 
 FINAL_METRICS = ("best/val/acc", "test/acc", "test/loss", "val/acc", "val/loss", "train/acc", "train/loss")
@@ -36,6 +39,9 @@ LAYOUT = {
 }
 """Custom scalars: training and validation overlaid in one chart, and all layers in one."""
 
+MOST_CLASSES, LARGEST_SPRITE = 20, 32
+"""Class names in the Text tab, and pixels of an image in the projector."""
+
 log = logging.getLogger(__name__)
 
 
@@ -44,15 +50,13 @@ class TensorBoardExtras(Callback):
     after it, for the projector, what the last hidden layer makes of at most `num_embedded` validation samples."""
 
     def __init__(self, *, num_embedded: int = 1000) -> None:
-        integer(0).require("callbacks.tensorboard.num_embedded", num_embedded)
+        require("callbacks.tensorboard.num_embedded", num_embedded)
         self.num_embedded = num_embedded
-        self._begun = False
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero or self._begun:
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.is_global_zero or trainer.ckpt_path is not None:  # a run that goes on has them already
             return
-        self._begun = True
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = trainer.datamodule
         log_text(trainer.loggers, "model", model_summary(pl_module.network))
         log_text(trainer.loggers, "data", data_facts(data))
         for board in boards(trainer.loggers):
@@ -65,18 +69,10 @@ class TensorBoardExtras(Callback):
             except Exception as error:  # a network that cannot be traced still trains
                 log.info("no graph in TensorBoard: %s", first_line(error))
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not can_look(trainer) or not len(data.datasets["val"]) or not self.num_embedded:
-            return
-        for board in boards(trainer.loggers):
-            write_embedding(board, pl_module, data, num_samples=self.num_embedded)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"begun": self._begun}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._begun = state_dict["begun"]
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        if can_look(trainer) and len(trainer.datamodule.datasets["val"]) and self.num_embedded:
+            for board in boards(trainer.loggers):
+                write_embedding(board, pl_module, trainer.datamodule, num_samples=self.num_embedded)
 
 
 def boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
@@ -84,6 +80,7 @@ def boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
     return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
 
+@rank_zero_only
 def log_hyperparameters(loggers: Iterable[Logger], columns: dict[str, str | int | float]) -> None:
     """Give a run its line in the HParams tab, whose metrics are the scalars of those names.
 
@@ -91,9 +88,19 @@ def log_hyperparameters(loggers: Iterable[Logger], columns: dict[str, str | int 
     this with the same names and types, without None. It is called before training and only once per run.
     """
     for board in boards(loggers):
-        writer = board.experiment._get_file_writer()
         for summary in hparams(columns, dict.fromkeys(FINAL_METRICS, 0.0)):
-            writer.add_summary(summary)
+            board.experiment.file_writer.add_summary(summary)
+
+
+def log_image(loggers: Iterable[Logger], name: str, image: bytes, *, updates: int) -> None:
+    """Show the content of a PNG file in TensorBoard, as it is."""
+    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
+    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
+    for board in boards(loggers):
+        board.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), updates)
+
+
+# Texts, in Markdown
 
 
 def log_text(loggers: Iterable[Logger], name: str, markdown: str, *, updates: int = 0) -> None:
@@ -102,28 +109,113 @@ def log_text(loggers: Iterable[Logger], name: str, markdown: str, *, updates: in
         board.experiment.add_text(name, markdown, global_step=updates)
 
 
-def log_image(loggers: Iterable[Logger], name: str, image: bytes, *, updates: int) -> None:
-    """Show the content of a PNG file in TensorBoard, as it is."""
-    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
-    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
-    for board in boards(loggers):
-        write_event(board, [Summary.Value(tag=name, image=shown)], updates=updates)
+def code_block(text: str) -> str:
+    """The text as it is."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def log_together(
-    loggers: Iterable[Logger], scalars: dict[str, float], histograms: dict[str, Tensor], *, updates: int, bins: int
-) -> None:  # fmt: skip
-    """Log scalars, and in TensorBoard histograms too, all as one event: each event takes a while, whatever is in it."""
+def table(rows: Iterable[tuple[str, Any]], *, header: tuple[str, str]) -> str:
+    """Two columns."""
+    return "\n".join(f"| {name} | {value} |" for name, value in (header, ("---", "---"), *rows))
+
+
+def model_summary(network: nn.Module) -> str:
+    """The modules of a network, and its parameters by name."""
+    rows = [(name, f"{tuple(weight.shape)}: {weight.numel():,}") for name, weight in network.named_parameters()]
+    rows.append(("all", f"{sum(weight.numel() for weight in network.parameters()):,}"))
+    return f"{code_block(str(network))}\n\n{table(rows, header=('parameters', 'shape: number'))}"
+
+
+def data_facts(data: Any) -> str:
+    """How many samples there are of what, and how training is served with them."""
+    source = data.source
+    names = ", ".join(source.class_names[:MOST_CLASSES]) + (", …" if data.num_classes > MOST_CLASSES else "")
+    features = f": {', '.join(source.feature_names)}" if source.feature_names else ""
+    rows = [(f"samples, {split}", f"{len(dataset):,}") for split, dataset in data.datasets.items()]
+    rows += [
+        ("shape of a sample", f"{data.feature_shape}{features}"),
+        ("classes", f"{data.num_classes}: {names}"),
+        ("batch size", f"{data.batch_size:,}"),
+        ("updates per epoch", f"{data.updates_per_epoch:,}"),
+    ]
+    return table(rows, header=("data", ""))
+
+
+# The projector
+
+
+def write_embedding(board: TensorBoardLogger, pl_module: Any, data: Any, *, num_samples: int) -> None:
+    """The activations of the last hidden layer for validation samples, with labels and small images.
+
+    It replaces what an earlier launch of the run has written.
+    """
+    features, labels = samples(data, "val", most=num_samples)
+    _, hidden = activations(pl_module, data, features)
+    if hidden is None:
+        return
+    confidence, predicted = probabilities(pl_module, data, features).max(dim=1)
+    names, folder = data.source.class_names, Path(board.log_dir)
+    rows = [
+        [names[true], names[guess], "yes" if true == guess else "no", f"{sure:.3f}"]
+        for true, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
+    ]
+    (folder / "projector_config.pbtxt").unlink(missing_ok=True)
+    shutil.rmtree(folder / "00000", ignore_errors=True)  # where torch puts what belongs to step 0
+    board.experiment.add_embedding(
+        hidden, metadata=rows, metadata_header=["class", "predicted", "right", "confidence"], tag="last_hidden_layer",
+        label_img=sprites(features) if data.source.is_images else None,
+    )  # fmt: skip
+
+
+def sprites(images: Tensor) -> Tensor:
+    """uint8 images (n, channels, height, width) as floats from 0 to 1 without opacity, small enough for one sheet."""
+    shown = images[:, :3].float() / 255
+    largest = max(shown.shape[2:])
+    return F.interpolate(shown, scale_factor=LARGEST_SPRITE / largest) if largest > LARGEST_SPRITE else shown
+
+
+# Event files of a run that continues
+
+
+def flush_logs(loggers: Iterable[Logger]) -> None:
+    """Write what loggers still hold in memory."""
     for logger in loggers:
-        if not isinstance(logger, TensorBoardLogger):
-            logger.log_metrics(scalars, step=updates)
-            continue
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-        for name, numbers in histograms.items():
-            values += histogram(name, numbers.float().cpu().numpy(), bins).value
-        write_event(logger, values, updates=updates)
+        logger.experiment.flush() if isinstance(logger, TensorBoardLogger) else logger.save()
 
 
-def write_event(board: TensorBoardLogger, values: list[Summary.Value], *, updates: int) -> None:
-    """Write values of any kinds as one event."""
-    board.experiment._get_file_writer().add_summary(Summary(value=values), updates)
+def log_sizes(loggers: Iterable[Logger]) -> dict[str, dict[str, int]]:
+    """How much has been logged: the bytes of each event file."""
+    return {"tensorboard": {path.name: path.stat().st_size for board in boards(loggers) for path in event_files(board)}}
+
+
+def cut_logs(loggers: Iterable[Logger], sizes: dict[str, Any]) -> list[str]:
+    """Take back what was logged after `log_sizes` gave `sizes`; gives a line for each file that has lost more.
+
+    To be called before anything is logged.
+    """
+    lost, kept = [], sizes.get("tensorboard", {})
+    for board in boards(loggers):
+        there = {path.name: path for path in event_files(board)}
+        for name, path in there.items():
+            if name not in kept:
+                path.unlink()
+            elif path.stat().st_size > kept[name]:
+                os.truncate(path, kept[name])
+            elif missing := kept[name] - path.stat().st_size:
+                lost.append(f"{path} lacks {missing:,} bytes that had been written: its curves have a gap")
+        lost += [f"{Path(board.log_dir) / name} is gone: its curves have a gap" for name in kept.keys() - there]
+    return lost
+
+
+def event_files(board: TensorBoardLogger) -> list[Path]:
+    return sorted(Path(board.log_dir).glob("events.out.tfevents.*"))
+
+
+def say_errors_once() -> None:
+    """Keep the traceback of TensorBoard's writing thread out of the terminal: the next write raises the same error."""
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        if not (type(arguments.thread).__name__ == "_AsyncWriterThread" and isinstance(arguments.exc_value, OSError)):
+            threading.__excepthook__(arguments)
+
+    threading.excepthook = report

@@ -66,6 +66,9 @@ MOVED = {
     "mlplab.networks": "mlplab.models.networks",
     "mlplab.losses": "mlplab.models.losses",
     "mlplab.schedules": "mlplab.models.schedules",
+    "mlplab.callbacks.monitors": "mlplab.callbacks.measure",
+    "mlplab.callbacks.gradient_noise": "mlplab.callbacks.measure",
+    "mlplab.callbacks.split_curve": "mlplab.callbacks.measure",
 }
 """Old module → new one: run folders made before a move name the old one."""
 

@@ -11,16 +11,13 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from mlplab.callbacks.history import History
-from mlplab.callbacks.last_checkpoint import LastCheckpoint
-from mlplab.callbacks.pruning import Pruning
-from mlplab.callbacks.split_curve import SplitCurve
-from mlplab.callbacks.texts import table
+from mlplab.callbacks.base import measured
+from mlplab.callbacks.tensorboard import table
 from mlplab.files import now
 from mlplab.runs.record import Record
 from mlplab.runs.resume import slurm_job
@@ -70,17 +67,15 @@ def metrics_of(trainer: pl.Trainer) -> dict[str, float]:
 def fit_seconds(trainer: pl.Trainer, elapsed: float) -> float:
     """Seconds of training in all launches of a run, without what is drawn after it, of which `elapsed` were in this.
 
-    Without a history, which takes the time, what is drawn counts.
+    Without a history, which notes when training has ended, what is drawn counts.
     """
-    saving = [callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint)]  # type: ignore[attr-defined]
-    histories = [callback for callback in trainer.callbacks if isinstance(callback, History)]  # type: ignore[attr-defined]
-    return histories[0].seconds if histories else elapsed + (saving[0].seconds_before if saving else 0.0)
+    seen = measured(trainer)
+    return seen.seconds_before + elapsed if seen.ended is None else seen.seconds
 
 
 def looks_during_training(trainer: pl.Trainer) -> list[str]:
     """When this launch evaluated the test set before the end of training: never, but for a study of early stopping."""
-    curves = [callback for callback in trainer.callbacks if isinstance(callback, SplitCurve)]  # type: ignore[attr-defined]
-    return [look for curve in curves for look in curve.looks]
+    return measured(trainer).looks
 
 
 def best_checkpoint(trainer: pl.Trainer) -> str | None:
@@ -91,13 +86,14 @@ def best_checkpoint(trainer: pl.Trainer) -> str | None:
 
 def stop_reason(trainer: pl.Trainer) -> str:
     """Why training ended, in words."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+    for callback in trainer.early_stopping_callbacks:
+        if callback.wait_count >= callback.patience:
             return f"early stopping after epoch {callback.stopped_epoch + 1}: no better {callback.monitor}"
-        if isinstance(callback, Pruning) and callback.stop_reason:
-            return callback.stop_reason
-        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
-            return "trainer.max_time reached"
+    if reason := measured(trainer).stop_reason:
+        return reason
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    if any((timer.time_remaining() or 0) <= 0 for timer in timers):
+        return "trainer.max_time reached"
     if trainer.max_steps >= 0 and trainer.global_step >= trainer.max_steps:
         return f"trainer.max_steps={trainer.max_steps} reached"
     return f"trainer.max_epochs={trainer.max_epochs} reached"

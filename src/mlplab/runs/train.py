@@ -18,9 +18,14 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mlplab import signals
 from mlplab.callbacks.guards import Diverged
-from mlplab.callbacks.run_logs import cut_logs, flush_logs, say_errors_once
-from mlplab.callbacks.tensorboard import log_hyperparameters, log_text
-from mlplab.callbacks.texts import code_block
+from mlplab.callbacks.tensorboard import (
+    code_block,
+    cut_logs,
+    flush_logs,
+    log_hyperparameters,
+    log_text,
+    say_errors_once,
+)
 from mlplab.config.check import config_faults, section_faults
 from mlplab.errors import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.files import now, read_checkpoint

@@ -13,7 +13,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from mlplab.callbacks.pruning import Pruning
+from mlplab.callbacks.guards import Pruning
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs.train import train
 from mlplab.tuning.search import Search, choice_name, composing, override_line

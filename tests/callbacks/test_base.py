@@ -1,0 +1,135 @@
+"""When the network is looked at; and that looking gives what it computes and leaves no trace."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mlplab.callbacks import base
+from mlplab.callbacks.base import Measured, activations, evaluating, look_is_due, moments_passed
+
+
+def trainer(max_epochs=None, max_steps=-1, updates_per_epoch=4):
+    return SimpleNamespace(
+        max_epochs=max_epochs, max_steps=max_steps, global_step=0, sanity_checking=False,
+        datamodule=SimpleNamespace(updates_per_epoch=updates_per_epoch),
+    )  # fmt: skip
+
+
+def looks(run, *, every="auto"):
+    """The epochs after which the network is looked at."""
+    last, epochs = None, []
+    for epoch in range(1, run.max_epochs + 1):
+        run.global_step = epoch * run.datamodule.updates_per_epoch
+        if look_is_due(run, last, every=every):
+            last = run.global_step
+            epochs.append(epoch)
+    return epochs
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "max_steps", "planned"), [(5, -1, 20), (5, 12, 12), (5, 100, 20), (-1, 12, 12), (-1, -1, None)]
+)
+def test_a_run_ends_at_the_first_limit(max_epochs, max_steps, planned):
+    assert base.planned_updates(trainer(max_epochs, max_steps)) == planned
+
+
+@pytest.mark.parametrize(("epochs", "moments"), [(10, 10), (50, 10), (1000, 10), (3, 3)])
+def test_there_are_about_ten_moments_the_last_at_the_end(epochs, moments):
+    run = trainer(epochs)
+    passed = [moments_passed(run, 4 * epoch) for epoch in range(epochs + 1)]
+    assert passed[0] == 0
+    assert passed[-1] == 10 > passed[-2]
+    assert len(set(passed)) - 1 == moments
+
+
+def test_without_an_end_the_moments_become_rarer():
+    passed = [moments_passed(trainer(-1), updates) for updates in range(1, 65)]
+    assert [index + 1 for index in range(63) if passed[index + 1] > passed[index]] == [1, 3, 7, 15, 31, 63]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "updates_per_epoch", "expected"),
+    [
+        (10, 22, [1, 4, 7, 10]),  # as often as three times is worth its cost in any run
+        (50, 22, [1, 9, 17, 25, 34, 42, 50]),
+        (100, 1, [1, 15, 29, 43, 58, 72, 86, 100]),  # full batch: an epoch's end takes longer than it
+        (30, 352, [1, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30]),
+    ],
+)
+def test_a_short_run_is_looked_at_less_often(epochs, updates_per_epoch, expected):
+    assert looks(trainer(epochs, updates_per_epoch=updates_per_epoch)) == expected
+
+
+def test_looks_can_be_so_many_epochs_apart_in_the_shortest_run():
+    assert looks(trainer(6, updates_per_epoch=1), every=2) == [1, 2, 4, 6]
+
+
+def test_training_time_goes_on_after_a_resume_and_stands_still_at_the_end():
+    seen = Measured(seconds_before=100.0)
+    first = seen.seconds
+    assert 100 <= first <= seen.seconds
+    seen.ended = seen.started + 5
+    assert seen.seconds == pytest.approx(105)
+
+
+# Without a trace
+
+
+def test_samples_are_spread_over_the_split_and_their_probabilities_are_those_of_the_network(launch):
+    run = launch("model=mlp_dropout", "trainer.max_epochs=1")
+    data, model = run.trainer.datamodule, run.classifier
+    features, labels = base.samples(data, "train", most=20)
+    indices = data.datasets["train"].indices[::3]  # of 56
+    assert torch.equal(features, data.source.features[indices])
+    assert torch.equal(labels, data.source.labels[indices])
+    seen = base.probabilities(model, data, features)
+    with torch.no_grad():
+        assert torch.equal(seen, model.eval().probabilities(data.preprocess(features)))
+
+
+def test_evaluating_restores_every_mode_and_draws_nothing():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
+    network[0].eval()
+    state, mean = torch.get_rng_state(), network[0].running_mean.clone()
+    with evaluating(network):
+        assert torch.equal(network(torch.ones(3, 2)), network(torch.ones(3, 2)))
+        assert not torch.is_grad_enabled()
+    assert [module.training for module in network] == [False, True]
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(network[0].running_mean, mean)
+
+
+def test_activations_are_those_of_all_relus_and_the_last_hidden_layer(launch):
+    """The network calls torch.relu; a sequential one has modules."""
+    for model in ("mlp", "mlp_sequential"):
+        run = launch(f"model={model}", "trainer.max_epochs=1", folder=model)
+        network, data = run.classifier.network.eval(), run.trainer.datamodule
+        features = data.source.features[:10]
+        relus, hidden = activations(run.classifier, data, features)
+        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        with torch.no_grad():
+            first = linear[0](data.preprocess(features)).relu()
+            second = linear[1](first).relu()
+        assert len(relus) == 2
+        assert torch.equal(relus[0], first)
+        assert torch.equal(relus[1], second)
+        assert torch.equal(hidden, second)
+
+
+def test_every_way_to_compute_a_relu_is_seen_once():
+    x = torch.tensor([-1.0, 2.0])
+    ways = (torch.relu, F.relu, nn.ReLU(), nn.ReLU(inplace=True), torch.Tensor.relu, torch.Tensor.relu_, torch.relu_)
+    for relu in ways:
+        with base.Watching() as seen:
+            relu(x.clone())
+        assert [output.tolist() for output in seen.relus] == [[0.0, 2.0]]
+
+
+def test_a_single_layer_has_no_hidden_one(launch):
+    run = launch("model=softmax_regression", "trainer.max_epochs=1")
+    data = run.trainer.datamodule
+    assert activations(run.classifier, data, data.source.features[:5]) == ([], None)
