@@ -16,8 +16,6 @@ MANY = 40
 """From so many points on, a curve has no markers."""
 VAST_RANGE = 50
 """From this ratio of the largest to the smallest value on, a vertical axis is logarithmic."""
-MOST_LAYERS = 8
-"""Histograms of weights."""
 
 
 def learning_curves(rows: Rows, *, best_epoch: float | None = None, stopped_early: bool = False) -> Figure:
@@ -25,7 +23,7 @@ def learning_curves(rows: Rows, *, best_epoch: float | None = None, stopped_earl
 
     `best_epoch` is marked as that of the checkpoint kept; `stopped_early` marks the last epoch as early stopping.
     """
-    figure, both = over_epochs(2)
+    figure, both = panels(2, sharex=True)
     for axes, name, title in zip(both, ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
         train, val = (dict(points(rows, f"{split}/{name}")) for split in ("train", "val"))
         if compared := [epoch for epoch in train if epoch in val]:
@@ -37,7 +35,8 @@ def learning_curves(rows: Rows, *, best_epoch: float | None = None, stopped_earl
         for what, (epoch, line) in marks.items():
             if epoch is not None:
                 axes.axvline(epoch, color=INK, linestyle=line, linewidth=1.2, label=f"{what}, epoch {epoch:g}")
-        axes.set(title=title, ylabel=title.lower())
+        axes.set(title=title, xlabel="epoch", ylabel=title.lower())
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         if name == "acc":
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         elif is_wide([*train.values(), *val.values()], VAST_RANGE):
@@ -72,14 +71,15 @@ def course(rows: Rows, titles: Mapping[str, tuple[str, str]], *, width: float) -
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {start: found for start in titles if (found := [name for name in names if name.startswith(start)])}
     most = max(map(len, columns.values()))
-    lines_below = -(-most // 3) if most > 1 else 0
-    figure, row = over_epochs(len(columns), width=width, lines_below=lines_below)
+    lines = -(-most // 3) if most > 1 else 0
+    figure, row = panels(len(columns), width=width, lines_below=lines, sharex=True)
     for axes, (start, found) in zip(row, columns.items(), strict=True):
         for index, name in enumerate(found):
             # so that of curves that lie on each other all are seen:
             style = {"color": COLOURS[index % len(COLOURS)], "linestyle": ("-", "--", ":")[index % 3]}
             curve(axes, rows, name, label=name.removeprefix(start), **style)
-        axes.set(title=titles[start][0], ylabel=titles[start][1])
+        axes.set(title=titles[start][0], xlabel="epoch", ylabel=titles[start][1])
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         values = [value for name in found for _, value in points(rows, name)]
         if is_wide(values, VAST_RANGE):
             make_logarithmic(axes, "y")
@@ -87,14 +87,14 @@ def course(rows: Rows, titles: Mapping[str, tuple[str, str]], *, width: float) -
             axes.set_ylim(0, 1.06 * max(values, default=0) or 1.0)
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
             axes.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10])
-        if lines_below:
+        if lines:
             legend_below(axes, columns=3)
     return figure
 
 
 def weight_histograms(weights: Mapping[str, Tensor], *, when: str) -> Figure:
-    """The distribution of the weights of each layer; `when` says in the title at which moment."""
-    chosen = list(weights.items())[:MOST_LAYERS]
+    """The distribution of the weights of each of the first 8 layers; `when` says in the title at which moment."""
+    chosen = list(weights.items())[:8]
     figure, row = panels(len(chosen), width=3.0, height=3.0, title=f"Weights of each layer, {when}")
     for axes, (name, values) in zip(row, chosen, strict=True):
         numbers = values.float().flatten().cpu().numpy()
@@ -104,17 +104,6 @@ def weight_histograms(weights: Mapping[str, Tensor], *, when: str) -> Figure:
         axes.locator_params(axis="x", nbins=5)
     row[0].set_ylabel("number of weights")
     return figure
-
-
-def over_epochs(columns: int, **layout: Any) -> tuple[Figure, list[Axes]]:
-    """Panels with the same epochs from left to right, at whole numbers where there are any."""
-    figure, row = panels(columns, **layout)
-    for axes in row:
-        axes.set_xlabel("epoch")
-        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
-    for axes in row[1:]:
-        axes.sharex(row[0])
-    return figure, row
 
 
 def best_epoch(rows: Rows, *, monitor: str | None, mode: str) -> float | None:

@@ -1,7 +1,7 @@
 """Figures of images: training samples, those that a network gets most wrong, and what its first layer looks for."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from matplotlib import colormaps
@@ -14,34 +14,27 @@ from mlplab.figures.style import shortened
 ROWS, COLUMNS, MOST_UNITS = 4, 8, 64
 TEXT = 0.17
 """Height of a line of text, in inches."""
+Sections = Mapping[str, tuple[Tensor, Sequence[str]]]
+"""Heading, which may be empty → uint8 images (n, channels, height, width), and a text above each."""
 
 
-class Section(NamedTuple):
-    """uint8 images (n, channels, height, width), a text above each, and one above all."""
-
-    images: Tensor
-    captions: Sequence[str]
-    heading: str = ""
-
-
-def image_grid(
-    sections: Sequence[Section], *, title: str, columns: int = COLUMNS, width: float = 1.2
-) -> Figure:  # fmt: skip
+def image_grid(sections: Sections, *, title: str, columns: int = COLUMNS, width: float = 1.2) -> Figure:
     """Images side by side, `width` inches each: grey, RGB, or RGB with opacity. Sections without images are left out.
 
     Those of a section are drawn as one: axes of their own would take much longer.
     """
-    parts = [section for section in sections if len(section.images)]
-    *_, height, pixels = parts[0].images.shape
+    parts = {heading: part for heading, part in sections.items() if len(part[0])}
+    images, captions = next(iter(parts.values()))
+    height, pixels = images.shape[2:]
     gap = max(1, pixels // 12)
-    above = gap + round(TEXT * pixels / width * max(text.count("\n") + bool(text) for text in parts[0].captions))
-    rows = [-(-len(part.images) // columns) for part in parts]
+    above = gap + round(TEXT * pixels / width * max(text.count("\n") + bool(text) for text in captions))
+    rows = [-(-len(images) // columns) for images, _ in parts.values()]
     inches = width * (above + height + gap) / (pixels + 2 * gap) * sum(rows)
-    inches += TEXT * (2 + title.count("\n") + 2 * sum(bool(part.heading) for part in parts))
+    inches += TEXT * (2 + title.count("\n") + 2 * sum(map(bool, parts)))
     figure = Figure(figsize=(width * columns, inches), layout="constrained")
     figure.suptitle(title, fontsize=10)
     panels = figure.subplots(len(parts), 1, height_ratios=rows, squeeze=False)[:, 0]
-    for axes, (images, captions, heading) in zip(panels, parts, strict=True):
+    for axes, (heading, (images, captions)) in zip(panels, parts.items(), strict=True):
         shown = images if images.shape[1] in (3, 4) else images[:, :1]
         padded = nn.functional.pad(shown, (gap, gap, above, gap), value=255)
         picture = make_grid(padded, nrow=columns, padding=0, pad_value=255)
@@ -65,7 +58,7 @@ def training_samples(data: Any) -> Figure:
     names = [shortened(data.source.class_names[label]) for label in train.labels[indices]]
     captions = [text for name in names for text in (name, *(f"in epoch {epoch + 1}" for epoch in epochs))]
     title = "Training samples as stored, and as they are augmented" if epochs else "Training samples"
-    return image_grid([Section(torch.stack(versions, dim=1).flatten(0, 1), captions)], title=title)
+    return image_grid({"": (torch.stack(versions, dim=1).flatten(0, 1), captions)}, title=title)
 
 
 def extremes(images: Tensor, labels: Tensor, probabilities: Tensor, *, class_names: Sequence[str], of: str) -> Figure:
@@ -79,12 +72,11 @@ def extremes(images: Tensor, labels: Tensor, probabilities: Tensor, *, class_nam
     mistakes = wrong[confidence[wrong].argsort(descending=True, stable=True)][: 2 * COLUMNS]
     hits = right[confidence[right].argsort(stable=True)][:COLUMNS]
     names = [shortened(name) for name in class_names]
-    sections = []
+    sections = {}
     for heading, chosen in ((f"most confident of {len(wrong):,} mistakes", mistakes),
                             (f"least certain of {len(right):,} hits", hits)):  # fmt: skip
         captions = [f"{names[labels[i]]}\n{names[predicted[i]]}: {float(confidence[i]):.0%}" for i in chosen]
-        heading = f"The {heading} (true class; predicted class and its probability)"
-        sections.append(Section(images[chosen], captions, heading))
+        sections[f"The {heading} (true class; predicted class and its probability)"] = images[chosen], captions
     return image_grid(sections, title=of[0].upper() + of[1:])
 
 
@@ -104,6 +96,6 @@ def first_layer(weights: Tensor, *, shape: Sequence[int], unit_names: Sequence[s
     names = [shortened(name) for name in unit_names] or [""] * len(images)
     more = f" ({len(chosen)} of {len(weights)} units, the largest)" if len(chosen) < len(weights) else ""
     return image_grid(
-        [Section((255 * images).byte(), names)], title=f"What the first layer looks for, {when}{more}\n{scale}",
+        {"": ((255 * images).byte(), names)}, title=f"What the first layer looks for, {when}{more}\n{scale}",
         columns=5 if unit_names else 8 if len(images) <= 32 else 16, width=1.5 if unit_names else 0.75,
     )  # fmt: skip

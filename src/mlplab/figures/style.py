@@ -33,7 +33,7 @@ STYLE: Any = {
 
 
 def panels(
-    columns: int, *, width: float = 4.6, height: float = 3.7, title: str = "", lines_below: int = 0
+    columns: int, *, width: float = 4.6, height: float = 3.7, title: str = "", lines_below: int = 0, **options: Any
 ) -> tuple[Figure, list[Axes]]:  # fmt: skip
     """An empty figure with panels side by side, each `width` × `height` inches, labels included.
 
@@ -47,7 +47,7 @@ def panels(
     row = figure.subplots(1, columns, squeeze=False, gridspec_kw={
         "left": 0.75 / wide, "right": 1 - 0.15 / wide, "wspace": 0.9 / (width - 0.9),
         "bottom": below / high, "top": 1 - above / high,
-    })  # fmt: skip
+    }, **options)  # fmt: skip
     return figure, list(row[0])
 
 
