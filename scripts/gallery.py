@@ -13,7 +13,7 @@ from mlplab.report.groups import Group, grouped
 from mlplab.report.runs import find, read, read_sweep
 from PIL import Image
 
-from mlplab.figures.svg import STYLE
+from mlplab.figures.style import STYLE
 from mlplab.report.study import study_of
 
 ROOT = Path(__file__).parents[1]

@@ -1,13 +1,15 @@
 """Which figures a run has, when they are drawn, and that it trains the same with and without them."""
 
+import copy
+
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlplab.callbacks.figures import Figures, best_epoch, stopped_early
+from mlplab.callbacks.figures import Figures
+from mlplab.runs import train as training
 
 ONLY_FIGURES = (
     "figures=default", "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
@@ -66,18 +68,6 @@ def test_a_perceptron_is_not_sure_of_anything(launch_full):
     assert names(run.folder) == TWO_CLASSES_OF_TWO_FEATURES - {"calibration", "precision_recall"}
 
 
-def test_frames_are_drawn_during_training_when_that_may_cost(launch_full, monkeypatch):
-    monkeypatch.setattr("mlplab.callbacks.figures.FIRST_GUESS", 1e-9)
-    drawn = []
-    monkeypatch.setattr(Figures, "_draw_waiting", lambda self, trainer, data, most=None: drawn.append(
-        (trainer.global_step, [updates for updates, _ in self._waiting])) or self._waiting.clear())  # fmt: skip
-    launch_full(*ONLY_FIGURES, "callbacks.figures.max_share=1.0", "trainer.max_epochs=3", folder="much")
-    assert drawn == [(2, [2]), (4, [4]), (6, [6]), (6, [])]
-    drawn.clear()
-    launch_full(*ONLY_FIGURES, "callbacks.figures.max_share=0", "trainer.max_epochs=3", folder="nothing")
-    assert drawn[-1] == (6, [2, 4])
-
-
 @pytest.mark.parametrize("override", ["figures=none", "~callbacks.figures"])
 def test_without_figures_there_is_no_folder(override, launch_full):
     assert not (launch_full(*ONLY_FIGURES[1:], override, "trainer.max_epochs=1").folder / "figures").exists()
@@ -96,33 +86,37 @@ def test_a_figure_that_fails_does_not_end_the_run(launch_full, monkeypatch, capl
     def fail(*arguments, **options):
         raise RuntimeError("no such font")
 
-    monkeypatch.setattr("mlplab.figures.learning.optimization", fail)
+    monkeypatch.setattr("mlplab.figures.curves.optimization", fail)
     run = launch_full(*ONLY_FIGURES, "trainer.max_epochs=1")
     assert run.result["status"] == "finished"
     assert names(run.folder) == TWO_CLASSES_OF_TWO_FEATURES - {"optimization"}
     assert "figure optimization could not be drawn: no such font" in caplog.text
 
 
-def test_what_waits_to_be_drawn_survives_a_checkpoint():
-    figures, other = Figures(), Figures()
-    figures._looked_at, figures._waiting = 8, [(4, torch.ones(9, 2)), (8, torch.zeros(9, 2))]
-    other.load_state_dict(figures.state_dict())
-    assert other._looked_at == 8
-    assert [updates for updates, _ in other._waiting] == [4, 8]
+def test_what_is_to_be_drawn_survives_a_checkpoint_also_of_earlier_versions():
+    frames = torch.stack([torch.zeros(9, 2), torch.full((9, 2), 255)]).byte()
+    state = {"looked_at": 8, "waiting": [4, 8], "frames": frames}
+    figures = Figures(max_share=0.03)
+    figures.load_state_dict(state)
+    kept = figures.state_dict()
+    assert torch.equal(kept.pop("frames"), frames)
+    assert kept == {"looked_at": 8, "waiting": [4, 8]}
 
 
-@pytest.mark.parametrize(("mode", "epoch"), [("max", 2.0), ("min", 3.0)])
-def test_the_best_epoch_is_the_first_with_the_best_value(mode, epoch):
-    rows = [{"epoch": float(i + 1), "val/acc": value} for i, value in enumerate([0.5, 0.9, 0.2, 0.9, None, 0.2])]
-    assert best_epoch([ModelCheckpoint(), ModelCheckpoint(monitor="val/acc", mode=mode)], rows) == epoch
-    assert best_epoch([ModelCheckpoint(monitor="batch/loss")], rows) is None
+def test_a_run_that_goes_on_shows_every_look_once(launch_full):
+    run = launch_full(*ONLY_FIGURES, "figures=every_epoch")
+    config = copy.deepcopy(run.config)
+    config.trainer.max_epochs = 4
+    training.resume(run.folder, config=config, changes=["trainer.max_epochs"])
+    assert [step for step, _ in images_of(run.folder)["decision_boundary"]] == [2, 4, 6, 8]
 
 
-def test_early_stopping_is_told_from_the_planned_end():
-    stopped = EarlyStopping(monitor="val/loss")
-    assert not stopped_early([stopped])
-    stopped.stopped_epoch = 3
-    assert stopped_early([stopped])
+def test_early_stopping_and_the_best_epoch_are_in_the_curves(launch_full, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("mlplab.figures.curves.learning_curves", lambda rows, **marks: drawn.update(marks))
+    stopping = ("regularization=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9")
+    launch_full(*ONLY_FIGURES, *stopping, "trainer.max_epochs=9")
+    assert drawn == {"best_epoch": 1.0, "stopped_early": True}
 
 
 def test_nothing_is_drawn_after_training_where_that_is_not_wanted(launch_full):

@@ -4,38 +4,40 @@ import numpy as np
 import pytest
 import torch
 
-from mlplab.figures.classification import calibration, confusion, has_both_classes, is_graded, precision_recall
+from mlplab.figures.classification import calibration, confusion, precision_recall
+from mlplab.figures.style import as_png
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 2])
 PREDICTED = torch.tensor([0, 0, 0, 1, 1, 2, 2])
+OF = "7 validation samples, at the end of training (epoch 2)"
 PROBABILITIES = torch.nn.functional.one_hot(PREDICTED, 3) * 0.7 + 0.1  # the predicted class has 0.8
 
 
 def test_confusion_is_in_shares_of_the_true_class():
-    figure = confusion(PROBABILITIES, LABELS, class_names=["a", "b", "c"])
+    figure = confusion(PROBABILITIES, LABELS, class_names=["a", "b", "c"], of=OF)
     matrix, bars = figure.axes
     assert np.allclose(matrix.get_images()[0].get_array(), [[0.75, 0.25, 0], [0, 0.5, 0.5], [0, 0, 1]])
-    assert {text.get_text() for text in matrix.texts} == {"3", "1"}
+    assert {text.get_text() for text in matrix.texts} == {"3", "1", ""}
     assert [bar.get_width() for bar in bars.patches] == [0.75, 0.5, 1.0]
     assert "75.0%" in bars.get_title()
 
 
 def test_a_class_without_samples_leaves_a_gap():
-    bars = confusion(PROBABILITIES[:4], LABELS[:4], class_names=["a", "b", "c"]).axes[1]
+    bars = confusion(PROBABILITIES[:4], LABELS[:4], class_names=["a", "b", "c"], of=OF).axes[1]
     assert "75.0%" in bars.get_title()
 
 
 def test_many_classes_have_no_numbers_and_no_names():
     labels = torch.arange(60)
-    matrix = confusion(torch.eye(60), labels, class_names=[str(label) for label in range(60)]).axes[0]
+    matrix = confusion(torch.eye(60), labels, class_names=[str(label) for label in range(60)], of=OF).axes[0]
     assert not matrix.texts
+    assert not len(matrix.get_xticks())
 
 
 def test_calibration_compares_confidence_with_accuracy():
     """Confidence 0.8 throughout, 5 of 7 right: one bin, which is off by 0.8 − 5/7."""
-    diagram, histogram = calibration(PROBABILITIES, LABELS).axes
-    points = diagram.collections[1].get_offsets()
-    assert np.allclose(points, [[0.8, 5 / 7]])
+    diagram, histogram = calibration(PROBABILITIES, LABELS, of=OF).axes
+    assert np.allclose(diagram.lines[1].get_xydata(), [[0.8, 5 / 7]])
     assert diagram.get_title() == f"Calibration error {0.8 - 5 / 7:.1%}"
     assert sum(bar.get_height() for bar in histogram.patches[:10]) == 5  # right; wrong ones are stacked on top
 
@@ -43,35 +45,35 @@ def test_calibration_compares_confidence_with_accuracy():
 def test_precision_recall_and_roc_by_hand():
     """Scores 0.9+ 0.8− 0.7+ 0.1−: average precision 5/6, area 3/4."""
     second, labels = torch.tensor([0.9, 0.8, 0.7, 0.1]), torch.tensor([1, 0, 1, 0])
-    left, right = precision_recall(torch.stack([1 - second, second], 1), labels, class_names=["no", "yes"]).axes
+    left, right = precision_recall(torch.stack([1 - second, second], 1), labels, class_names=["no", "yes"], of=OF).axes
     assert left.get_title().endswith(f"{5 / 6:.3f}")
     assert right.get_title().endswith("0.750")
     assert right.get_legend().get_title().get_text() == "finding “yes”"
 
 
-@pytest.mark.parametrize(("probabilities", "graded"), [([[0.0, 1.0], [1.0, 0.0]], False), ([[0.5, 0.5]], True)])
-def test_a_threshold_gives_no_graded_probabilities(probabilities, graded):
-    assert is_graded(torch.tensor(probabilities)) == graded
-
-
-def test_curves_need_two_classes():
-    assert has_both_classes(LABELS)
-    assert not has_both_classes(LABELS[:3])
-
-
 def test_titles_say_which_samples_and_which_moment():
-    of = "7 validation samples, at the end of training (epoch 2)"
     names = {"class_names": ["a", "b", "c"]}
     for figure in (
-        confusion(PROBABILITIES, LABELS, of=of, **names), calibration(PROBABILITIES, LABELS, of=of),
-        precision_recall(PROBABILITIES[:, :2], LABELS.clamp(max=1), of=of, **names),
+        confusion(PROBABILITIES, LABELS, of=OF, **names), calibration(PROBABILITIES, LABELS, of=OF),
+        precision_recall(PROBABILITIES[:, :2], LABELS.clamp(max=1), of=OF, **names),
     ):  # fmt: skip
-        assert figure.get_suptitle().endswith(of)
+        assert figure.get_suptitle().endswith(OF)
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_a_network_that_is_always_wrong_or_always_right_is_drawn(right):
+    assert as_png(lambda: calibration(torch.tensor([[0.1, 0.9]] * 5), torch.full((5,), right), of=OF), dpi=20)
+
+
+def test_a_dollar_sign_in_a_name_is_a_dollar_sign():
+    names = ["$x_1^2$", "costs $5 or {$"]
+    for draw in (confusion, precision_recall):
+        assert as_png(lambda draw=draw: draw(torch.eye(2), torch.arange(2), class_names=names, of=OF), dpi=20)
 
 
 def test_equal_confidence_and_accuracy_are_both_seen():
     """The lines differ in width, and the legend has their numbers."""
-    histogram = calibration(PROBABILITIES, LABELS).axes[1]
+    histogram = calibration(PROBABILITIES, LABELS, of=OF).axes[1]
     accuracy, confidence = histogram.lines
     assert accuracy.get_linewidth() > 2 * confidence.get_linewidth()
     assert [line.get_label() for line in histogram.lines] == ["accuracy 71.4%", "mean confidence 80.0%"]

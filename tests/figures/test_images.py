@@ -1,16 +1,24 @@
 """The images that are shown are those that the network gets most wrong, and those that it is given."""
 
 import numpy as np
+import pytest
 import torch
 
-from mlplab.figures.images import extremes, training_samples
+from mlplab.figures.images import MOST_UNITS, extremes, first_layer, training_samples
 from mlplab.runs import build
 
 NAMES = ["a", "b", "c"]
 
 
-def shown_images(figure):
-    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.get_images()]
+def shown_images(figure, size):
+    """The images of size × size pixels in a figure, in reading order, (size, size, 3) each: below their captions."""
+    found = []
+    for axes in figure.axes:
+        pixels = np.asarray(axes.get_images()[0].get_array())[..., :3]
+        for text in axes.texts:
+            x, y = (round(place + 0.49) for place in text.get_position())
+            found.append(pixels[y : y + size, x - size // 2 : x - size // 2 + size])
+    return found
 
 
 def test_mistakes_come_by_confidence_and_hits_by_doubt():
@@ -20,31 +28,52 @@ def test_mistakes_come_by_confidence_and_hits_by_doubt():
     predicted, confidence = torch.tensor([1, 0, 2, 1, 0, 2]), torch.tensor([0.5, 0.6, 0.9, 0.4, 0.7, 0.8])
     probabilities = torch.zeros(6, 3)
     probabilities[torch.arange(6), predicted] = confidence
-    figure = extremes(images, labels, probabilities, class_names=NAMES)
-    assert [int(image[0, 0]) for image in shown_images(figure)] == [2, 4, 0, 3, 1, 5]
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts[0].startswith("The most confident of 3 mistakes")
-    assert texts[1:3] == ["a\nc: 90%", "b\na: 70%"]
-    assert "b\nb: 40%" in texts
+    figure = extremes(images, labels, probabilities, class_names=NAMES, of="6 samples")
+    assert [int(image[0, 0, 0]) for image in shown_images(figure, 4)] == [2, 4, 0, 3, 1, 5]
+    mistakes, hits = figure.axes
+    assert mistakes.get_title(loc="left").startswith("The most confident of 3 mistakes")
+    assert [text.get_text() for text in mistakes.texts] == ["a\nc: 90%", "b\na: 70%", "a\nb: 50%"]
+    assert hits.texts[0].get_text() == "b\nb: 40%"
 
 
 def test_without_mistakes_there_are_the_hits():
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    figure = extremes(images, torch.tensor([0, 1]), torch.eye(3)[:2], class_names=NAMES)
-    assert len(shown_images(figure)) == 2
+    figure = extremes(images, torch.tensor([0, 1]), torch.eye(3)[:2], class_names=NAMES, of="2 samples")
+    assert len(shown_images(figure, 4)) == 2
 
 
 def test_training_samples_are_augmented_as_training_augments_them(make_config):
     config = make_config("data=digits", "data.train_size=40", "regularization=augmentation")
     data = build.data_module(config)
     loader = data.train_dataloader()
-    images = shown_images(training_samples(data))
+    images = shown_images(training_samples(data), 8)
     assert len(images) == 32
     loader.batch_sampler.sampler.set_epoch(0)
     positions = loader.batch_sampler.sampler.order()[:4]
     stored = data.datasets["train"].features[data.datasets["train"].indices[positions]]
     for row in range(4):
-        assert np.array_equal(images[8 * row], stored[row, 0])
+        assert np.array_equal(images[8 * row][..., 0], stored[row, 0])
         for epoch in range(3):
             augmented = data.augmented(positions, epoch=epoch)
-            assert np.array_equal(images[8 * row + 1 + epoch], augmented[row, 0])
+            assert np.array_equal(images[8 * row + 1 + epoch][..., 0], augmented[row, 0])
+
+
+def test_the_first_layer_is_scaled_unit_by_unit():
+    """Red is positive, blue negative, and the strongest weight of each unit has the full colour."""
+    weights = torch.tensor([[1.0, -2.0, 0.0, 0.5], [10.0, 0.0, 0.0, 20.0]])
+    left, right = shown_images(first_layer(weights, shape=(1, 2, 2), unit_names=["left", "right"], when="now"), 2)
+    for image, (y, x), channel in ((left, (0, 1), 2), (right, (1, 1), 0)):
+        assert image[y, x].argmax() == channel
+        assert image[y, x].sum() == min(pixel.sum() for pixel in image.reshape(-1, 3))
+    assert np.array_equal(left[1, 0], right[1, 0])  # no weight: white
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_many_units_the_largest_are_shown(channels):
+    weights = torch.zeros(MOST_UNITS + 10, channels * 4)
+    weights[5:] = torch.arange(1.0, MOST_UNITS + 6)[:, None]
+    figure = first_layer(weights, shape=(channels, 2, 2), when="now")
+    assert f"{MOST_UNITS} of {MOST_UNITS + 10} units" in figure.get_suptitle()
+    strongest = shown_images(figure, 2)
+    assert len(strongest) == MOST_UNITS
+    assert all(np.array_equal(image, strongest[0]) for image in strongest)  # none of the units without weights

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mlplab.figures.svg import as_svg
+from mlplab.figures.style import as_svg
 from mlplab.report.frames import grouped, read
 from mlplab.report.plots import curve, curves, scores
 

@@ -1,29 +1,17 @@
-"""The plane of two features."""
-
-from typing import NamedTuple
+"""The plane of two features; without matplotlib, since a run looks at it while it trains."""
 
 import torch
 from torch import Tensor
 
 
-class Plane(NamedTuple):
-    """A rectangle of the plane of two features: (low, high) of each."""
+def ends(features: Tensor, *, margin: float = 0.05) -> Tensor:
+    """Low and high (2, 2) of both features (n, 2), with room around all samples as a fraction of their span."""
+    low, high = torch.aminmax(features, dim=0)
+    room = margin * torch.where(high > low, high - low, 1.0)
+    return torch.stack([low - room, high + room])
 
-    x: tuple[float, float]
-    y: tuple[float, float]
 
-    @classmethod
-    def around(cls, features: Tensor, *, margin: float = 0.05) -> "Plane":
-        """The smallest one that holds all samples (n, 2), with a margin as a fraction of its size."""
-        low, high = features.amin(dim=0), features.amax(dim=0)
-        size = high - low
-        room = margin * torch.where(size > 0, size, 1.0)
-        (left, bottom), (right, top) = (low - room).tolist(), (high + room).tolist()
-        return cls((left, right), (bottom, top))
-
-    def grid(self, resolution: int) -> Tensor:
-        """Points (resolution², 2), row by row from the bottom; edges included."""
-        y, x = torch.meshgrid(
-            torch.linspace(*self.y, resolution), torch.linspace(*self.x, resolution), indexing="ij"
-        )  # fmt: skip
-        return torch.stack([x.flatten(), y.flatten()], dim=1)
+def grid(features: Tensor, resolution: int) -> Tensor:
+    """Points (resolution², 2) between the ends of features (n, 2), row by row from the bottom; edges included."""
+    x, y = (torch.linspace(low, high, resolution) for low, high in ends(features).T.tolist())
+    return torch.cartesian_prod(y, x).flip(1)

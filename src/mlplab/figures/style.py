@@ -1,66 +1,137 @@
-"""How all figures look. Colours are told apart by colour-blind readers too."""
+"""How all figures look, as PNG files and as SVG inside pages. Colours are told apart by colour-blind readers too."""
 
+import functools
 import io
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import matplotlib
+from cycler import cycler
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from mlplab.figures.pictures import COLOURS
-
-TRAIN_COLOUR, VAL_COLOUR = COLOURS[0], COLOURS[5]
-GREY = "#888888"
-
-
-LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.15, 0.4, 0.55
-"""Room around a panel for its title, labels and numbers, in inches."""
-LINE = 0.3
-"""Height of a line of text above or below the panels, in inches."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c3e")
+"""Okabe & Ito without yellow and black, which a light or a dark page swallows; page.css has them for both."""
+MARKERS = "osD^vPX"
+INK, FAINT, PAPER = "#1a2b3c", "#a1b2c3", "#f1f2f3"  # in a page: its text, its thin lines, and its ground
+MOST_LINES = 6
+LONGEST_LABEL = 14
+WIDE_RANGE = 10
+"""From this ratio of the largest to the smallest value on, an axis is logarithmic."""
+STYLE: Any = {
+    "svg.fonttype": "none", "text.parse_math": False, "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT, "grid.alpha": 0.35,
+    "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 1.8, "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False, "axes.formatter.limits": (-4, 6), "axes.prop_cycle": cycler(color=COLOURS),
+    "figure.titlesize": 11, "legend.fontsize": 9, "legend.title_fontsize": 9,
+}  # fmt: skip
+"""`text.parse_math` is off, so that a dollar sign in a label of someone else's is a dollar sign."""
 
 
 def panels(
-    columns: int, *, width: float = 4.6, height: float = 3.7, title: str = "", lines_below: int = 0
+    columns: int, *, width: float = 4.6, height: float = 3.7, title: str = "", lines_below: int = 0, **options: Any
 ) -> tuple[Figure, list[Axes]]:  # fmt: skip
     """An empty figure with panels side by side, each `width` × `height` inches, labels included.
 
     The title of all of them, and the lines below them that `legend_below` needs, come in addition. Their places are
     fixed: finding them by the size of the texts would double the time that a figure takes.
     """
-    above, below = TOP + LINE * bool(title), BOTTOM + LINE * lines_below
-    height += above - TOP + below - BOTTOM
-    figure = Figure(figsize=(width * columns, height))
-    row = figure.subplots(1, columns, squeeze=False)[0]
-    figure.subplots_adjust(
-        left=LEFT / (width * columns), right=1 - RIGHT / (width * columns),
-        wspace=(LEFT + RIGHT) / (width - LEFT - RIGHT), bottom=below / height, top=1 - above / height,
-    )  # fmt: skip
-    if title:
-        figure.suptitle(title, fontsize=11, y=1 - 0.08 / height, va="top")
-    for axes in row:
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, list(row)
-
-
-def png(figure: Figure, *, dpi: int) -> bytes:
-    """A figure as the content of a PNG file."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, pil_kwargs={"compress_level": 4})
-    return file.getvalue()
+    above, below = 0.4 + 0.3 * bool(title), 0.55 + 0.3 * lines_below
+    wide, high = width * columns, height - 0.95 + above + below
+    figure = Figure(figsize=(wide, high))
+    figure.suptitle(title, y=1 - 0.08 / high, va="top")
+    row = figure.subplots(1, columns, squeeze=False, gridspec_kw={
+        "left": 0.75 / wide, "right": 1 - 0.15 / wide, "wspace": 0.9 / (width - 0.9),
+        "bottom": below / high, "top": 1 - above / high,
+    }, **options)  # fmt: skip
+    return figure, list(row[0])
 
 
 def legend_below(axes: Axes, *, columns: int) -> None:
     """A legend under the panel, where it hides nothing."""
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, frameon=False, fontsize=9, columnspacing=1.2
-    )  # fmt: skip
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, columnspacing=1.2)
 
 
-def whole_ticks(axis: Axis) -> None:
-    """Ticks at whole numbers only."""
-    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+def as_png(draw: Callable[[], Figure], *, dpi: int) -> bytes:
+    """What a function draws, as the content of a PNG file."""
+    file = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        draw().savefig(file, format="png", dpi=dpi, pil_kwargs={"compress_level": 4})
+    return file.getvalue()
 
 
-def share_axes(axes: Axes, *, x: str, y: str, title: str) -> None:
-    """Both axes from 0 to 1, square."""
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=x, ylabel=y, title=title)
+class Picture(NamedTuple):
+    """A figure of a page: SVG or `<img>` markup that is safe to insert, and a caption as plain text."""
+
+    markup: Markup
+    caption: str
+
+
+def as_svg(draw: Callable[..., Figure]) -> Callable[..., Markup]:
+    """Make a function that draws a figure give it as SVG for a page; `alt` says in words what it shows."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Any, alt: str, **options: Any) -> Markup:
+        with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"{draw.__name__} {alt}"}):
+            figure, file = draw(*arguments, **options), io.StringIO()
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        return inline(file.getvalue(), alt)
+
+    return drawn
+
+
+def inline(svg: str, alt: str) -> Markup:
+    """matplotlib's SVG file as an element of a page; matplotlib has escaped all text in it."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    page = (INK, "ink"), (FAINT, "faint"), (PAPER, "paper")
+    for colour, name in (*page, *((hue, f"c{i}") for i, hue in enumerate(COLOURS))):
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1))
+
+
+def look(index: int) -> dict[str, Any]:
+    """Colour and marker of the line with this index."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def is_wide(values: list[float], ratio: float = WIDE_RANGE) -> bool:
+    """Whether positive values span so much that only a logarithmic axis shows them all."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) >= ratio
+
+
+def make_plain(axes: Axes) -> None:
+    """A linear x axis of few plain numbers."""
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(plain)
+
+
+def make_logarithmic(axes: Axes, which: str, *, ticks: list[float] | None = None) -> None:
+    """A logarithmic x or y axis with plain numbers; at `ticks` only, where they are given."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(NullFormatter())
+    if ticks is not None and len(ticks) <= 12:
+        axis.set_ticks(ticks)
+        axis.set_ticks([], minor=True)
+    else:
+        axis.set_major_locator(LogLocator(numticks=6))
+
+
+def shortened(label: str) -> str:
+    """A name that leaves room for others."""
+    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+
+
+def plain(value: float, _: float = 0) -> str:
+    """A number on an axis: 0.01, 10, 2k, 35k."""
+    if abs(value) >= 1e12:
+        return f"{value:.0e}"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

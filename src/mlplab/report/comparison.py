@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlplab.figures.svg import MOST_LINES, as_svg
+from mlplab.figures.style import MOST_LINES, as_svg
 from mlplab.files import now
 from mlplab.report.frames import Group, common_overrides
 from mlplab.report.numbers import count, in_words, power_law

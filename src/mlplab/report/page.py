@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mlplab.figures.svg import Picture
+from mlplab.figures.style import Picture
 from mlplab.report.frames import part
 
 MAX_IMAGE_BYTES = 20_000_000

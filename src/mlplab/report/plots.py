@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from mlplab.figures.svg import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
+from mlplab.figures.style import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
 from mlplab.report.numbers import half_width, in_words, is_share, power_law, shown_interval, with_unit
 from mlplab.report.study import Fit

@@ -7,8 +7,8 @@ import pandas as pd
 import yaml
 
 from mlplab.errors import ConfigError
-from mlplab.figures.learning import best_epoch, learning_curves
-from mlplab.figures.svg import as_svg
+from mlplab.figures.curves import best_epoch, learning_curves
+from mlplab.figures.style import as_svg
 from mlplab.files import now
 from mlplab.report.frames import read_text
 from mlplab.report.numbers import in_words, is_share, number, shown, shown_value

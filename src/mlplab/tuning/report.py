@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
-from mlplab.figures.svg import STYLE, Picture, as_svg
+from mlplab.figures.style import STYLE, Picture, as_svg
 from mlplab.files import now, write_atomically
 from mlplab.report.numbers import count, in_words, is_share, shown_value
 from mlplab.report.page import Page, Section, Table

@@ -1,9 +1,12 @@
 """The curves are those of the rows they are drawn from."""
 
+import matplotlib
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mlplab.figures.learning import learning_curves, log_where_wide, optimization
+from mlplab.figures.curves import best_epoch, layers, learning_curves, optimization, weight_histograms
+from mlplab.figures.style import STYLE
 
 COLUMNS = {
     "epoch": [1.0, 2.0, 3.0],
@@ -29,6 +32,7 @@ def test_training_and_validation_lie_over_each_other(panel, name):
     assert lines(axes)["training"] == (COLUMNS["epoch"], COLUMNS[f"train/{name}"])
     first, last = COLUMNS[f"val/{name}"][0], COLUMNS[f"val/{name}"][2]
     assert lines(axes)["validation"] == ([1.0, 3.0], [first, last])
+    assert axes.get_xlabel() == "epoch"
 
 
 def test_the_gap_is_shaded_where_both_are_known():
@@ -58,16 +62,40 @@ def test_optimization_has_a_panel_for_each_quantity():
 
 
 @pytest.mark.parametrize(
-    ("values", "scale"), [([1, 1000], "log"), ([1, 50], "linear"), ([0, 1000], "linear"), ([None, None], "linear")]
+    ("values", "scale"), [([1, 1000], "log"), ([1, 40], "linear"), ([0, 1000], "linear"), ([None, None], "linear")]
 )
 def test_values_far_apart_get_a_logarithmic_axis(values, scale):
-    (axes, *_) = optimization(ROWS).axes
-    assert log_where_wide(axes, [{"a": value} for value in values], ("a",)) == (scale == "log")
-    assert axes.get_yscale() == scale
+    rows = [{"epoch": float(index), "lr": 0.1, "grad/norm": value} for index, value in enumerate(values)]
+    assert optimization(rows).axes[1].get_yscale() == scale
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.1, 0.02, 0.0125, 0.001, 3e-5])
 def test_the_name_of_the_learning_rate_is_within_the_picture(rate):
-    figure = optimization([{"epoch": float(epoch), "lr": rate} for epoch in (1, 2)])
-    FigureCanvasAgg(figure).draw()
+    with matplotlib.rc_context(STYLE):
+        figure = optimization([{"epoch": float(epoch), "lr": rate} for epoch in (1, 2)])
+        FigureCanvasAgg(figure).draw()
     assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0
+
+
+def test_each_quantity_has_a_panel_and_each_layer_a_curve():
+    rows = [
+        {"epoch": 1.0, "updates": 4, "weight_norm/a": 1.0, "weight_norm/b": 2.0, "dead_relus/relu_1": 0.5},
+        {"epoch": 2.0, "updates": 8, "weight_norm/a": 1.5, "weight_norm/b": 2.5, "dead_relus/relu_1": 0.25},
+    ]
+    norms, dead = layers(rows).axes
+    assert {name: y for name, (_, y) in lines(norms).items()} == {"a": [1.0, 1.5], "b": [2.0, 2.5]}
+    assert lines(dead)["relu_1"][1] == [0.5, 0.25]
+
+
+def test_histograms_count_every_weight():
+    figure = weight_histograms({"first": torch.randn(20, 10), "second": torch.randn(3, 20)}, when="now")
+    assert [axes.get_title() for axes in figure.axes] == ["first", "second"]
+    assert [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes] == [200, 60]
+
+
+@pytest.mark.parametrize(("mode", "epoch"), [("max", 2.0), ("min", 3.0)])
+def test_the_best_epoch_is_the_first_with_the_best_value(mode, epoch):
+    rows = [{"epoch": float(i + 1), "val/acc": value} for i, value in enumerate([0.5, 0.9, 0.2, 0.9, None, 0.2])]
+    assert best_epoch(rows, monitor="val/acc", mode=mode) == epoch
+    assert best_epoch(rows, monitor="batch/loss", mode=mode) is None
+    assert best_epoch(rows, monitor=None, mode=mode) is None
