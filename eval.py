@@ -1,5 +1,7 @@
 """Evaluate a finished run: `python eval.py run=outputs/train/<folder> split=test`."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from mlplab.cli import command
@@ -7,6 +9,9 @@ from mlplab.cli import command
 
 @command("eval")
 def main(config: DictConfig) -> None:
+    from mlplab.runs.record import Record
+
+    Record.read(Path(config.run))  # a misspelt folder is named at once
     from mlplab.runs.evaluate import evaluate  # here, so that --help and config errors need not wait for torch
 
     evaluate(config)

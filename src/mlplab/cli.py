@@ -4,107 +4,111 @@ A user's mistake ends in one line per fault and exit code 2, a run that fails in
 HYDRA_FULL_ERROR=1 shows it. Nothing here imports torch, so `--help` and config errors answer at once.
 """
 
+import argparse
+import contextlib
 import errno
 import functools
+import itertools
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.config.check import CONF
+from mlplab.config.overrides import available_choices, composed, values
 from mlplab.errors import ConfigError, RunFailed, first_line
-from mlplab.runs.record import Record
-from mlplab.runs.resume import requeued_run, run_and_checkpoint
 from mlplab.signals import Stopped
-from mlplab.sweeps.command_line import (
-    check_command_line,
-    gather_paths,
-    help_text,
-    parse_arguments,
-    quoted_overrides,
-    quoted_path,
-)
-from mlplab.sweeps.sweeper import run_sweep
+from mlplab.sweeps import command_line
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
+Command = Callable[[DictConfig], Any]
 
-def command(
-    config_name: str, *, bare_paths: str | None = None
-) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:  # fmt: skip
+
+def command(config_name: str, *, bare_paths: str | None = None) -> Callable[[Command], Callable[[], None]]:
     """Make a function of the composed config the program's entry point, under `conf/<config_name>.yaml`.
 
-    Paths among the arguments that are no value of any key become the list of the key `bare_paths`.
+    Paths among the arguments that are no value of any key become the list of the key `bare_paths`. `train` is started
+    by Hydra, which knows run folders, multiruns and launchers; the others only have their config composed.
     """
 
-    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        show_traceback = os.environ.get(FULL_ERROR) == "1"
-
+    def decorate(function: Command) -> Callable[[], None]:
         @functools.wraps(function)
-        def task(config: DictConfig) -> Any:
-            try:
-                return function(config)
-            except Stopped as stop:
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise  # ends the other jobs too
-                leave(stop)
-            except Exception as error:
-                if show_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise  # the other jobs of a multirun go on; Hydra names the one that failed
-                leave(error)
-
         def entry_point() -> None:
-            os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
-            sys.argv[1:] = map(quoted_overrides, map(quoted_path, sys.argv[1:]))
-            try:
-                if config_name == "train":
-                    continue_in_its_folder()
-                if bare_paths:
-                    sys.argv[1:] = gather_paths(sys.argv[1:], bare_paths)
-                arguments = parse_arguments()
-                if arguments.help:
+            show_traceback = os.environ.get(FULL_ERROR) == "1"
+            with errors_in_words(show_traceback):
+                given = command_line.read(sys.argv[1:], bare_paths)
+                if given.help:
                     print_help(help_text(config_name))
-                elif grid := check_command_line(config_name, arguments):
-                    sys.exit(run_sweep(config_name, grid, function))
+                elif config_name == "train" or given.shows:
+                    start_hydra(config_name, function, given, show_traceback)
                 else:
-                    say_loading()
-                    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
-            except Stopped as stop:
-                leave(stop)
-            except Exception as error:
-                if show_traceback:
-                    raise
-                leave(error)
-            finally:
-                os.environ[FULL_ERROR] = "1" if show_traceback else "0"
+                    compose_and_call(config_name, function, given)
 
         return entry_point
 
     return decorate
 
 
-def print_help(text: str) -> None:
-    """Print the help, of which a reader such as `head` or `less` may take only a part."""
+def compose_and_call(config_name: str, function: Command, given: argparse.Namespace) -> None:
+    """Call the function with its config; in a multirun with one after the other, of every combination of the values."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = command_line.check(config_name, given)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        say_loading()
+        for lines in itertools.product(*map(values, overrides)):
+            function(composed(config_name, lines))
+
+
+def start_hydra(config_name: str, function: Command, given: argparse.Namespace, show_traceback: bool) -> None:
+    """Let Hydra do what the command line says, once it is checked: a run, a multirun, or showing something."""
+    if given.cfg or not given.shows:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            command_line.check(config_name, given)
+            given.overrides += command_line.continuing(given.overrides) if not given.shows else []
+    if not given.shows:
+        say_loading()
+
+    @functools.wraps(function)  # by which Hydra names the job
+    def task(config: DictConfig) -> None:
+        with errors_in_words(show_traceback):
+            function(config)
+
+    sys.argv[1:] = [*given.options, *given.overrides]
+    os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
     try:
-        print(text, flush=True)
-    except BrokenPipeError:  # what is left goes nowhere; otherwise Python tries again when it ends, and complains
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
+    finally:
+        os.environ[FULL_ERROR] = "1" if show_traceback else "0"
 
 
 def say_loading() -> None:
     """Tell a person who waits, and nobody else, why nothing seems to happen for some seconds."""
     if sys.stderr.isatty() and "torch" not in sys.modules and "LOCAL_RANK" not in os.environ:
         print("loading libraries …", file=sys.stderr)
+
+
+# Errors
+
+
+@contextlib.contextmanager
+def errors_in_words(show_traceback: bool) -> Iterator[None]:
+    """End the program with a line for each fault, unless its traceback is asked for."""
+    try:
+        yield
+    except (Stopped, Exception) as error:
+        if show_traceback and not isinstance(error, Stopped):
+            raise
+        leave(error)
 
 
 def leave(error: BaseException) -> NoReturn:
@@ -129,14 +133,30 @@ def leave(error: BaseException) -> NoReturn:
     sys.exit(code)
 
 
-def continue_in_its_folder() -> None:
-    """With `resume=`, or as a job that SLURM starts again, let Hydra work in the run's own folder."""
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    task = [override for override in overrides if not override.startswith(("hydra.", "hydra/"))]
-    if run := requeued_run(Path("outputs/train"), task):
-        sys.argv.append(f"resume='{run}'")
-    asked = [argument.partition("=")[2].strip("'\"") for argument in sys.argv if argument.startswith("resume=")]
-    if asked and asked[-1] not in ("", "null"):
-        folder, _ = run_and_checkpoint(asked[-1])
-        Record.read(folder)  # before Hydra makes a folder of that name
-        sys.argv.append(f"hydra.run.dir='{folder}'")
+# Help
+
+
+def print_help(text: str) -> None:
+    """Print the help, of which a reader such as `head` or `less` may take only a part."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # what is left goes nowhere; otherwise Python tries again when it ends, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def help_text(config_name: str) -> str:
+    """What the command is for, its groups with their choices, its keys: as its config says it."""
+    path = CONF / f"{config_name}.yaml"
+    head, _, rest = path.read_text(encoding="utf-8").partition("defaults:\n")
+    keys = re.sub(r"^(?:  - .*\n)+", "", rest).strip()
+    listed = [next(iter(item)) for item in OmegaConf.load(path).defaults if isinstance(item, DictConfig)]
+    groups = {str(group): available_choices(str(group)) for group in listed if group != "hydra"}
+    paragraphs = ["\n".join(line.removeprefix("#").removeprefix(" ") for line in head.strip().splitlines())]
+    if groups:
+        width = max(map(len, groups))
+        rows = [f"  {group:{width}}  {' '.join(choices)}" for group, choices in groups.items()]
+        paragraphs.append("\n".join(["Choose one of each group with group=choice:", *rows]))
+    paragraphs += ["Set any value with key=value:", keys]
+    if groups:
+        paragraphs.append("All keys with their values: --cfg job")
+    return "\n\n".join(paragraphs)

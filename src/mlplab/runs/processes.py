@@ -18,7 +18,7 @@ def prepare_child_processes() -> None:
         hydra_config: Any = HydraConfig.get()
         with read_write(hydra_config), open_dict(hydra_config):
             hydra_config.run.dir = hydra_config.runtime.output_dir
-        sys.argv[1:] = list(hydra_config.overrides.task)
+        sys.argv[1:] = [*hydra_config.overrides.task, "hydra.mode=RUN"]
 
 
 def end_child_processes(environment: dict[str, str]) -> None:

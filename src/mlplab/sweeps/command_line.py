@@ -4,180 +4,125 @@ Nothing here imports torch, so `--help` and config errors answer at once.
 """
 
 import argparse
+import contextlib
 import functools
-import itertools
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
+from hydra import compose
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-import mlplab.sweeps.jobs  # noqa: F401 - registers what conf/hydra/default.yaml refers to
-from mlplab.config.check import CONF
-from mlplab.config.overrides import SWEEP_KEYS, all_faults, available_choices, parsed, values
+from mlplab.config.overrides import all_faults, parsed
 from mlplab.errors import ConfigError, did_you_mean
-from mlplab.runs.record import Record
-from mlplab.runs.resume import continued_config, run_and_checkpoint
+from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoint
+from mlplab.sweeps.grid import with_params
 
+SWITCHES = (
+    "--help -h",
+    "--multirun -m",
+    "--run -r",
+    "--resolve",
+    "--hydra-help",
+    "--version",
+    "--shell-completion -sc",
+)
+WITH_VALUE = ("--cfg -c", "--package -p", "--info -i")
 PATHS = ("run", "resume", "input", "output", "into", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
 """Keys whose values are paths."""
 
 
-class Grid(NamedTuple):
-    """A multirun: its folder, the overrides of its jobs by key (every combination is a job), and those of Hydra."""
+def read(words: Sequence[str], bare_paths: str | None = None) -> argparse.Namespace:
+    """Hydra's options, and in Hydra's grammar `overrides`; `shows` says that something is to be shown, not run.
 
-    folder: Path
-    overrides: dict[str, list[str]]
-    launch: list[str]
-    overwrite: bool
-    study: dict | None
-    named: bool
-    """Whether the same command would use the same folder again."""
-
-    def jobs(self) -> Iterator[tuple[str, ...]]:
-        """The overrides of each job, each combination once; the last key changes fastest."""
-        yield from dict.fromkeys(itertools.product(*self.overrides.values()))
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Hydra's, with one line for an option that it does not have."""
-    parser = get_args_parser()
-    parser.error = refuse_option  # type: ignore[method-assign]
-    return parser
-
-
-def parse_arguments() -> argparse.Namespace:
-    """What Hydra is asked for. Raises ConfigError for an option that it does not have."""
-    arguments = argument_parser().parse_args()
-    # A study is a grid of runs; each process of trainer=ddp repeats one job of it, and Lightning says so.
-    chooses_study = any(re.match(r"study=(?!null$)", override) for override in arguments.overrides)
-    arguments.multirun |= chooses_study and not arguments.cfg and not arguments.info and "LOCAL_RANK" not in os.environ
-    return arguments
+    Paths that are no value of any key become the list of the key `bare_paths`. Raises ConfigError for an option that
+    there is not.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    for names in SWITCHES:
+        parser.add_argument(*names.split(), action="store_true")
+    for names in WITH_VALUE:
+        parser.add_argument(*names.split())
+    try:
+        given, others = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error}; see --help") from error
+    options = [names.split()[0] for names in SWITCHES + WITH_VALUE]
+    if wrong := [word for word in others if word.startswith("-")]:
+        raise ConfigError(
+            *(f"{word}: no such option{did_you_mean(word, options)}; values are set as key=value" for word in wrong)
+        )
+    given.options = [word for word in words if word not in others]
+    given.shows = bool(given.cfg or given.info or given.hydra_help or given.version or given.shell_completion)
+    paths = [word for word in others if bare_paths and is_bare_path(word)]
+    given.overrides = [in_grammar(word) for word in others if word not in paths]
+    given.overrides += [f"{bare_paths}=[{','.join(map(quoted, paths))}]"] if paths else []
+    return given
 
 
-def refuse_option(message: str) -> NoReturn:
-    word = message.rpartition(" ")[2]
-    options = ("--help", "--multirun", "--cfg", "--resolve", "--info", "--config-dir", "--config-name", "--version")
-    raise ConfigError(f"{message}{did_you_mean(word, options)}; values are set as key=value, see --help")
+def in_grammar(argument: str) -> str:
+    """An argument as Hydra's grammar takes it: what holds `=` or `,` without meaning anything by it is quoted.
 
-
-def quoted_path(argument: str) -> str:
-    """Quote a path for Hydra's grammar, so that it can be pasted as it is: run folders of a sweep hold `=` and `,`."""
+    Those are paths, which can be pasted as they are, and the items of `overrides=[data=moons,model.hidden_sizes=[8]]`.
+    """
     key, _, value = argument.partition("=")
+    if key in ("overrides", "search.overrides") and re.fullmatch(r"\[[^'\"]+\]", value):
+        items = re.split(r",\s*(?=[+~]*[\w./]+=|~)", value[1:-1].strip())
+        return f"{key}=[{','.join(map(quoted, items))}]"
     if key not in PATHS or value[:1] in ("", "'", '"') or "${" in value:
         return argument
     needs_quotes = "=" in value or (Path(value).exists() and not re.fullmatch(r"[\w./:+-]+", value))
-    return f"{key}='{value}'" if needs_quotes and "'" not in value else argument
+    return f"{key}={quoted(value)}" if needs_quotes else argument
 
 
-def quoted_overrides(argument: str) -> str:
-    """Quote `overrides=[data=moons,model.hidden_sizes=[8,4]]` item by item: Hydra's lists hold no `=`."""
-    found = re.fullmatch(r"((?:search\.)?overrides)=\[([^'\"]+)\]", argument)
-    if found is None:
-        return argument
-    items = re.split(r",\s*(?=[+~]*[\w./]+=|~)", found[2].strip())
-    return f"{found[1]}=['" + "','".join(items) + "']"
-
-
-def gather_paths(arguments: Sequence[str], key: str) -> list[str]:
-    """The arguments with the bare paths of `report.py outputs/a outputs/b` as `key=['outputs/a','outputs/b']`."""
-    paths = [path for path in argument_parser().parse_args(arguments).overrides if is_bare_path(path)]
-    if not paths:
-        return list(arguments)
-    quoted = (path.replace("'", r"\'") for path in paths)
-    return [argument for argument in arguments if argument not in paths] + [f"{key}=['" + "','".join(quoted) + "']"]
+def quoted(text: str | Path) -> str:
+    """A text as a value in Hydra's grammar."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
 
 
 def is_bare_path(argument: str) -> bool:
     """Whether an argument is a path, which may hold `=`, rather than key=value."""
     key, equals, _ = argument.partition("=")
-    return not equals or "/" in key or os.sep in key or Path(argument).exists()
+    return not equals or "/" in key or "\\" in key or Path(argument).exists()
 
 
-# Checking before anything starts
-
-
-def check_command_line(config_name: str, arguments: argparse.Namespace) -> Grid | None:
-    """The grid of a multirun of training jobs, otherwise None.
+def check(config_name: str, given: argparse.Namespace) -> list[Override]:
+    """The overrides, those of a study's grid among them, once they are found to be right. Hydra must be started.
 
     Raises ConfigError with all faults of the command line and of the config, or of all configs of a multirun.
     """
-    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
-        return None
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = parsed(arguments.overrides)
-        config = composed_for_sweep(config_name, overrides) if arguments.multirun else None
-        if config is not None:
-            # As in Hydra's sweeper: what the command line says replaces what the config says of the same key.
-            params = (config.hydra.sweeper.get("params") or {}).items()
-            both = [*parsed(f"{key}={value}" for key, value in params), *overrides]
-            overrides = list({override.get_key_element(): override for override in both}.values())
-        if faults := all_faults(config_name, overrides, sweep=arguments.multirun, values_too=not arguments.cfg):
-            raise ConfigError(*faults)
-        if any(one.key_or_group == "resume" for one in overrides):
-            check_resuming(config_name, arguments)
-        if config_name == "eval" and not (arguments.multirun or arguments.cfg):
-            Record.read(Path(compose(config_name, arguments.overrides).run))  # a misspelt folder is named at once
-    return None if config is None or "sweep" not in config else grid(config, overrides)
-
-
-def check_resuming(config_name: str, arguments: argparse.Namespace) -> None:
-    """Raise ConfigError where a run cannot be continued as the command line says."""
-    if arguments.multirun:
+    overrides = parsed(given.overrides)
+    fixed = [override for override in overrides if not override.is_sweep_override()]
+    study = [
+        override for override in fixed if override.key_or_group == "study"
+    ]  # also seen beside what does not compose
+    for some in (fixed, study, []):
+        with contextlib.suppress(HydraException, OmegaConfBaseException, ValueError):
+            shared = compose(config_name, [one.input_line or "" for one in some], return_hydra_config=True)
+            break
+    sweeps = given.multirun or (shared.hydra.mode == RunMode.MULTIRUN and not given.shows)
+    if sweeps and config_name == "train":
+        overrides = with_params(shared, overrides)
+    if faults := all_faults(config_name, overrides, sweep=sweeps, values_too=not given.shows):
+        raise ConfigError(*faults)
+    if sweeps and any(override.key_or_group == "resume" for override in overrides):
         raise ConfigError("resume continues one run; to continue a multirun, repeat its command with sweep=…")
-    if run := compose(config_name, arguments.overrides).resume:
-        folder, _ = run_and_checkpoint(str(run))
-        continued_config(folder, arguments.overrides, functools.partial(compose, config_name))
+    return overrides
 
 
-def composed_for_sweep(config_name: str, overrides: Sequence[Override]) -> DictConfig | None:
-    """What all jobs share, with Hydra's part: the grid of a study, the sweep's folder. None if it does not compose."""
-    fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
-    try:
-        return compose(config_name, fixed, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return None  # which override is wrong is found out one by one
+def continuing(overrides: Sequence[str]) -> list[str]:
+    """What `resume=` adds, or for a job that SLURM starts again its unfinished run: Hydra works in the run's folder.
 
-
-# Sweeps
-
-
-def grid(config: DictConfig, overrides: Sequence[Override]) -> Grid:
-    """The grid of overrides that were found to be right, of which `config` has those that all jobs share."""
-    in_jobs = [one for one in overrides if not one.is_hydra_override() and one.key_or_group not in SWEEP_KEYS]
-    return Grid(
-        folder=Path(config.hydra.sweep.dir),
-        overrides={one.get_key_element(): list(values(one)) for one in in_jobs},
-        launch=[one.input_line or "" for one in overrides if one.is_hydra_override()],
-        overwrite=config.sweep_overwrite,
-        named=bool(config.sweep) or any(one.key_or_group == "hydra.sweep.dir" for one in overrides),
-        study=OmegaConf.to_container(config.study) if config.get("study") else None,  # type: ignore[arg-type]
-    )
-
-
-# Help
-
-
-def help_text(config_name: str) -> str:
-    """What the command is for, its groups with their choices, its keys: as its config says it."""
-    path = CONF / f"{config_name}.yaml"
-    head, _, rest = path.read_text(encoding="utf-8").partition("defaults:\n")
-    keys = re.sub(r"^(?:  - .*\n)+", "", rest).strip()
-    listed = [next(iter(item)) for item in OmegaConf.load(path).defaults if isinstance(item, DictConfig)]
-    groups = {str(group): available_choices(str(group)) for group in listed if group != "hydra"}
-    paragraphs = ["\n".join(line.removeprefix("#").removeprefix(" ") for line in head.strip().splitlines())]
-    if groups:
-        width = max(map(len, groups))
-        rows = [f"  {group:{width}}  {' '.join(choices)}" for group, choices in groups.items()]
-        paragraphs.append("\n".join(["Choose one of each group with group=choice:", *rows]))
-    paragraphs += ["Set any value with key=value:", keys]
-    if groups:
-        paragraphs.append("All keys with their values: --cfg job")
-    return "\n\n".join(paragraphs)
+    Raises ConfigError where the run cannot be continued as the overrides say. Hydra must be started.
+    """
+    of_task = [line for line in overrides if not line.startswith(("hydra.", "hydra/"))]
+    added = [f"resume={quoted(run)}"] if (run := requeued_run(Path("outputs/train"), of_task)) else []
+    asked = [one.value() for one in parsed([*overrides, *added]) if one.key_or_group == "resume"]
+    if not asked or not asked[-1]:
+        return []
+    folder, _ = run_and_checkpoint(str(asked[-1]))
+    continued_config(folder, [*overrides, *added], functools.partial(compose, "train"))
+    return [*added, f"hydra.run.dir={quoted(folder)}"]

@@ -1,5 +1,6 @@
 """What the terminal shows of a sweep: a line for each job that has ended, and below them how far the sweep is."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -12,9 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from mlplab.errors import ConfigError, first_line
 from mlplab.runs.record import RESULT, Record
-from mlplab.sweeps.jobs import Job
+from mlplab.sweeps.grid import Job
 
-SCORES = ("val/acc", "test/acc")
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -26,10 +26,9 @@ class SweepProgress:
     """
 
     def __init__(self, jobs: Sequence[Job], *, total: int) -> None:
-        self.waiting, self.total = list(jobs), total
+        self.waiting, self.total, self.num_ended = list(jobs), total, 0
         self.console = Console(file=sys.stdout)  # this one, wherever a job's own output goes
         self._before = {job.label: changed_at(job) for job in jobs}
-        self._label_width = min(60, max((len(job.label) for job in jobs), default=0))
         self._start = self._last_end = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -38,7 +37,7 @@ class SweepProgress:
             console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False,
             disable=not self.console.is_terminal,
         )  # fmt: skip
-        self._task = self._bar.add_task("", total=self.total, completed=self.total - len(self.waiting), left="")
+        self._task = self._bar.add_task("", total=total, completed=total - len(jobs), left="")
 
     def __enter__(self) -> "SweepProgress":
         self._bar.start()
@@ -48,47 +47,46 @@ class SweepProgress:
     def __exit__(self, *exception: Any) -> None:
         self._over.set()
         self._thread.join()
-        self._look()
+        self.look()
         self._bar.stop()
 
     def _watch(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            self._look()
+            self.look()
 
-    def _look(self) -> None:
-        running, num_jobs, any_begun = [], len(self.waiting), len(self.waiting) < len(self._before)
-        for job in list(self.waiting):
-            if changed_at(job) == self._before[job.label]:
-                continue  # not yet begun; what an earlier launch left there has been said
-            any_begun = True
-            try:
-                record = Record.read(job.folder)
-            except ConfigError:
-                continue
-            if record.values.get("status") == "running":
-                running.append(job.label)
-                continue
-            self.waiting.remove(job)
-            self._last_end = time.monotonic()
-            self._show(job, record.values)
-        if not any_begun:  # libraries and data are being loaded, which later jobs need not wait for
+    def look(self) -> None:
+        """Say what has ended since the last look, and what runs."""
+        begun = [job for job in self.waiting if changed_at(job) != self._before[job.label]]
+        if not begun and not self.num_ended:  # libraries and data are being loaded, which later jobs need not wait for
             self._start = time.monotonic()
-        if len(self.waiting) < num_jobs or running:
-            description, left = ", ".join(running[:2]), self._time_left()
-            self._bar.update(self._task, completed=self.total - len(self.waiting), description=description, left=left)
+        running = []
+        for job in begun:
+            with contextlib.suppress(ConfigError):
+                result = Record.read(job.folder).values
+                if result.get("status") == "running":
+                    running.append(job.label)
+                else:
+                    self._end(job, result)
+        done = self.total - len(self.waiting)
+        self._bar.update(self._task, completed=done, description=", ".join(running[:2]), left=self.time_left())
 
-    def _show(self, job: Job, result: dict[str, Any]) -> None:
+    def _end(self, job: Job, result: dict[str, Any]) -> None:
+        self.waiting.remove(job)
+        self.num_ended += 1
+        self._last_end = time.monotonic()
         number = f"{self.total - len(self.waiting):{len(str(self.total))}}/{self.total}"
-        left = "" if self.console.is_terminal else self._time_left()
-        text = f"{number}  {job.label:{self._label_width}}  {ending(result)}{left}"
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        label = f"{job.label:{min(60, max(map(len, self._before)))}}"
+        left = "" if self.console.is_terminal else self.time_left()
+        self.console.print(
+            number, label, ending(result) + left, sep="  ", markup=False, highlight=False, soft_wrap=True
+        )
 
-    def _time_left(self) -> str:
+    def time_left(self) -> str:
         """From the jobs that have ended since the first began, all of them taken to be equally long."""
-        ended = self.total - len(self.waiting) - (self.total - len(self._before))
-        if not ended or not self.waiting:
+        if not self.num_ended or not self.waiting:
             return ""
-        seconds = (self._last_end - self._start) / ended * len(self.waiting) - (time.monotonic() - self._last_end)
+        per_job, now = (self._last_end - self._start) / self.num_ended, time.monotonic()
+        seconds = per_job * len(self.waiting) - (now - self._last_end)
         return f"  about {timedelta(seconds=max(0, round(seconds)))} left"
 
 
@@ -106,5 +104,5 @@ def ending(result: dict[str, Any]) -> str:
     if status != "finished":
         error = str(result.get("error") or "")
         return first_line(error if error.startswith(f"{status}:") else f"{status}: {error}")
-    scores = "".join(f"  {name} {metrics[name]:7.2%}" for name in SCORES if name in metrics)
+    scores = "".join(f"  {name} {metrics[name]:7.2%}" for name in ("val/acc", "test/acc") if name in metrics)
     return f"{status}{scores}  {result.get('fit_seconds', 0.0):8.1f} s"
