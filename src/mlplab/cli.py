@@ -12,7 +12,9 @@ import itertools
 import logging
 import os
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -29,6 +31,7 @@ from mlplab.signals import Stopped
 from mlplab.sweeps import command_line
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+SHOW_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
 Command = Callable[[DictConfig], Any]
@@ -44,13 +47,12 @@ def command(config_name: str, *, bare_paths: str | None = None) -> Callable[[Com
     def decorate(function: Command) -> Callable[[], None]:
         @functools.wraps(function)
         def entry_point() -> None:
-            show_traceback = os.environ.get(FULL_ERROR) == "1"
-            with errors_in_words(show_traceback):
+            with errors_in_words():
                 given = command_line.read(sys.argv[1:], bare_paths)
                 if given.help:
                     print_help(help_text(config_name))
                 elif config_name == "train" or given.shows:
-                    start_hydra(config_name, function, given, show_traceback)
+                    start_hydra(config_name, function, given)
                 else:
                     compose_and_call(config_name, function, given)
 
@@ -69,26 +71,22 @@ def compose_and_call(config_name: str, function: Command, given: argparse.Namesp
             function(composed(config_name, lines))
 
 
-def start_hydra(config_name: str, function: Command, given: argparse.Namespace, show_traceback: bool) -> None:
+def start_hydra(config_name: str, function: Command, given: argparse.Namespace) -> None:
     """Let Hydra do what the command line says, once it is checked: a run, a multirun, or showing something."""
-    if given.cfg or not given.shows:
+    if not given.shows:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             command_line.check(config_name, given)
-            given.overrides += command_line.continuing(given.overrides) if not given.shows else []
-    if not given.shows:
+            given.overrides += command_line.continuing(given.overrides)
         say_loading()
 
     @functools.wraps(function)  # by which Hydra names the job
     def task(config: DictConfig) -> None:
-        with errors_in_words(show_traceback):
+        with errors_in_words():
             function(config)
 
     sys.argv[1:] = [*given.options, *given.overrides]
     os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
-    try:
-        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
-    finally:
-        os.environ[FULL_ERROR] = "1" if show_traceback else "0"
+    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
 
 
 def say_loading() -> None:
@@ -101,13 +99,11 @@ def say_loading() -> None:
 
 
 @contextlib.contextmanager
-def errors_in_words(show_traceback: bool) -> Iterator[None]:
-    """End the program with a line for each fault, unless its traceback is asked for."""
+def errors_in_words() -> Iterator[None]:
+    """End the program with a line for each fault, and the exit code for it."""
     try:
         yield
-    except (Stopped, Exception) as error:
-        if show_traceback and not isinstance(error, Stopped):
-            raise
+    except (Exception, KeyboardInterrupt, Stopped) as error:
         leave(error)
 
 
@@ -115,21 +111,25 @@ def leave(error: BaseException) -> NoReturn:
     """Print what went wrong, one line each, and end with the exit code for it."""
     for handler in logging.getLogger().handlers:
         handler.flush()
+    if SHOW_TRACEBACK and isinstance(error, Exception):
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped(signal.SIGINT)
     if isinstance(error, Stopped):
         print(error, *error.advice, sep="\n", file=sys.stderr)
         sys.exit(error.exit_code)
+    code = 2
     if isinstance(error, RunFailed):
         lines, code = str(error).splitlines(), 1
     elif isinstance(error, ConfigError):
-        lines, code = list(error.faults), 2
+        lines = list(error.faults)
     elif isinstance(error, HydraException | OmegaConfBaseException):
-        lines, code = [first_line(error)], 2
+        lines = [first_line(error)]
     elif isinstance(error, OSError) and error.filename and error.errno in NOT_TO_BE_USED:
-        lines, code = [f"{error.filename}: {error.strerror}; check the path and its permissions"], 2
+        lines = [f"{error.filename}: {error.strerror}; check the path and its permissions"]
     else:
         lines, code = [f"{type(error).__name__}: {error} ({FULL_ERROR}=1 shows where)"], 1
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+    print(*(f"error: {line}" for line in lines), sep="\n", file=sys.stderr)
     sys.exit(code)
 
 

@@ -21,15 +21,7 @@ from mlplab.errors import ConfigError, did_you_mean
 from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoint
 from mlplab.sweeps.grid import with_params
 
-SWITCHES = (
-    "--help -h",
-    "--multirun -m",
-    "--run -r",
-    "--resolve",
-    "--hydra-help",
-    "--version",
-    "--shell-completion -sc",
-)
+SWITCHES = ("--help -h", "--multirun -m", "--resolve", "--hydra-help", "--version", "--shell-completion -sc")
 WITH_VALUE = ("--cfg -c", "--package -p", "--info -i")
 PATHS = ("run", "resume", "input", "output", "into", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
 """Keys whose values are paths."""
@@ -50,11 +42,9 @@ def read(words: Sequence[str], bare_paths: str | None = None) -> argparse.Namesp
         given, others = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise ConfigError(f"{error}; see --help") from error
-    options = [names.split()[0] for names in SWITCHES + WITH_VALUE]
+    known = [names.split()[0] for names in SWITCHES + WITH_VALUE]
     if wrong := [word for word in others if word.startswith("-")]:
-        raise ConfigError(
-            *(f"{word}: no such option{did_you_mean(word, options)}; values are set as key=value" for word in wrong)
-        )
+        raise ConfigError(*(f"{word}: no such option{did_you_mean(word, known)}; see --help" for word in wrong))
     given.options = [word for word in words if word not in others]
     given.shows = bool(given.cfg or given.info or given.hydra_help or given.version or given.shell_completion)
     paths = [word for word in others if bare_paths and is_bare_path(word)]
@@ -96,17 +86,15 @@ def check(config_name: str, given: argparse.Namespace) -> list[Override]:
     """
     overrides = parsed(given.overrides)
     fixed = [override for override in overrides if not override.is_sweep_override()]
-    study = [
-        override for override in fixed if override.key_or_group == "study"
-    ]  # also seen beside what does not compose
-    for some in (fixed, study, []):
+    study = [override for override in fixed if override.key_or_group == "study"]
+    for some in (fixed, study, []):  # a study is also seen beside what does not compose
         with contextlib.suppress(HydraException, OmegaConfBaseException, ValueError):
             shared = compose(config_name, [one.input_line or "" for one in some], return_hydra_config=True)
             break
-    sweeps = given.multirun or (shared.hydra.mode == RunMode.MULTIRUN and not given.shows)
+    sweeps = given.multirun or shared.hydra.mode == RunMode.MULTIRUN
     if sweeps and config_name == "train":
         overrides = with_params(shared, overrides)
-    if faults := all_faults(config_name, overrides, sweep=sweeps, values_too=not given.shows):
+    if faults := all_faults(config_name, overrides, sweep=sweeps, values_too=True):
         raise ConfigError(*faults)
     if sweeps and any(override.key_or_group == "resume" for override in overrides):
         raise ConfigError("resume continues one run; to continue a multirun, repeat its command with sweep=…")

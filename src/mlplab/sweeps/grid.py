@@ -22,6 +22,9 @@ from mlplab.errors import ConfigError
 from mlplab.files import write_atomically
 from mlplab.runs.record import RESULT, Record, is_in_use
 
+DONE = ("finished", "diverged")
+"""Ends of a job that running it again would only repeat."""
+
 
 def launch_name() -> str:
     """The time, with a short id that tells apart what starts in the same second."""
@@ -39,19 +42,16 @@ class Job:
     folder: Path
     label: str
 
-    def status(self) -> str:
-        """finished, diverged, failed, stopped (also when its process was killed), running, or missing."""
+    def result(self) -> dict[str, Any]:
+        """Its record; the status is finished, diverged, failed, stopped (also where killed), running, or missing."""
         if not (self.folder / RESULT).is_file():
-            return "missing"
+            return {"status": "missing", "error": "never begun"}
         try:
-            status = str(Record.read(self.folder).values.get("status"))
+            result = Record.read(self.folder).values
         except ConfigError as error:
             raise ConfigError(f"{error}; remove that folder to run the job again") from error
-        return "stopped" if status == "running" and not is_in_use(self.folder) else status
-
-    def is_done(self) -> bool:
-        """Whether running it again would only repeat it."""
-        return self.status() in ("finished", "diverged")
+        killed = result.get("status") == "running" and not is_in_use(self.folder)
+        return result | ({"status": "stopped"} if killed else {})
 
 
 def with_params(config: DictConfig, given: Sequence[Override]) -> list[Override]:

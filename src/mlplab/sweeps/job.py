@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from mlplab.runs.record import Record
 from mlplab.signals import Stopped
 from mlplab.sweeps.command_line import quoted
 from mlplab.sweeps.grid import Job
+from mlplab.sweeps.progress import looking
 
 LOG = "train.log"
-SECONDS_BETWEEN_LOOKS = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def begin_or_continue(config: DictConfig, folder: Path) -> None:
     """Do what is left of a job: all of it, or the rest of one that was stopped, or nothing."""
     from mlplab.runs.train import resume, train  # here, since a sweep is checked before torch is loaded
 
-    status = Job((), folder, "").status()
+    status = Job((), folder, "").result().get("status")
     if status == "stopped":
         if select(config, "trainer.strategy", "auto") != "auto":
             overrides: Any = HydraConfig.get().overrides  # which the processes that Lightning starts repeat
@@ -85,20 +84,13 @@ def note_failure(folder: Path, config: DictConfig, error: Exception) -> None:
 
 @contextlib.contextmanager
 def stopped_with_the_sweep(stop: Path) -> Iterator[None]:
-    """In a process of its own: ask the job to stop, in good order, once there is the file `stop`."""
-    over = threading.Event()
+    """In a process of its own: end the job, in good order, once there is the file `stop`."""
 
-    def watch() -> None:
-        while not over.wait(SECONDS_BETWEEN_LOOKS):
-            if stop.exists():
-                if signals.pending() is None:  # else the terminal's Ctrl-C has come here by itself
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return
+    def obey() -> bool:
+        if stop.exists() and signals.pending() is None:  # else the terminal's Ctrl-C has come here by itself
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stop.exists()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between two jobs
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        with signals.caught():
-            yield
-    finally:
-        over.set()
+    with signals.caught(), looking(obey):
+        yield

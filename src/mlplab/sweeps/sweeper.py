@@ -1,12 +1,9 @@
 """Running a sweep: its missing jobs go to Hydra's launcher, end in their folders, and are stopped together."""
 
-import contextlib
 import functools
 import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
@@ -15,14 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab import signals
 from mlplab.config.overrides import parsed
-from mlplab.errors import ConfigError, RunFailed, first_line
-from mlplab.files import lock
-from mlplab.runs.record import LOCK, Record
+from mlplab.errors import RunFailed, first_line
+from mlplab.runs.record import Record
 from mlplab.signals import Stopped
 from mlplab.sweeps.command_line import quoted
-from mlplab.sweeps.grid import Job, jobs_of, launch_name, with_params, write_sweep
+from mlplab.sweeps.grid import DONE, Job, jobs_of, launch_name, with_params, write_sweep
 from mlplab.sweeps.job import run_job
-from mlplab.sweeps.progress import SweepProgress, ending
+from mlplab.sweeps.progress import SweepProgress, ending, looking
 
 STOP = ".stop"
 """A file that asks the processes of a sweep's jobs to stop; gone when the sweep is started again."""
@@ -36,7 +32,7 @@ class GridSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra has composed of all that the jobs share."""
-        self.hydra_context, self.config = hydra_context, config
+        self.context, self.shared = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the jobs of these overrides, which are without fault, and write their report.
@@ -45,99 +41,82 @@ class GridSweeper(Sweeper):
         finish, Stopped at a signal.
         """
         name = launch_name()
-        if self.config.sweep is None:
-            self.config.sweep = name
-        folder = Path(self.config.hydra.sweep.dir)
-        jobs = jobs_of(with_params(self.config, parsed(arguments)), folder)
-        study = self.config.get("study")
+        if self.shared.sweep is None:
+            self.shared.sweep = name
+        folder = Path(self.shared.hydra.sweep.dir)
+        jobs = jobs_of(with_params(self.shared, parsed(arguments)), folder)
+        again = f"the same command with sweep={name}" if folder.name == name else "the same command"
+        folder.mkdir(parents=True, exist_ok=True)
+        record = Record(folder, {})
+        record.lock()
+        try:
+            with signals.caught():
+                self.run(jobs, folder)
+        except Stopped as stop:
+            ended = sum(job.result()["status"] in DONE for job in jobs)
+            stop.advice = [f"{ended} of {len(jobs)} jobs are done; {again} continues the sweep"]
+            raise
+        finally:
+            record.release()
+
+    def run(self, jobs: Sequence[Job], folder: Path) -> None:
+        """Run what is left of the jobs, show how they end, and write the report. Raises as `sweep` does."""
+        waiting = [job for job in jobs if job.result()["status"] not in (*DONE, "running")]
+        study = self.shared.get("study")
+        write_sweep(folder, jobs, study and OmegaConf.to_container(study))
+        (folder / STOP).unlink(missing_ok=True)
+        done = f", {len(jobs) - len(waiting)} of them done before" if len(waiting) < len(jobs) else ""
+        print(f"{folder}: {len(jobs)} jobs{done}", flush=True)
         faults = []
-        with alone_in(folder), signals.caught():
-            waiting = [job for job in jobs if not job.is_done() and job.status() != "running"]
-            write_sweep(folder, jobs, study and OmegaConf.to_container(study))
-            (folder / STOP).unlink(missing_ok=True)
-            done = f", {len(jobs) - len(waiting)} of them done before" if len(waiting) < len(jobs) else ""
-            print(f"{folder}: {len(jobs)} jobs{done}", flush=True)
-            try:
-                with SweepProgress(waiting, total=len(jobs)):
+        try:
+            with SweepProgress(waiting, total=len(jobs)).shown():
+                if waiting:
                     self.launch(waiting, folder)
-            except Stopped as stop:
-                ended = sum(job.is_done() for job in jobs)
-                again = f"the same command with sweep={name}" if folder.name == name else "the same command"
-                stop.advice = [f"{ended} of {len(jobs)} jobs are done; {again} continues the sweep"]
-                raise
-            except Exception as error:  # of the launcher: a process was killed, or a cluster refused a job
-                faults = [f"{type(error).__name__}: {first_line(error)}"]
-            if faults := [*faults, *report_on(folder, jobs), *unfinished(jobs)]:
-                raise RunFailed("\n".join(faults))
+        except Exception as error:  # of the launcher: a process was killed, or a cluster refused a job
+            faults = [f"{type(error).__name__}: {first_line(error)}"]
+        if faults := [*faults, *unfinished(jobs), *report_on(folder)]:
+            raise RunFailed("\n".join(faults))
 
     def launch(self, jobs: Sequence[Job], folder: Path) -> None:
         """Hand jobs to the launcher that `hydra/launcher=` chooses, and wait for them. Raises Stopped at a signal."""
         stop = folder.resolve() / STOP
         task = functools.partial(run_job, launched_by=os.getpid(), stop=stop)
-        launcher = Plugins.instance().instantiate_launcher(self.hydra_context, task, self.config)
+        launcher = Plugins.instance().instantiate_launcher(self.context, task, self.shared)
         of_hydra = [f"hydra.sweep.dir={quoted(folder)}", "hydra.job_logging.root.handlers=[file]"]
         lines = [[*job.overrides, *of_hydra, f"hydra.sweep.subdir='{job.folder.name}'"] for job in jobs]
-        with signals.caught() if type(launcher).__name__ == "BasicLauncher" else jobs_told(stop):
-            if jobs:
-                launcher.launch(lines, initial_job_idx=0)
+        if type(launcher).__name__ == "BasicLauncher":
+            launcher.launch(lines, initial_job_idx=0)
+            return
 
+        def tell() -> bool:
+            if signals.pending() is not None:
+                stop.touch()
+            return stop.exists()
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from running the same sweep. Raises ConfigError where one does already."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as file:
-        if not lock(file):
-            raise ConfigError(f"{folder} is being run by another process; wait for it, or stop it first")
-        yield
-
-
-@contextlib.contextmanager
-def jobs_told(stop: Path) -> Iterator[None]:
-    """At SIGINT and SIGTERM, tell the processes of the jobs to stop, wait for them, and raise Stopped.
-
-    A second signal raises it at once.
-    """
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise Stopped(number)
-        stop.touch()
-
-    with signals.caught():  # which brings the handlers back that were there
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, handle)
+        signals.wait()  # a first signal is only noted, so that jobs in other processes end in good order
         try:
-            yield
-        except Exception:
-            if not received:
-                raise
-    if received:
-        raise Stopped(received[0])
+            with looking(tell):
+                launcher.launch(lines, initial_job_idx=0)
+        finally:
+            signals.wait(False)
+            if (number := signals.pending()) is not None:
+                raise Stopped(number)
 
 
-def report_on(folder: Path, jobs: Sequence[Job]) -> list[str]:
+def unfinished(jobs: Sequence[Job]) -> list[str]:
+    """A line for each job that did not finish, after one that counts them."""
+    results = {job: job.result() for job in jobs}
+    others = {job: result for job, result in results.items() if result["status"] != "finished"}
+    lines = [f"{job.label}: {ending(result)} ({job.folder})" for job, result in others.items()]
+    return [f"{len(lines)} of {len(jobs)} jobs did not finish", *lines] if lines else []
+
+
+def report_on(folder: Path) -> list[str]:
     """Write and print the report; gives what went wrong, which must not hide what the jobs have done."""
-    if all(job.status() == "missing" for job in jobs):
-        return []
     from mlplab.report import show, write_report  # here, since they take a second to import
 
     try:
         show(write_report([folder], folder))
     except Exception as error:
-        return [f"the report could not be written: {type(error).__name__}: {error}"]
+        return [f"the report could not be written: {type(error).__name__}: {first_line(error)}"]
     return []
-
-
-def unfinished(jobs: Sequence[Job]) -> list[str]:
-    """A line for each job that did not finish, after one that counts them."""
-    lines = []
-    for job in jobs:
-        status = job.status()
-        if status == "missing":
-            lines.append(f"{job.label}: never begun ({job.folder})")
-        elif status != "finished":
-            lines.append(f"{job.label}: {ending(Record.read(job.folder).values | {'status': status})} ({job.folder})")
-    return [f"{len(lines)} of {len(jobs)} jobs did not finish", *lines] if lines else []
