@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mlplab.cli import command
+from mlplab.cli import check, command, in_grammar, read
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import available_choices
 from mlplab.errors import ConfigError, RunFailed
-from mlplab.sweeps.command_line import check, in_grammar, quoted, read
+from mlplab.sweeps.grid import quoted
 
 TRAIN = CONF.parent / "train.py"
 MAX_LINES = 5

@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from mlplab.cli import check, in_grammar, read
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import INCLUDED, values
 from mlplab.config.overrides import composed as composed_config
 from mlplab.data.module import DataModule
 from mlplab.runs import build
-from mlplab.sweeps.command_line import check, in_grammar, read
 from mlplab.sweeps.grid import jobs_of
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))

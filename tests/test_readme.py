@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from mlplab.cli import check, in_grammar, read
 from mlplab.config.check import CONF, config_faults
-from mlplab.sweeps.command_line import check, in_grammar, read
 from mlplab.tuning.search import read_search
 
 ROOT = CONF.parent

@@ -15,24 +15,33 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.config.check import CONF
-from mlplab.config.overrides import available_choices, composed, values
-from mlplab.errors import ConfigError, RunFailed, first_line
+from mlplab.config.overrides import all_faults, available_choices, composed, parsed, values
+from mlplab.errors import ConfigError, RunFailed, did_you_mean, first_line
+from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoint
 from mlplab.signals import Stopped
-from mlplab.sweeps import command_line
+from mlplab.sweeps.grid import quoted, with_params
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 SHOW_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+SWITCHES = ("--help -h", "--multirun -m", "--resolve", "--hydra-help", "--version", "--shell-completion -sc")
+WITH_VALUE = ("--cfg -c", "--package -p", "--info -i")
+PATHS = ("run", "resume", "input", "output", "into", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+"""Keys whose values are paths."""
 
 Command = Callable[[DictConfig], Any]
 
@@ -48,7 +57,7 @@ def command(config_name: str, *, bare_paths: str | None = None) -> Callable[[Com
         @functools.wraps(function)
         def entry_point() -> None:
             with errors_in_words():
-                given = command_line.read(sys.argv[1:], bare_paths)
+                given = read(sys.argv[1:], bare_paths)
                 if given.help:
                     print_help(help_text(config_name))
                 elif config_name == "train" or given.shows:
@@ -64,7 +73,7 @@ def command(config_name: str, *, bare_paths: str | None = None) -> Callable[[Com
 def compose_and_call(config_name: str, function: Command, given: argparse.Namespace) -> None:
     """Call the function with its config; in a multirun with one after the other, of every combination of the values."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = command_line.check(config_name, given)
+        overrides = check(config_name, given)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         say_loading()
         for lines in itertools.product(*map(values, overrides)):
@@ -75,8 +84,8 @@ def start_hydra(config_name: str, function: Command, given: argparse.Namespace) 
     """Let Hydra do what the command line says, once it is checked: a run, a multirun, or showing something."""
     if not given.shows:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            command_line.check(config_name, given)
-            given.overrides += command_line.continuing(given.overrides)
+            check(config_name, given)
+            given.overrides += continuing(given.overrides)
         say_loading()
 
     @functools.wraps(function)  # by which Hydra names the job
@@ -93,6 +102,93 @@ def say_loading() -> None:
     """Tell a person who waits, and nobody else, why nothing seems to happen for some seconds."""
     if sys.stderr.isatty() and "torch" not in sys.modules and "LOCAL_RANK" not in os.environ:
         print("loading libraries …", file=sys.stderr)
+
+
+# Reading the command line
+
+
+def read(words: Sequence[str], bare_paths: str | None = None) -> argparse.Namespace:
+    """Hydra's options, and in Hydra's grammar `overrides`; `shows` says that something is to be shown, not run.
+
+    Paths that are no value of any key become the list of the key `bare_paths`. Raises ConfigError for an option that
+    there is not.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    for names in SWITCHES:
+        parser.add_argument(*names.split(), action="store_true")
+    for names in WITH_VALUE:
+        parser.add_argument(*names.split())
+    try:
+        given, others = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error}; see --help") from error
+    known = [names.split()[0] for names in SWITCHES + WITH_VALUE]
+    if wrong := [word for word in others if word.startswith("-")]:
+        raise ConfigError(*(f"{word}: no such option{did_you_mean(word, known)}; see --help" for word in wrong))
+    given.options = [word for word in words if word not in others]
+    given.shows = bool(given.cfg or given.info or given.hydra_help or given.version or given.shell_completion)
+    paths = [word for word in others if bare_paths and is_bare_path(word)]
+    given.overrides = [in_grammar(word) for word in others if word not in paths]
+    given.overrides += [f"{bare_paths}=[{','.join(map(quoted, paths))}]"] if paths else []
+    return given
+
+
+def in_grammar(argument: str) -> str:
+    """An argument as Hydra's grammar takes it: what holds `=` or `,` without meaning anything by it is quoted.
+
+    Those are paths, which can be pasted as they are, and the items of `overrides=[data=moons,model.hidden_sizes=[8]]`.
+    """
+    key, _, value = argument.partition("=")
+    if key in ("overrides", "search.overrides") and re.fullmatch(r"\[[^'\"]+\]", value):
+        items = re.split(r",\s*(?=[+~]*[\w./]+=|~)", value[1:-1].strip())
+        return f"{key}=[{','.join(map(quoted, items))}]"
+    if key not in PATHS or value[:1] in ("", "'", '"') or "${" in value:
+        return argument
+    needs_quotes = "=" in value or (Path(value).exists() and not re.fullmatch(r"[\w./:+-]+", value))
+    return f"{key}={quoted(value)}" if needs_quotes else argument
+
+
+def is_bare_path(argument: str) -> bool:
+    """Whether an argument is a path, which may hold `=`, rather than key=value."""
+    key, equals, _ = argument.partition("=")
+    return not equals or "/" in key or "\\" in key or Path(argument).exists()
+
+
+def check(config_name: str, given: argparse.Namespace) -> list[Override]:
+    """The overrides, those of a study's grid among them, once they are found to be right. Hydra must be started.
+
+    Raises ConfigError with all faults of the command line and of the config, or of all configs of a multirun.
+    """
+    overrides = parsed(given.overrides)
+    fixed = [override for override in overrides if not override.is_sweep_override()]
+    study = [override for override in fixed if override.key_or_group == "study"]
+    for some in (fixed, study, []):  # a study is also seen beside what does not compose
+        with contextlib.suppress(HydraException, OmegaConfBaseException, ValueError):
+            shared = compose(config_name, [one.input_line or "" for one in some], return_hydra_config=True)
+            break
+    sweeps = given.multirun or shared.hydra.mode == RunMode.MULTIRUN
+    if sweeps and config_name == "train":
+        overrides = with_params(shared, overrides)
+    if faults := all_faults(config_name, overrides, sweep=sweeps, values_too=True):
+        raise ConfigError(*faults)
+    if sweeps and any(override.key_or_group == "resume" for override in overrides):
+        raise ConfigError("resume continues one run; to continue a multirun, repeat its command with sweep=…")
+    return overrides
+
+
+def continuing(overrides: Sequence[str]) -> list[str]:
+    """What `resume=` adds, or for a job that SLURM starts again its unfinished run: Hydra works in the run's folder.
+
+    Raises ConfigError where the run cannot be continued as the overrides say. Hydra must be started.
+    """
+    of_task = [line for line in overrides if not line.startswith(("hydra.", "hydra/"))]
+    added = [f"resume={quoted(run)}"] if (run := requeued_run(Path("outputs/train"), of_task)) else []
+    asked = [one.value() for one in parsed([*overrides, *added]) if one.key_or_group == "resume"]
+    if not asked or not asked[-1]:
+        return []
+    folder, _ = run_and_checkpoint(str(asked[-1]))
+    continued_config(folder, [*overrides, *added], functools.partial(compose, "train"))
+    return [*added, f"hydra.run.dir={quoted(folder)}"]
 
 
 # Errors

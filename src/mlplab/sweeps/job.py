@@ -17,8 +17,7 @@ from mlplab.config.selection import select
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped
-from mlplab.sweeps.command_line import quoted
-from mlplab.sweeps.grid import Job
+from mlplab.sweeps.grid import Job, quoted
 from mlplab.sweeps.progress import looking
 
 LOG = "train.log"

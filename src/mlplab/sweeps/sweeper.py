@@ -15,8 +15,7 @@ from mlplab.config.overrides import parsed
 from mlplab.errors import RunFailed, first_line
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped
-from mlplab.sweeps.command_line import quoted
-from mlplab.sweeps.grid import DONE, Job, jobs_of, launch_name, with_params, write_sweep
+from mlplab.sweeps.grid import DONE, Job, jobs_of, launch_name, quoted, with_params, write_sweep
 from mlplab.sweeps.job import run_job
 from mlplab.sweeps.progress import SweepProgress, ending, looking
 
