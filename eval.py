@@ -1,7 +1,5 @@
 """Evaluate a finished run: `python eval.py run=outputs/train/<folder> split=test`."""
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from mlplab.cli import command
@@ -10,8 +8,9 @@ from mlplab.cli import command
 @command("eval")
 def main(config: DictConfig) -> None:
     from mlplab.runs.record import Record
+    from mlplab.runs.resume import run_and_checkpoint
 
-    Record.read(Path(config.run))  # a misspelt folder is named at once
+    Record.read(run_and_checkpoint(config.run)[0])  # a misspelt folder is named at once
     from mlplab.runs.evaluate import evaluate  # here, so that --help and config errors need not wait for torch
 
     evaluate(config)
