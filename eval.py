@@ -7,6 +7,10 @@ from mlplab.cli import command
 
 @command("eval")
 def main(config: DictConfig) -> None:
+    from mlplab.runs.record import Record
+    from mlplab.runs.resume import run_and_checkpoint
+
+    Record.read(run_and_checkpoint(config.run)[0])  # a misspelt folder is named at once
     from mlplab.runs.evaluate import evaluate  # here, so that --help and config errors need not wait for torch
 
     evaluate(config)

@@ -12,12 +12,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mlplab.cli import command
+from mlplab.cli import check, command, in_grammar, read
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import available_choices
 from mlplab.errors import ConfigError, RunFailed
-from mlplab.sweeps.command_line import check_command_line, gather_paths, parse_arguments, quoted_overrides, quoted_path
-from mlplab.sweeps.jobs import job_folder
+from mlplab.sweeps.grid import quoted
 
 TRAIN = CONF.parent / "train.py"
 MAX_LINES = 5
@@ -30,25 +29,23 @@ def enter(monkeypatch, capsys, tmp_path):
     handlers, level = root.handlers[:], root.level
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments, function=lambda config: None, name="train"):
+    def run(*arguments, function=lambda config: None, name="train", **options):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        with monkeypatch.context() as patch:
-            patch.delenv("HYDRA_FULL_ERROR", raising=False)
-            try:
-                command(name)(function)()
-                code = 0
-            except SystemExit as leaving:
-                code = leaving.code
+        try:
+            command(name, **options)(function)()
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code
         return code, capsys.readouterr().err.splitlines()
 
     yield run
     root.handlers[:], root.level = handlers, level  # Hydra sets up logging
 
 
-def program(*arguments, folder, **environment):
+def program(*arguments, folder, name="train.py", **environment):
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
     return subprocess.run(
-        [sys.executable, str(TRAIN), *map(str, arguments)],
+        [sys.executable, str(CONF.parent / name), *map(str, arguments)],
         cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -70,8 +67,9 @@ BAD = {  # arguments → what the error must name
     "trainer.max_epochs": ["trainer.max_epochs"],
     "model.hidden_sizes=[1,": ["[1,"],
     "a b": ["a b"],
-    "--epochs=3": ["--epochs=3", "key=value"],
-    "--hlep": ["--hlep", "did you mean '--help'?"],
+    "--epochs=3 --hlep": ["--epochs=3: no such option", "--hlep: no such option; did you mean '--help'?"],
+    "-m --multirunn seed=0,1": ["--multirunn", "did you mean '--multirun'?"],
+    "--cfg": ["--cfg", "expected one argument"],
 }
 
 
@@ -182,9 +180,9 @@ def test_all_faults_are_reported_together(enter):
     ],
     ids=" ".join,
 )
-def test_good_command_lines_pass(arguments, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    check_command_line("train", parse_arguments())
+def test_good_command_lines_pass(arguments):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert len(check("train", read(arguments))) == len(arguments) - ("-m" in arguments)
 
 
 def test_the_function_gets_the_composed_config(enter, tmp_path):
@@ -266,12 +264,10 @@ def test_what_must_be_given_is_asked_for(name, missing, enter):
 
 
 def test_eval_names_a_run_folder_that_is_not_there(enter, tmp_path):
-    from mlplab.runs.evaluate import evaluate
-
-    code, lines = enter("run=nowhere", name="eval", function=evaluate)
-    assert code == 2
-    assert lines == ["error: no run folder nowhere; runs are in outputs/train and outputs/sweeps"]
-    code, lines = enter("run=x", "split=tset", "checkpoint=first", name="eval", function=evaluate)
+    done = program("run=nowhere", folder=tmp_path, name="eval.py")
+    assert done.returncode == 2
+    assert done.stderr == "error: no run folder nowhere; runs are in outputs/train and outputs/sweeps\n"
+    _, lines = enter("run=x", "split=tset", "checkpoint=first", name="eval")
     assert [line.split()[1] for line in lines] == ["split", "checkpoint"]
 
 
@@ -296,26 +292,23 @@ def test_choices_are_the_files_of_a_group():
     assert available_choices("") == []
 
 
-# Folder names
-
-
-def test_a_folder_is_named_by_its_overrides():
-    assert job_folder(["model=mlp_dropout", "data.batch_size=1"]) == "data.batch_size=1,model=mlp_dropout"
-    assert job_folder([]) == "default"
-    assert job_folder(["hydra.sweep.dir=/x", "hydra/launcher=joblib", "seed=0"]) == "seed=0"
+# Paths and lists on the command line
 
 
 def test_paths_are_quoted_where_hydra_would_misread_them(tmp_path, monkeypatch):
-    assert quoted_path("run=outputs/sweeps/a/data.batch_size=1,model=mlp") == (
+    assert in_grammar("run=outputs/sweeps/a/data.batch_size=1,model=mlp") == (
         "run='outputs/sweeps/a/data.batch_size=1,model=mlp'"
     )
-    assert quoted_path("run=outputs/train/a_b-1") == "run=outputs/train/a_b-1"
-    assert quoted_path("run='a=b'") == "run='a=b'"
-    assert quoted_path("model=mlp,mlp_dropout") == "model=mlp,mlp_dropout"
+    for fine in ("run=outputs/train/a_b-1", "run='a=b'", "model=mlp,mlp_dropout", "data.root=not there", "resume=null"):
+        assert in_grammar(fine) == fine
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my data").mkdir()
-    assert quoted_path("data.root=my data") == "data.root='my data'"
-    assert quoted_path("data.root=not there") == "data.root=not there"
+    assert in_grammar("data.root=my data") == "data.root='my data'"
+
+
+@pytest.mark.parametrize("path", ["a b", "it's", "a\\b", "a\\'b", "a\\", "a=1,b=[2]"])
+def test_any_path_can_be_quoted(path):
+    assert OverridesParser.create().parse_override(f"run={quoted(path)}").value() == path
 
 
 @pytest.mark.parametrize(
@@ -330,60 +323,28 @@ def test_paths_are_quoted_where_hydra_would_misread_them(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_overrides_within_an_override_need_no_quotes(written, items):
-    assert OverridesParser.create().parse_override(quoted_overrides(written)).value() == items
+    assert OverridesParser.create().parse_override(in_grammar(written)).value() == items
 
 
-def test_bare_paths_become_one_list(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_bare_paths_arrive_as_they_were_typed(enter, tmp_path):
     (tmp_path / "lr=0.1,seed=0").mkdir()
-    arguments = ["outputs/sweeps/a/lr=0.1", "into=here", "lr=0.1,seed=0", "it's", "--cfg", "job"]
-    assert gather_paths(arguments, "folders") == [
-        "into=here", "--cfg", "job", r"folders=['outputs/sweeps/a/lr=0.1','lr=0.1,seed=0','it\'s']"
-    ]  # fmt: skip
-    assert gather_paths(["folders=[a,b]"], "folders") == ["folders=[a,b]"]
-    with pytest.raises(ConfigError, match="--hlep"):
-        gather_paths(["a", "--hlep"], "folders")
+    typed, seen = ["a/lr=0.1,seed=0", "lr=0.1,seed=0", "it's here", "c d"], []
+    assert enter(*typed, "into=here", name="report", bare_paths="folders", function=seen.append) == (0, [])
+    assert (seen[0].folders, seen[0].into) == (typed, "here")
+    enter("folders=[a,b]", name="report", bare_paths="folders", function=seen.append)
+    assert seen[1].folders == ["a", "b"]
 
 
-def test_bare_paths_arrive_as_they_were_typed(monkeypatch, tmp_path):
+def test_a_command_that_is_no_run_is_called_with_every_combination(enter):
     seen = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report.py", "a/lr=0.1,seed=0", "it's here", "c d"])
-    command("report", bare_paths="folders")(lambda config: seen.extend(config.folders))()
-    assert seen == ["a/lr=0.1,seed=0", "it's here", "c d"]
+    assert enter("-m", "run=a,b", "split=val,test", name="eval", function=seen.append) == (0, [])
+    assert [(config.run, config.split) for config in seen] == [("a", "val"), ("a", "test"), ("b", "val"), ("b", "test")]
 
 
-def test_the_order_of_overrides_does_not_matter():
-    assert job_folder(["a=1", "b=2"]) == job_folder(["b=2", "a=1"])
-
-
-SIMILAR = [
-    ["model.hidden_sizes=[1,2]"], ["model.hidden_sizes=[1-2]"],
-    ["model.hidden_sizes=[1, 2]"], ["a=x y"], ["a=x-y"], ["a=x/y"], ["a=x\\y"], ["a=x:y"], ["a='x y'"], ["a=x", "y"],
-    ["a=" + 120 * "x"], ["a=" + 121 * "x"], ["a=" + 120 * "x", "b=1"], ["b=1", "a=ü"], ["b=1", "a=ö"],
-    ["data.root=/a/b"], ["data.root=/a-b"], ["optimizer.lr=1e-3"], ["optimizer.lr=1e3"], ["a=X"], ["a=1,b=2"], [],
-]  # fmt: skip
-
-
-def test_different_overrides_never_share_a_folder():
-    names = [job_folder(overrides) for overrides in SIMILAR]
-    assert len(set(names)) == len(names)
-
-
-@pytest.mark.parametrize("overrides", SIMILAR, ids=str)
-def test_folder_names_are_short_and_plain(overrides):
-    name = job_folder(overrides)
-    assert 0 < len(name) <= 100
-    assert len(name.encode()) < 255  # what file systems take
-    assert not set(name) & set("/\\:*?\"<>| \t\n[]'")
-    assert name == job_folder(list(overrides))
-
-
-def test_two_launches_have_different_ids_and_one_launch_one():
-    first, second = (OmegaConf.create({"a": "${short_id:}", "b": "${short_id:}"}) for _ in range(2))
+def test_two_launches_in_the_same_second_have_different_names():
+    first, second = (OmegaConf.create({"a": "${launch_name:}", "b": "${launch_name:}"}) for _ in range(2))
     assert first.a == first.b
     assert first.a != second.a
-    assert len(first.a) == 4
 
 
 # As a program. Each of these starts Python, so there are few.

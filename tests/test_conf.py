@@ -4,7 +4,6 @@ import functools
 import os
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from mlplab.cli import check, in_grammar, read
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import INCLUDED, values
 from mlplab.config.overrides import composed as composed_config
 from mlplab.data.module import DataModule
 from mlplab.runs import build
-from mlplab.sweeps.command_line import check_command_line, parse_arguments, quoted_overrides
+from mlplab.sweeps.grid import jobs_of
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 PRIMARY = [path.stem for path in FILES if len(path.parts) == 1]
@@ -78,7 +78,7 @@ def test_a_command_in_a_header_composes(path):
         line = re.sub(r"<[^>]*>", "x", line)
         for program, arguments in re.findall(r"python (?:scripts/)?(\w+)\.py((?: -m| [^\s=]+=\S+)*)", line):
             assert_quoted(arguments)
-            words = [quoted_overrides(word) for word in shlex.split(arguments) if word != "-m"]
+            words = [in_grammar(word) for word in shlex.split(arguments) if word != "-m"]
             overrides = OverridesParser.create().parse_overrides(words)
             words = [next(values(override)) for override in overrides]  # the first of a sweep
             composed(*words, primary=program)
@@ -176,24 +176,19 @@ def test_the_examples_exist(group):
 
 
 @pytest.mark.parametrize("name", choices("study"))
-def test_a_study_is_a_grid_of_runs_without_faults(name, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", f"study={name}"])
-    grid = check_command_line("train", parse_arguments())
-    assert len(list(grid.jobs())) > 1
-    assert grid.folder == Path("outputs/sweeps") / name
-    assert grid.study["name"] == name
-    assert {"question", "claim", "source"} <= set(grid.study)
-
-
-@pytest.mark.parametrize("name", choices("study"))
-def test_every_command_of_a_study_is_a_grid_without_faults(name, monkeypatch):
+def test_every_command_of_a_study_is_a_grid_without_faults(name):
     """Among them that for CIFAR-10, which puts another recipe in the place of the study's own."""
     text = (CONF / "study" / f"{name}.yaml").read_text(encoding="utf-8")
-    commands = re.findall(rf"^# .*python train\.py (study={name} .+)", text, flags=re.MULTILINE)
+    commands = re.findall(rf"^# .*python train\.py (study={name}\b.*)", text, flags=re.MULTILINE)
+    assert commands[0] == f"study={name}"
     assert any("experiment=cifar10_mlp" in command for command in commands)
-    for command in commands:
-        monkeypatch.setattr(sys, "argv", ["train.py", *shlex.split(command.replace("<folder>", "images"))])
-        assert len(list(check_command_line("train", parse_arguments()).jobs())) > 1
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for command in commands:
+            overrides = check("train", read(shlex.split(command.replace("<folder>", "images"))))
+            assert len(jobs_of(overrides, Path("outputs"))) > 1
+    study = train_config(f"study={name}").study
+    assert study.name == name
+    assert {"question", "claim", "source"} <= set(study)
 
 
 # Building

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-import mlplab.sweeps.jobs  # noqa: F401  # names folders, in configs too
+from mlplab.cli import check, in_grammar, read
 from mlplab.config.check import CONF, config_faults
-from mlplab.sweeps.command_line import check_command_line, parse_arguments, quoted_overrides
 from mlplab.tuning.search import read_search
 
 ROOT = CONF.parent
@@ -56,12 +55,12 @@ def test_following_the_readme_adds_a_data_set_and_a_network(tmp_path):
     assert Path(tmp_path / "run" / "figures" / "decision_boundary.png").is_file()
 
 
-def test_every_training_command_of_the_readme_is_without_fault(monkeypatch):
+def test_every_training_command_of_the_readme_is_without_fault():
     lines = commands()
     assert len(lines) >= 8
-    for arguments in lines:
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        check_command_line("train", parse_arguments())
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for arguments in lines:
+            check("train", read(arguments))
 
 
 def test_what_a_shell_would_read_as_its_own_is_quoted():
@@ -77,7 +76,7 @@ def test_every_tuning_command_of_the_readme_is_without_fault():
     assert len(lines) >= 2
     for line in lines:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("tune", list(map(quoted_overrides, shlex.split(line))))
+            config = compose("tune", list(map(in_grammar, shlex.split(line))))
         assert config_faults(config) == []
         assert read_search(config).space
 

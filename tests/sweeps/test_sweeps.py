@@ -20,7 +20,8 @@ from mlplab.config.overrides import composed
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs import build
 from mlplab.runs.record import Record
-from mlplab.sweeps.jobs import Job, job_folder
+from mlplab.sweeps import grid
+from mlplab.sweeps.grid import Job, job_name
 from mlplab.sweeps.progress import SweepProgress
 
 ROOT = CONF.parent
@@ -35,7 +36,8 @@ def multirun(monkeypatch, capsys, tmp_path):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mlplab.sweeps.sweeper.report_on", lambda folder: True)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr("mlplab.sweeps.sweeper.report_on", lambda folder: [])
 
     def run(*arguments, play=lambda config: None, resume=None, options=("-m",)):
         ran, resumed = [], []
@@ -57,6 +59,7 @@ def multirun(monkeypatch, capsys, tmp_path):
             resumed.append((config.optimizer.lr, config.seed))
             record.update(status="finished")
 
+        monkeypatch.setattr("mlplab.runs.train.train", job)
         monkeypatch.setattr("mlplab.runs.train.resume", resume or finish)
         monkeypatch.setattr(sys, "argv", ["train.py", *options, *arguments])
         try:
@@ -83,15 +86,19 @@ def sweep_json(name="a"):
     return json.loads(Path("outputs/sweeps", name, "sweep.json").read_text())
 
 
+def job(lr, seed, name="a"):
+    """The folder of a job of GRID."""
+    (folder,) = Path("outputs/sweeps", name).glob(f"optimizer.lr-{lr}_seed-{seed}_*")
+    return folder
+
+
 def test_a_sweep_runs_every_job_in_a_folder_of_its_own_and_says_what_it_is(multirun):
     done = multirun(*GRID)
     assert (done.code, done.err, done.ran) == (0, [], ALL)
-    assert folders() == {f"optimizer.lr={lr},seed={seed}" for lr, seed in ALL}
     described = sweep_json()
     assert described["command"] == "python train.py -m sweep=a optimizer.lr=0.1,0.2 seed=0,1"
-    assert described["overrides"] == ["sweep=a", "optimizer.lr=0.1,0.2", "seed=0,1"]
+    assert described["jobs"] == [job(lr, seed).name for lr, seed in ALL]
     assert set(described["jobs"]) == folders()
-    assert described["num_jobs"] == 4
 
 
 def test_each_job_has_one_line_and_its_own_output_goes_to_its_log(multirun):
@@ -111,15 +118,15 @@ def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path
     monkeypatch.setattr("mlplab.sweeps.progress.time", clock)
     jobs = [Job((f"seed={seed}",), tmp_path / str(seed), f"seed={seed}") for seed in range(4)]
     records = [Record(job.folder, {}) for job in jobs]
-    for job in jobs:
-        job.folder.mkdir()
+    for each in jobs:
+        each.folder.mkdir()
     progress = SweepProgress(jobs, total=4)
 
     def at(seconds, number, status):
         clock.now = seconds
         if number is not None:
             records[number].update(status=status, metrics={})
-        progress._look()
+        progress.look()
         return capsys.readouterr().out
 
     at(10, None, None)  # torch is being imported
@@ -127,8 +134,8 @@ def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path
     assert "about 0:00:06 left" in at(12, 0, "finished")  # 2 s each
     at(12, 1, "running")
     assert "about 0:00:06 left" in at(16, 1, "finished")  # 3 s each
-    clock.now = 17
-    assert "about 0:00:05 left" in progress._time_left()
+    at(16, 2, "finished")
+    assert "left" not in at(17, 3, "finished")
 
 
 def test_repeating_a_finished_sweep_runs_nothing_and_changes_nothing(multirun):
@@ -137,9 +144,6 @@ def test_repeating_a_finished_sweep_runs_nothing_and_changes_nothing(multirun):
     again = multirun(*GRID)
     assert (again.code, again.ran) == (0, [])
     assert "4 of them done before" in again.out
-    assert "report" not in again.out  # it was not written here
-    Path("outputs/sweeps/a/report.html").touch()
-    assert multirun(*GRID).out.splitlines()[-1] == f"report  {Path('outputs/sweeps/a/report.html')}"
     assert before == {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
 
 
@@ -153,29 +157,25 @@ def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
     assert first.err[0] == "error: 1 of 4 jobs did not finish"
     assert first.err[1].startswith("error: optimizer.lr=0.1 seed=1: failed: division by zero (outputs/sweeps/a/")
     assert len(first.err) == 2
-    failed = Path("outputs/sweeps/a/optimizer.lr=0.1,seed=1")
-    assert "ZeroDivisionError" in (failed / "train.log").read_text()  # where it can be looked into
+    assert "ZeroDivisionError" in (job(0.1, 1) / "train.log").read_text()  # where it can be looked into
 
-    killed = Path("outputs/sweeps/a/optimizer.lr=0.2,seed=0")
-    Record.read(killed).update(status="running")  # as SIGKILL leaves it
-    missing = Path("outputs/sweeps/a/optimizer.lr=0.2,seed=1")
-    (missing / "result.json").unlink()
+    Record.read(job(0.2, 0)).update(status="running")  # as SIGKILL leaves it
+    (job(0.2, 1) / "result.json").unlink()
     second = multirun(*GRID)
     assert (second.code, second.ran, second.resumed) == (0, [(0.1, 1), (0.2, 1)], [(0.2, 0)])
 
 
-def test_a_stopped_job_that_cannot_be_continued_now_is_not_begun_anew(multirun, monkeypatch):
-    multirun("sweep=a", "seed=0,1")
-    job = Path("outputs/sweeps/a/seed=1")
-    Record.read(job).update(status="stopped")
+def test_a_stopped_job_that_cannot_be_continued_now_is_not_begun_anew(multirun):
+    multirun(*GRID)
+    Record.read(job(0.1, 1)).update(status="stopped")
 
     def refuse(folder):
         raise ConfigError("data.root: no folder data")
 
-    again = multirun("sweep=a", "seed=0,1", resume=refuse)
+    again = multirun(*GRID, resume=refuse)
     assert (again.code, again.ran, again.resumed) == (1, [], [])
-    assert again.err[1].startswith("error: seed=1: stopped: data.root: no folder data")
-    assert multirun("sweep=a", "seed=0,1").resumed == [(0.1, 1)]
+    assert again.err[1].startswith("error: optimizer.lr=0.1 seed=1: stopped: data.root: no folder data")
+    assert multirun(*GRID).resumed == [(0.1, 1)]
 
 
 @pytest.mark.parametrize(("name", "hint"), [("sweep=a", ""), ("", " with sweep=")])
@@ -190,8 +190,8 @@ def test_a_signal_ends_the_sweep_and_the_same_command_continues_it(name, hint, m
     stopped = multirun(*arguments, play=play)
     assert stopped.code == 143
     assert [seed for _, seed in stopped.ran] == [0, 1]
-    last_line = stopped.out.splitlines()[-1]
-    assert f"1 of 3 jobs are done; the same command{hint}" in last_line
+    assert stopped.err[-2] == "stopped by SIGTERM"
+    assert stopped.err[-1].startswith(f"1 of 3 jobs are done; the same command{hint}")
     (folder,) = Path("outputs/sweeps").iterdir()
     again = multirun(f"sweep={folder.name}", "seed=0,1,2")
     assert (again.code, again.ran, again.resumed) == (0, [(0.1, 2)], [(0.1, 1)])
@@ -212,7 +212,7 @@ def test_two_processes_do_not_run_one_sweep(multirun):
     refused = multirun("sweep=a", "seed=0,1,2")
     holder.communicate("\n")
     assert (refused.code, refused.ran) == (2, [])
-    assert refused.err == ["error: outputs/sweeps/a is being run by another process; wait for it, or stop it first"]
+    assert refused.err == ["error: outputs/sweeps/a is being written by another process; wait for it, or stop it first"]
     assert len(multirun("sweep=a", "seed=0,1,2").ran) == 1
 
 
@@ -240,58 +240,38 @@ def test_a_job_that_diverged_is_named_each_time_but_not_repeated(multirun):
     assert "seed=0: diverged: the loss of update 2" in first.err[1]
 
 
-def test_further_values_are_further_jobs(multirun):
+def test_further_values_are_further_jobs_and_others_are_left_alone(multirun):
     multirun("sweep=a", "seed=0,1", "optimizer.lr=0.1")
     more = multirun("sweep=a", "seed=0,1,2", "optimizer.lr=0.1,0.2")
     assert sorted(more.ran) == [(0.1, 2), (0.2, 0), (0.2, 1), (0.2, 2)]
-    fewer = multirun("sweep=a", "seed=2", "optimizer.lr=0.2")
+    fewer = multirun("sweep=a", "optimizer.lr=0.2", "seed=2")  # in any order
     assert (fewer.code, fewer.ran) == (0, [])
-    assert sweep_json()["num_jobs"] == 6
-    assert sweep_json()["grid"]["seed"] == ["seed=0", "seed=1", "seed=2"]
+    assert len(folders()) == 6
+    assert sweep_json()["jobs"] == [job(0.2, 2).name]
+    other = multirun("sweep=a", "seed=0,1", "model=perceptron")
+    assert len(other.ran) == 2
+    assert len(folders()) == 8
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["optimizer.lr=0.3", "seed=0,1"], "optimizer.lr: it has 0.1, now 0.3"),
-        (["seed=0,1"], "optimizer.lr: it has 0.1, now nothing"),
-        pytest.param(["optimizer.lr=0.1", "seed=1,2"], "seed: it has 0,1, now 1,2", marks=pytest.mark.slow),
-        pytest.param(
-            ["optimizer.lr=0.1", "seed=0,1", "model=perceptron"],
-            "model: it has nothing, now perceptron",
-            marks=pytest.mark.slow,
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_sweep_with_other_overrides_is_refused_and_replaced_on_demand(arguments, said, multirun):
-    multirun("sweep=a", "optimizer.lr=0.1", "seed=0,1")
-    before = folders()
-    refused = multirun("sweep=a", *arguments)
-    assert (refused.code, refused.ran) == (2, [])
-    assert refused.err == [
-        "error: outputs/sweeps/a holds another sweep: choose another sweep=…, or add sweep_overwrite=true to replace "
-        "what is there",
-        f"error: {said}",
-    ]
-    assert folders() == before
-    replaced = multirun("sweep=a", *arguments, "sweep_overwrite=true")
-    assert replaced.code == 0
-    assert folders() == set(sweep_json()["jobs"])
-    assert len(folders()) == 2
-    repeated = multirun("sweep=a", *arguments, "sweep_overwrite=true")
-    assert (repeated.code, repeated.ran) == (0, [])
+def test_a_job_of_a_changed_config_is_another_job(multirun, monkeypatch):
+    multirun(*GRID)
+    before = sweep_json()["jobs"]
 
+    def changed(key, value):
+        def compose_changed(name, lines):
+            config = composed(name, lines)
+            if config.seed == 1:
+                config[key] = value
+            return config
 
-def test_a_finished_job_of_another_config_is_not_taken_for_this_one(multirun):
-    multirun("sweep=a", "seed=0,1")
-    config = Path("outputs/sweeps/a/seed=1/config.yaml")
-    config.write_text(config.read_text().replace("lr: 0.1\n", "lr: 0.25\n"))  # as if conf/ had changed since
-    refused = multirun("sweep=a", "seed=0,1")
-    assert (refused.code, refused.ran) == (2, [])
-    assert refused.err[1] == "error: seed=1 was run with another config: optimizer.lr was 0.25, is 0.1"
-    replaced = multirun("sweep=a", "seed=0,1", "sweep_overwrite=true")
-    assert [seed for _, seed in replaced.ran] == [1]
+        monkeypatch.setattr(grid, "composed", compose_changed)
+
+    changed("steps_per_execution", 3)  # not a number of the run changes
+    assert multirun(*GRID).ran == []
+    changed("monitor", "val/loss")
+    assert multirun(*GRID).ran == [(0.1, 1), (0.2, 1)]
+    assert [old == new for old, new in zip(before, sweep_json()["jobs"], strict=True)] == [True, False, True, False]
+    assert len(folders()) == 6
 
 
 def test_a_seed_drawn_at_random_is_no_other_config(multirun):
@@ -322,6 +302,7 @@ def test_the_same_job_twice_is_one_job(multirun):
         (["sweep=a", "seed=0,1", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
         (["seed=0,1", "hydra/launcher=jobli"], "did you mean 'joblib'?"),
         (["seed=0,1", "hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2: no such"),
+        (["seed=0,1", "resume=x"], "to continue a multirun, repeat its command"),
         (["study=batchin"], "did you mean 'batching'?"),
         (["study=batching", "seed=0,-1"], "got -1"),
         (["study=batching", "hydra.sweeper.params.seed='0,-2'"], "got -2"),
@@ -349,7 +330,7 @@ def test_a_sweep_needs_a_multirun(multirun):
 def test_a_study_is_a_sweep_of_its_name(options, multirun):
     done = multirun("study=batching", "seed=7", options=options)
     described = sweep_json("batching")
-    assert (done.code, len(done.ran)) == (0, described["num_jobs"])
+    assert (done.code, len(done.ran)) == (0, len(described["jobs"]))
     assert len(done.ran) > 1  # the study's own grid
     assert {seed for _, seed in done.ran} == {7}  # its seeds replaced
     assert described["study"]["question"]
@@ -360,15 +341,40 @@ def test_a_study_is_a_sweep_of_its_name(options, multirun):
 def test_the_command_line_adds_to_the_grid_of_a_study(multirun):
     done = multirun("study=batching", "seed=7", "data.batch_size=8", "optimizer.lr=0.1,0.2", "sweep=other")
     assert {lr for lr, _ in done.ran} == {0.1, 0.2}
-    assert all("data.batch_size=8" in name for name in folders("other"))
+    assert all("data.batch_size-8" in name for name in folders("other"))
 
 
-def test_a_process_of_ddp_repeats_one_job_of_a_study(multirun, monkeypatch, tmp_path):
-    monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning sets it
+def test_all_faults_beside_a_study_are_found(multirun):
+    done = multirun("study=batching", "seed=0,-1", "modle=mlp", options=())
+    assert [line.split()[1] for line in done.err] == ["modle:", "seed"]
+
+
+def test_a_process_of_ddp_repeats_one_job_of_a_study(multirun, tmp_path):
     folder = tmp_path / "job"
-    done = multirun("study=batching", "seed=1", "optimizer.lr=0.1", f"hydra.run.dir={folder}", options=())
-    assert done.ran == [(0.1, 1)]
+    arguments = ("study=batching", "seed=1", "optimizer.lr=0.1", "hydra.mode=RUN", f"hydra.run.dir={folder}")
+    assert multirun(*arguments, options=()).ran == [(0.1, 1)]
     assert (folder / "result.json").is_file()
+
+
+# Names of folders
+
+SIMILAR = [
+    ["model.hidden_sizes=[1,2]"], ["model.hidden_sizes=[1]"], ["optimizer.lr=1e-3"], ["optimizer.lr=1e3"], [],
+    *([f"logger.tensorboard.name='{name}'"] for name in ("x y", "x-y", "x/y", "X", "ü", "ö", "x" * 99, "x" * 98)),
+    ["logger.tensorboard.name=x", "seed=1"], ["optimizer=adam"], ["~callbacks.history"], ["study=batching"],
+]  # fmt: skip
+
+
+def test_different_overrides_never_share_a_folder_and_names_are_short_and_plain():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        names = [job_name(overrides) for overrides in SIMILAR]
+        assert names == [job_name(list(reversed(overrides))) for overrides in SIMILAR]  # in whatever order
+        assert job_name(["model=mlp_dropout", "data.batch_size=1"]).startswith("data.batch_size-1_model-mlp_dropout_")
+        assert job_name(["study=batching", "seed=1"]).startswith("seed-1_")
+    assert len(set(map(str.lower, names))) == len(names)
+    for name in names:
+        assert 0 < len(name) <= 100
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
 
 
 # What jobs share
@@ -408,10 +414,6 @@ def test_data_is_loaded_once_for_all_jobs_of_a_sweep_only(make_config, monkeypat
     build.kept_source.cache_clear()
 
 
-def test_the_name_of_a_job_leaves_out_its_study():
-    assert job_folder(["study=batching", "seed=1"]) == "seed=1"
-
-
 # As a program. It starts Python, so there is one.
 
 
@@ -444,8 +446,7 @@ def test_a_sweep_names_folders_by_overrides(sweep):
     folder, _ = sweep
     jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
     assert len(jobs) == 4
-    for name in jobs:
-        assert "model=mlp_dropout" in name or "model.dropout=" in name
+    assert all("model-mlp_dropout" in name for name in jobs)
     dropouts = {json.loads((folder / name / "result.json").read_text())["overrides"][1] for name in jobs}
     assert dropouts == {"model.dropout=0.5", "model.dropout=[0.2,0.5]"}
 
@@ -474,7 +475,7 @@ def test_a_pipe_gets_no_control_codes(sweep):
 
 def test_what_a_job_would_print_is_in_its_log(sweep):
     folder, done = sweep
-    (log, *_) = folder.glob("*lr=0.1,*/train.log")
+    (log, *_) = folder.glob("*lr-0.1_*/train.log")
     for text in ("epoch 2/2", "run folder   sweep", "parameters"):  # progress, final table, network
         assert text in log.read_text()
         assert text not in done.stdout + done.stderr
@@ -528,7 +529,7 @@ def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_pa
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         time.sleep(random.random())
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as a terminal does, or a machine that goes down
         out, _ = process.communicate(timeout=300)
         assert process.returncode == (128 + number if number != signal.SIGKILL else -number), out
         if number != signal.SIGKILL:

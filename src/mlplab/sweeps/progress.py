@@ -1,95 +1,89 @@
 """What the terminal shows of a sweep: a line for each job that has ended, and below them how far the sweep is."""
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.live import Live
+from rich.text import Text
 
 from mlplab.errors import ConfigError, first_line
 from mlplab.runs.record import RESULT, Record
-from mlplab.sweeps.jobs import Job
+from mlplab.sweeps.grid import Job
 
-SCORES = ("val/acc", "test/acc")
-SECONDS_BETWEEN_LOOKS = 0.5
+
+@contextlib.contextmanager
+def looking(look: Callable[[], Any]) -> Iterator[None]:
+    """Within the context call `look` twice a second, in a thread, until it gives True."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5) and not look():
+            pass
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class SweepProgress:
     """Watches the folders of jobs that run in this process, or in others, or on other machines.
 
-    As a context, prints a line for each of `jobs` as it ends; in a terminal also one line with the jobs done and the
-    time left. `total` counts the jobs that had ended before as well.
+    Prints a line for each of `jobs` as it ends; in a terminal also one line with what runs and the time left.
+    `total` counts the jobs that had ended before as well.
     """
 
     def __init__(self, jobs: Sequence[Job], *, total: int) -> None:
-        self.waiting, self.total = list(jobs), total
+        self.waiting, self.total, self.left = list(jobs), total, ""
         self.console = Console(file=sys.stdout)  # this one, wherever a job's own output goes
-        self._before = {job.label: changed_at(job) for job in jobs}
-        self._label_width = min(60, max((len(job.label) for job in jobs), default=0))
-        self._start = self._last_end = time.monotonic()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("jobs{task.fields[left]}"),
-            console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False,
-            disable=not self.console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=self.total, completed=self.total - len(self.waiting), left="")
+        self.live = Live(console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
+        self.before = {job: changed_at(job) for job in jobs}
+        self.start = time.monotonic()
 
-    def __enter__(self) -> "SweepProgress":
-        self._bar.start()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._over.set()
-        self._thread.join()
-        self._look()
-        self._bar.stop()
-
-    def _watch(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            self._look()
-
-    def _look(self) -> None:
-        running, num_jobs, any_begun = [], len(self.waiting), len(self.waiting) < len(self._before)
-        for job in list(self.waiting):
-            if changed_at(job) == self._before[job.label]:
-                continue  # not yet begun; what an earlier launch left there has been said
-            any_begun = True
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within the context, show what happens."""
+        with self.live:
             try:
-                record = Record.read(job.folder)
-            except ConfigError:
-                continue
-            if record.values.get("status") == "running":
-                running.append(job.label)
-                continue
-            self.waiting.remove(job)
-            self._last_end = time.monotonic()
-            self._show(job, record.values)
-        if not any_begun:  # libraries and data are being loaded, which later jobs need not wait for
-            self._start = time.monotonic()
-        if len(self.waiting) < num_jobs or running:
-            description, left = ", ".join(running[:2]), self._time_left()
-            self._bar.update(self._task, completed=self.total - len(self.waiting), description=description, left=left)
+                with looking(self.look):
+                    yield
+            finally:
+                self.look()
 
-    def _show(self, job: Job, result: dict[str, Any]) -> None:
+    def look(self) -> None:
+        """Say what has ended since the last look, and what runs."""
+        begun = [job for job in self.waiting if changed_at(job) != self.before[job]]
+        if not begun and not self.left:  # libraries and data are being loaded, which later jobs need not wait for
+            self.start = time.monotonic()
+        running = []
+        for job in begun:
+            with contextlib.suppress(ConfigError):
+                result = Record.read(job.folder).values
+                if result.get("status") == "running":
+                    running.append(job.label)
+                else:
+                    self.waiting.remove(job)
+                    self.show_end(job, result)
+        number = f"{self.total - len(self.waiting)}/{self.total} jobs"
+        self.live.update(Text("  ".join([number, *running[:2]]) + self.left))
+
+    def show_end(self, job: Job, result: dict[str, Any]) -> None:
+        """A line with how the job ended, and how long the others take if all are equally long."""
+        per_job = (time.monotonic() - self.start) / (len(self.before) - len(self.waiting))
+        self.left = f"  about {timedelta(seconds=round(per_job * len(self.waiting)))} left" if self.waiting else " "
         number = f"{self.total - len(self.waiting):{len(str(self.total))}}/{self.total}"
-        left = "" if self.console.is_terminal else self._time_left()
-        text = f"{number}  {job.label:{self._label_width}}  {ending(result)}{left}"
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def _time_left(self) -> str:
-        """From the jobs that have ended since the first began, all of them taken to be equally long."""
-        ended = self.total - len(self.waiting) - (self.total - len(self._before))
-        if not ended or not self.waiting:
-            return ""
-        seconds = (self._last_end - self._start) / ended * len(self.waiting) - (time.monotonic() - self._last_end)
-        return f"  about {timedelta(seconds=max(0, round(seconds)))} left"
+        label = f"{job.label:{min(60, max(len(other.label) for other in self.before))}}"
+        line = f"{number}  {label}  {ending(result)}{'' if self.console.is_terminal else self.left.rstrip()}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def changed_at(job: Job) -> int:
@@ -106,5 +100,5 @@ def ending(result: dict[str, Any]) -> str:
     if status != "finished":
         error = str(result.get("error") or "")
         return first_line(error if error.startswith(f"{status}:") else f"{status}: {error}")
-    scores = "".join(f"  {name} {metrics[name]:7.2%}" for name in SCORES if name in metrics)
+    scores = "".join(f"  {name} {metrics[name]:7.2%}" for name in ("val/acc", "test/acc") if name in metrics)
     return f"{status}{scores}  {result.get('fit_seconds', 0.0):8.1f} s"

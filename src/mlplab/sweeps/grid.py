@@ -1,0 +1,98 @@
+"""The grid of a multirun: its jobs, and the folders they have; sweep.json, which lists them. Needs no torch."""
+
+import hashlib
+import itertools
+import json
+import re
+import secrets
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from mlplab.config.keys import flat, kind_of
+from mlplab.config.overrides import SWEEP_KEYS, composed, parsed, values
+from mlplab.errors import ConfigError
+from mlplab.files import write_atomically
+from mlplab.runs.record import RESULT, Record, is_in_use
+
+DONE = ("finished", "diverged")
+"""Ends of a job that running it again would only repeat."""
+
+
+def launch_name() -> str:
+    """The time, with a short id that tells apart what starts in the same second."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+
+
+OmegaConf.register_new_resolver("launch_name", launch_name, use_cache=True, replace=True)  # for conf/hydra/default.yaml
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: what was set for it, its folder, and how messages call it."""
+
+    overrides: tuple[str, ...]
+    folder: Path
+    label: str
+
+    def result(self) -> dict[str, Any]:
+        """Its record; the status is finished, diverged, failed, stopped (also where killed), running, or missing."""
+        if not (self.folder / RESULT).is_file():
+            return {"status": "missing", "error": "never begun"}
+        try:
+            result = Record.read(self.folder).values
+        except ConfigError as error:
+            raise ConfigError(f"{error}; remove that folder to run the job again") from error
+        killed = result.get("status") == "running" and not is_in_use(self.folder)
+        return result | ({"status": "stopped"} if killed else {})
+
+
+def with_params(config: DictConfig, given: Sequence[Override]) -> list[Override]:
+    """The grid that a study brings, and what the command line gives, which wins."""
+    params = parsed(f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items())
+    return list({override.get_key_element(): override for override in [*params, *given]}.values())
+
+
+def jobs_of(overrides: Sequence[Override], folder: Path) -> list[Job]:
+    """Every combination of the values, the last key changing fastest. Jobs are called by what differs between them."""
+    in_jobs = [one for one in overrides if not one.is_hydra_override() and one.key_or_group not in SWEEP_KEYS]
+    grid = [list(values(override)) for override in in_jobs]
+    varied = {line for lines in grid if len(set(lines)) > 1 for line in lines}
+    return [
+        Job(lines, folder / job_name(lines), " ".join(line for line in lines if line in varied) or " ".join(lines))
+        for lines in dict.fromkeys(itertools.product(*grid))
+    ]
+
+
+def job_name(overrides: Sequence[str]) -> str:
+    """The name of a job's folder: its overrides, shortened, and a digest of them and of the config they make.
+
+    So a job is another one when its config has changed, unless its numbers cannot.
+    """
+    config = composed("train", overrides)
+    config.folder = ""  # known only in a run
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    numbers = {key: value for key, value in flat(plain).items() if kind_of(key) == "numbers"}
+    exact = json.dumps([sorted(overrides), numbers], sort_keys=True)
+    readable = "_".join(sorted(line for line in overrides if not line.startswith("study=")))
+    readable = re.sub(r"[^\w.+]+", "-", readable, flags=re.ASCII)[:80].strip("-") or "default"
+    return f"{readable}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+
+def quoted(text: str | Path) -> str:
+    """A text as a value in Hydra's grammar, whatever it holds."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
+
+
+def write_sweep(folder: Path, jobs: Sequence[Job], study: Any) -> None:
+    """Say in sweep.json what was asked for last; other jobs in the folder are left alone."""
+    command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    content = {"command": command, "jobs": [job.folder.name for job in jobs], "study": study}
+    write_atomically(folder / "sweep.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
