@@ -8,13 +8,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from mlplab.report.curves import curves
-from mlplab.report.groups import Group, grouped
-from mlplab.report.runs import find, read, read_sweep
 from PIL import Image
 
 from mlplab.figures.style import STYLE
-from mlplab.report.study import study_of
+from mlplab.report.frames import Group, grouped, read, read_sweep
+from mlplab.report.plots import curves
 
 ROOT = Path(__file__).parents[1]
 GALLERY, RUNS, SWEEPS = (ROOT / "outputs" / name for name in ("gallery", "train", "sweeps"))
@@ -50,21 +48,23 @@ def main() -> None:
 
 def groups_of(sweep: Path) -> list[Group]:
     """The groups of a sweep that finished, in the order of its report."""
-    runs, _ = read(find([sweep])[0])
-    study = study_of(read_sweep(sweep), runs)
-    return [group for group in grouped(runs, first=[key for key in (study.x, study.group) if key]) if group.runs]
+    runs, histories, _ = read([sweep])
+    study = read_sweep(sweep).get("study", {})
+    first = [study[name] for name in ("x", "group") if study.get(name)]
+    return [group for group in grouped(runs, histories, first=first) if len(group.runs)]
 
 
 def save_curves(sweep: Path, output: Path, *, metrics: Sequence[str]) -> None:
     """The report's curves of some metrics against updates, samples seen and seconds."""
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "path"}):
-        curves.__wrapped__(groups_of(sweep), metrics).savefig(output, dpi=80)  # type: ignore[attr-defined]
+        curves(groups_of(sweep), metrics).savefig(output, dpi=80)
     Image.open(output).convert("RGB").quantize(256).save(output, optimize=True)
 
 
 def save_row(sweep: Path, output: Path, *, figure: str) -> None:
     """One figure of the first run of each group, side by side."""
-    paths = [group.runs[0].folder / "figures" / f"{figure}.png" for group in groups_of(sweep)]
+    folders = [group.runs["about"]["folder"].iloc[0] for group in groups_of(sweep)]
+    paths = [folder / "figures" / f"{figure}.png" for folder in folders]
     images = [Image.open(path).convert("RGB") for path in paths]
     row = [np.asarray(image.resize((round(image.width * HEIGHT / image.height), HEIGHT))) for image in images]
     Image.fromarray(np.hstack(row)).quantize(256).save(output, optimize=True)  # a third of the room

@@ -89,12 +89,18 @@ def loaders(data: "DataModule") -> pd.DataFrame:
 def samples(data: "DataModule") -> "Figure | None":
     """The first samples of the first epoch: images, augmented if training does; points in the plane; else None."""
     from mlplab.figures.images import training_samples
-    from mlplab.figures.pictures import scatter
+    from mlplab.figures.style import look, panels
 
     if data.feature_shape == (2,):
         train, names = data.datasets["train"], data.source.feature_names or ("x₁", "x₂")
-        points, labels = train.features[train.indices], train.labels[train.indices]
-        return scatter(points, labels, class_names=data.source.class_names, axis_names=names)
+        figure, (axes,) = panels(1, width=5.6, height=4.6)
+        for label, name in enumerate(data.source.class_names):
+            indices = train.indices[train.labels[train.indices] == label]
+            x, y = train.features[indices].T.numpy()
+            axes.scatter(x, y, s=14, label=f"{name} ({len(indices):,})", **look(label))
+        axes.set(title="Training samples", xlabel=names[0], ylabel=names[1])
+        axes.legend()
+        return figure
     return training_samples(data) if data.source.is_images else None
 
 

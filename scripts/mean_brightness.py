@@ -74,20 +74,22 @@ def brightness(images: Any, *, batch_size: int) -> Brightness:
 
 def drawn(result: Brightness, images: Any) -> Figure:
     """The histogram of the images' brightness above the darkest and the brightest images."""
-    from mlplab.figures.pictures import COLOURS, draw_image
+    from mlplab.figures.style import COLOURS
 
     figure: Any = Figure(figsize=(9, 6.2), layout="constrained")
     top, below = figure.subfigures(2, 1, height_ratios=(3, 2.2))
     axes, values = top.subplots(), result.per_image
     axes.hist(values, bins=60, range=None if np.ptp(values) else (0, 1), color=COLOURS[0])
-    axes.axvline(result.total, color=COLOURS[5], linestyle="--", label=f"mean {result.total:.4f}")
+    axes.axvline(result.total, color=COLOURS[1], linestyle="--", label=f"mean {result.total:.4f}")
     axes.set(title="Brightness of the images", xlabel="mean brightness of an image (0 black, 1 white)", ylabel="images")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     below.suptitle("The darkest and the brightest images", fontsize=10)
     n, order = min(NUM_EXTREMES, len(values)), values.argsort(kind="stable")
     for cell, index in zip(below.subplots(2, n, squeeze=False).flat, [*order[:n], *order[::-1][:n]], strict=True):
-        draw_image(cell, images[index])
+        pixels = images[index].permute(1, 2, 0).numpy()
+        cell.imshow(pixels if pixels.shape[2] in (3, 4) else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
+        cell.set(xticks=[], yticks=[])
         cell.set_xlabel(f"{values[index]:.3f}", fontsize=9)
     return figure
 
