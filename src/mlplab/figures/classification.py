@@ -69,6 +69,7 @@ def calibration(probabilities: Tensor, labels: Tensor, *, bins: int = 10, of: st
     histogram.axvline(accuracy, color=COLOURS[4], linewidth=4, label=f"accuracy {accuracy:.1%}")
     histogram.axvline(mean, color=INK, linestyle="--", linewidth=1.2, label=f"mean confidence {mean:.1%}")
     histogram.set(title="How sure the network is", xlabel="confidence", ylabel="samples", xlim=(0, 1.01))
+    histogram.locator_params(axis="y", integer=True)
     for axes in (diagram, histogram):
         legend_below(axes, columns=2)
     return figure

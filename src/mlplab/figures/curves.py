@@ -102,6 +102,7 @@ def weight_histograms(weights: Mapping[str, Tensor], *, when: str) -> Figure:
         axes.axvline(0, color=INK, linewidth=0.5)
         axes.set(title=name, xlabel=f"weight (deviation {numbers.std():.3g})")
         axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="y", integer=True)
     row[0].set_ylabel("number of weights")
     return figure
 
