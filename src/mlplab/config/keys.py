@@ -99,7 +99,7 @@ KEYS: dict[Rule, str] = {
     FRACTION | each(FRACTION): "model.dropout",
     SHARE: """
         data.label_noise data.augmentation.flip optimizer.dampening optimizer.alpha optimizer.rho scheduler.final
-        scheduler.start callbacks.figures.max_share checkpoint.max_share
+        scheduler.start checkpoint.max_share
     """,
     each(SHARE): "scheduler.milestones",
     number(above=0, most=1): "scheduler.gamma callbacks.gradient_noise.max_share",
