@@ -205,10 +205,10 @@ class Paused:
 
 
 def in_the_same_second() -> None:
-    """Hydra's clock stands still."""
-    import hydra.core.utils
+    """The clock by which runs are named stands still."""
+    from mlplab.sweeps import grid
 
-    hydra.core.utils.datetime = SimpleNamespace(now=lambda: datetime(2026, 1, 1))  # type: ignore[misc, assignment]
+    grid.datetime = SimpleNamespace(now=lambda: datetime(2026, 1, 1))  # type: ignore[misc, assignment]
 
 
 def little_memory() -> None:

@@ -61,7 +61,9 @@ def test_a_second_ctrl_c_ends_a_sweep_and_its_processes_at_once(tmp_path, tally)
                "steps_per_execution=1", "trainer.max_epochs=8", "hydra/launcher=joblib"]  # fmt: skip
     whole, broken = places(tmp_path)
     subprocess.run(command, cwd=tmp_path / "whole", check=True)
-    sweep = subprocess.Popen(command, cwd=tmp_path / "broken", stdout=subprocess.PIPE, text=True)
+    sweep = subprocess.Popen(
+        command, cwd=tmp_path / "broken", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     while not list(broken.glob("*/checkpoints/last.ckpt")):
         assert sweep.poll() is None
         time.sleep(0.02)
