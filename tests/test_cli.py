@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -133,6 +134,10 @@ def test_a_bad_value_is_one_fault_that_names_key_and_value(key, value, base_conf
 TOGETHER = [  # overrides that are fine alone, and what the one fault must name
     (["data.val_fraction=0.6", "data.test_fraction=0.4"], ["data.val_fraction + data.test_fraction", "0.6 + 0.4"]),
     (["data.val_fraction=0"], ["monitor=val/acc", "data.val_fraction=0"]),
+    (["monitor=val/accu"], ["monitor=val/accu is never logged; did you mean 'val/acc'?; there are: train/loss, "]),
+    (["regularization=early_stopping", "callbacks.early_stopping.monitor=val/los"], ["did you mean 'val/loss'?"]),
+    (["regularization=early_stopping", "data.num_folds=2", "data.fold=0", "data.val_fraction=0", "monitor=x"], ["x"]),
+    (["data.val_fraction=0", "monitor=train/los"], ["monitor=train/los", "did you mean 'train/loss'?"]),
     (["data.fold=1"], ["data.fold=1", "data.num_folds"]),
     (["data.num_folds=5"], ["data.num_folds=5", "data.fold=0", "data.fold=range(5)"]),
     (["data.num_folds=5", "data.fold=5"], ["data.fold", "below data.num_folds=5", "got 5"]),
@@ -276,7 +281,7 @@ def test_the_help_of_a_command_is_its_own(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     command(name)(lambda config: None)()
     text = capsys.readouterr().out
-    assert f"{name}.py" in text
+    assert re.search(rf"python (scripts/)?{name}\b", text)
     assert "hydra" not in text.partition("Set any value")[0]
     for key in OmegaConf.load(CONF / f"{name}.yaml"):
         assert key == "defaults" or f"\n{key}: " in text or f"\n{key}:\n" in text

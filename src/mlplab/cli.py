@@ -169,7 +169,7 @@ def check(config_name: str, given: argparse.Namespace) -> list[Override]:
     sweeps = given.multirun or shared.hydra.mode == RunMode.MULTIRUN
     if sweeps and config_name == "train":
         overrides = with_params(shared, overrides)
-    if faults := all_faults(config_name, overrides, sweep=sweeps, values_too=True):
+    if faults := all_faults(config_name, overrides, sweep=sweeps):
         raise ConfigError(*faults)
     if sweeps and any(override.key_or_group == "resume" for override in overrides):
         raise ConfigError("resume continues one run; to continue a multirun, repeat its command with sweep=…")

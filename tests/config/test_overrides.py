@@ -38,7 +38,7 @@ def test_what_hydra_refuses_is_one_line_and_the_others_are_looked_at_too(lines):
     with pytest.raises(ConfigError) as error:
         composed("train", [*lines, "seed=3"])
     assert len(error.value.faults) == 1
-    faults = all_faults("train", parsed([*lines, "seed=x"]), sweep=False, values_too=True)
+    faults = all_faults("train", parsed([*lines, "seed=x"]), sweep=False)
     assert len(faults) == 2
     assert faults[1].startswith("seed must be")
 
@@ -47,7 +47,7 @@ def test_files_are_read_once_for_a_whole_sweep(monkeypatch):
     calls = []
     overrides.with_choices.cache_clear()
     monkeypatch.setattr(overrides, "compose", lambda *arguments: calls.append(arguments) or compose(*arguments))
-    faults = all_faults("train", parsed(["data=moons,mons", "seed=range(20)"]), sweep=True, values_too=False)
+    faults = all_faults("train", parsed(["data=moons,mons", "seed=range(20)"]), sweep=True)
     assert [fault.partition(":")[0] for fault in faults] == ["data=mons"]
     assert len(calls) <= 4
     assert not GlobalHydra.instance().is_initialized()

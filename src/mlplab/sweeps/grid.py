@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.keys import flat, kind_of
-from mlplab.config.overrides import SWEEP_KEYS, composed, parsed, values
+from mlplab.config.overrides import composed, parsed, values
 from mlplab.errors import ConfigError
 from mlplab.files import write_atomically
 from mlplab.runs.record import RESULT, Record, is_in_use
@@ -62,7 +62,7 @@ def with_params(config: DictConfig, given: Sequence[Override]) -> list[Override]
 
 def jobs_of(overrides: Sequence[Override], folder: Path) -> list[Job]:
     """Every combination of the values, the last key changing fastest. Jobs are called by what differs between them."""
-    in_jobs = [one for one in overrides if not one.is_hydra_override() and one.key_or_group not in SWEEP_KEYS]
+    in_jobs = [one for one in overrides if not one.is_hydra_override() and one.key_or_group != "sweep"]
     grid = [list(values(override)) for override in in_jobs]
     varied = {line for lines in grid if len(set(lines)) > 1 for line in lines}
     return [
