@@ -15,9 +15,8 @@ from omegaconf import OmegaConf
 
 from mlplab.cli import check, command, in_grammar, read
 from mlplab.config.check import CONF, config_faults
-from mlplab.config.overrides import available_choices
+from mlplab.config.overrides import available_choices, quoted
 from mlplab.errors import ConfigError, RunFailed
-from mlplab.sweeps.grid import quoted
 
 TRAIN = CONF.parent / "train.py"
 MAX_LINES = 5

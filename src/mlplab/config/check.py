@@ -111,8 +111,8 @@ def _path_faults(values: Values) -> Iterator[str]:
     for key, text in values.items():
         if not isinstance(text, str) or not key.startswith(("trainer.", "callbacks.", "logger.")):
             continue
-        is_whole = key.endswith(("dir", "path")) and not key.endswith(".sub_dir")
-        path = Path(text) if is_whole else folder / text.replace("\\", "/")
+        is_path = key.endswith(("dir", "path")) and not key.endswith(".sub_dir")
+        path = Path(text) if is_path else folder / text.replace("\\", "/")
         inside = False
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all, or a ring of links
             inside = path.resolve().is_relative_to(folder.resolve())

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -102,6 +103,11 @@ def available_choices(group: str) -> list[str]:
     """The names that can be chosen of a group of the configs; none for what is no group."""
     folder = CONF / group
     return sorted({path.stem for path in folder.glob("*.yaml")} - {INCLUDED}) if group and folder.is_dir() else []
+
+
+def quoted(text: object) -> str:
+    """A text as a value in Hydra's grammar, whatever it holds."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
 
 
 # Composing

@@ -86,11 +86,6 @@ def job_name(overrides: Sequence[str]) -> str:
     return f"{readable}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
 
 
-def quoted(text: str | Path) -> str:
-    """A text as a value in Hydra's grammar, whatever it holds."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
-
-
 def write_sweep(folder: Path, jobs: Sequence[Job], study: Any) -> None:
     """Say in sweep.json what was asked for last; other jobs in the folder are left alone."""
     command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

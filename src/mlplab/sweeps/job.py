@@ -50,7 +50,7 @@ def begin_or_continue(config: DictConfig, folder: Path) -> None:
     """Do what is left of a job: all of it, or the rest of one that was stopped, or nothing."""
     from mlplab.runs.train import resume, train  # here, since a sweep is checked before torch is loaded
 
-    status = Job((), folder, "").result().get("status")
+    status = Job((), folder, "").result()["status"]
     if status == "stopped":
         resume(folder)
     elif status in ("missing", "failed"):
