@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mlplab.cli import check, command, in_grammar, read
+from mlplab.cli import command, in_grammar
 from mlplab.config.check import CONF, config_faults
-from mlplab.config.overrides import available_choices, quoted
+from mlplab.config.overrides import quoted
 from mlplab.errors import ConfigError, RunFailed
 
 TRAIN = CONF.parent / "train.py"
@@ -155,38 +155,12 @@ def test_values_that_do_not_go_together_are_one_fault(overrides, parts, make_con
     assert all(part in fault for part in parts), fault
 
 
-def test_faults_of_one_config_are_all_found(base_config):
-    config = copy.deepcopy(base_config)
-    keys = ["seed", "data.batch_size", "model.dropout", "optimizer.lr", "trainer.max_epochs", "steps_per_execution"]
-    for key in keys:
-        OmegaConf.update(config, key, "nonsense")
-    assert sorted(fault.split()[0] for fault in config_faults(config)) == sorted(keys)
-
-
 def test_all_faults_are_reported_together(enter):
-    code, lines = enter(
-        "data.btach_size=3", "model=mpl", "optimizer.lr=fast", "seed=-1", "trainer.max_epochs=1.5"
-    )  # fmt: skip
+    code, lines = enter("data.btach_size=3", "model=mpl", "optimizer.lr=fast", "seed=-1", "trainer.max_epochs=1.5")
     assert code == 2
     assert sorted(line.split()[1].rstrip(":") for line in lines) == [
         "data.btach_size", "model=mpl", "optimizer.lr", "seed", "trainer.max_epochs"
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["model.dropout=[0.1,0.2]", "model=mlp_dropout", "data.batch_size=1", "seed=null"],
-        ["callbacks.early_stopping.patience=3", "regularization=early_stopping"],
-        ["~callbacks.figures", "++trainer.max_time=00:01:00:00"],
-        ["-m", "model=mlp,mlp_dropout", "model.hidden_sizes=[16,8],[64,32]", "seed=range(2)"],
-    ],
-    ids=" ".join,
-)
-def test_good_command_lines_pass(arguments):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert len(check("train", read(arguments))) == len(arguments) - ("-m" in arguments)
 
 
 def test_the_function_gets_the_composed_config(enter, tmp_path):
@@ -260,21 +234,6 @@ def test_a_folder_that_cannot_be_made_is_named(enter, tmp_path):
     assert str(tmp_path / "file") in lines[0]
 
 
-@pytest.mark.parametrize(("name", "missing"), [("eval", ["run"]), ("predict", ["run", "input"])])
-def test_what_must_be_given_is_asked_for(name, missing, enter):
-    code, lines = enter(name=name)
-    assert code == 2
-    assert [line.split()[1] for line in lines] == missing
-
-
-def test_eval_names_a_run_folder_that_is_not_there(enter, tmp_path):
-    done = program("run=nowhere", folder=tmp_path, name="eval.py")
-    assert done.returncode == 2
-    assert done.stderr == "error: no run folder nowhere; runs are in outputs/train and outputs/sweeps\n"
-    _, lines = enter("run=x", "split=tset", "checkpoint=first", name="eval")
-    assert [line.split()[1] for line in lines] == ["split", "checkpoint"]
-
-
 @pytest.mark.parametrize("name", [path.stem for path in CONF.glob("*.yaml")])
 def test_the_help_of_a_command_is_its_own(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
@@ -288,12 +247,6 @@ def test_the_help_of_a_command_is_its_own(name, monkeypatch, capsys):
         if line.startswith("  data  "):
             assert "passing" in line
             assert " base" not in line
-
-
-def test_choices_are_the_files_of_a_group():
-    assert available_choices("batching") == ["full_batch", "mini_batch", "stochastic"]
-    assert available_choices("data.batch_size") == []
-    assert available_choices("") == []
 
 
 # Paths and lists on the command line
