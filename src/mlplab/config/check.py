@@ -53,16 +53,16 @@ def config_faults(config: DictConfig) -> list[str]:
     if "folder" in values and (absent := section_faults(config)):
         return absent
     written = nodes(OmegaConf.to_container(config))
-    rules = RULES | {key: NULL | MAPPING for key in values if re.fullmatch(r"(callbacks|logger)\.[^.\[]+", key)}
-    wrong = {}
-    for key in rules.keys() & values.keys():
+    faults: dict[str, str] = {}
+    for key, value in values.items():
+        rule = NULL | MAPPING if re.fullmatch(r"(callbacks|logger)\.[^.\[]+", key) else RULES.get(key)
         is_elsewhere = re.fullmatch(r"\$\{[\w.]+\}", str(written.get(key)))  # the value of another key, looked at there
-        is_unknown = values[key] == "???" or UNKNOWN_YET in str(values[key])
-        if not is_elsewhere and not is_unknown and (fault := rules[key].fault(key, values[key])):
-            wrong[key] = fault
-    faults = [f"{key} must be given: write {key}=…" for key, value in values.items() if value == "???"]
-    faults += [wrong[key] for key in values if key in wrong]
-    return faults if wrong.keys() & set(SECTIONS) else [*faults, *combination_faults(values)]
+        if value == "???":
+            faults[key] = f"{key} must be given: write {key}=…"
+        elif rule and not is_elsewhere and UNKNOWN_YET not in str(value) and (fault := rule.fault(key, value)):
+            faults[key] = fault
+    others = [] if faults.keys() & set(SECTIONS) else combination_faults(values)
+    return [*faults.values(), *others]
 
 
 def resolved_config(config: DictConfig) -> Any:

@@ -104,9 +104,8 @@ class GridSweeper(Sweeper):
 
 def unfinished(jobs: Sequence[Job]) -> list[str]:
     """A line for each job that did not finish, after one that counts them."""
-    results = {job: job.result() for job in jobs}
-    others = {job: result for job, result in results.items() if result["status"] != "finished"}
-    lines = [f"{job.label}: {ending(result)} ({job.folder})" for job, result in others.items()]
+    ended = [(job, job.result()) for job in jobs]
+    lines = [f"{job.label}: {ending(end)} ({job.folder})" for job, end in ended if end["status"] != "finished"]
     return [f"{len(lines)} of {len(jobs)} jobs did not finish", *lines] if lines else []
 
 
