@@ -165,7 +165,8 @@ def test_a_sweep_gives_the_same_summary_and_files(enter):
     code, _ = enter("train", ["-m", "sweep=small", *arguments])
     folder = Path("outputs/sweeps/small")
     summary = {row["folder"]: row for row in rows(folder / "summary.csv")}
-    compare("sweep", {"code": code, "summary": summary, "files": files(folder)})
+    text = json.dumps({"code": code, "summary": summary, "files": files(folder)})
+    compare("sweep", json.loads(re.sub(r"_[0-9a-f]{8}\b", "", text)))  # digests of the jobs' configs
 
 
 # Errors
@@ -236,7 +237,6 @@ def test_an_old_run_is_still_read(old_run, tmp_path, capsys):
         "printed": printed,
         "predicted": Path("predictions.csv").read_text().splitlines(),
         "summary": {row["status"]: row for row in rows(old_run / "summary.csv")},
-        "skipped": of_both.skipped,
     })  # fmt: skip
 
 

@@ -201,10 +201,7 @@ def test_a_signal_ends_the_sweep_and_the_same_command_continues_it(name, hint, m
 @pytest.mark.skipif(os.name == "nt", reason="locks a file as on POSIX")
 def test_two_processes_do_not_run_one_sweep(multirun):
     multirun("sweep=a", "seed=0,1")
-    hold = (
-        "import fcntl, sys; file = open(sys.argv[1], 'ab'); fcntl.lockf(file, fcntl.LOCK_EX); "
-        "print('held', flush=True); input()"
-    )
+    hold = "import filelock, sys; held = filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", hold, "outputs/sweeps/a/.lock"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
