@@ -102,7 +102,7 @@ def test_a_damaged_result_is_named(tmp_path, damage):
 def test_a_damaged_config_is_named(tmp_path, damage):
     record = begin(tmp_path, CONFIG, {})
     (tmp_path / "config.yaml").write_bytes(damage)
-    with pytest.raises(ConfigError, match=r"config\.yaml is damaged or was edited"):
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: it is damaged or was edited"):
         Record.read(tmp_path).config()
     if damage != b"base: 4":
         record.update(config_digest=hashlib.sha256(damage).hexdigest())

@@ -290,7 +290,7 @@ def test_divergence_ends_the_run_and_names_the_first_such_update(group_size, lau
     with pytest.raises(Diverged, match=r"the loss of update (\d+) is not a finite number") as caught:
         launch(
             "+callbacks.stop_on_divergence._target_=mlplab.callbacks.guards.StopOnDivergence", "optimizer.lr=1e12",
-            "data.batch_size=5", "trainer.num_sanity_val_steps=0", f"steps_per_execution={group_size}",
+            "data.batch_size=5", f"steps_per_execution={group_size}",
         )  # fmt: skip
     first = next(index for index, loss in enumerate(losses, start=1) if not loss.isfinite())
     assert 2 < first < 12  # so that it is not the first update of a group, nor the last

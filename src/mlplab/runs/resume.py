@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,14 @@ def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     return (path.parent.parent, path) if path.suffix == ".ckpt" else (path, None)
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The config that `train.py` composes from overrides, whether Hydra has been started or not."""
+def composed(overrides: Sequence[str]) -> Any:
+    """What `train.py` composes from overrides, as plain data, whether Hydra has been started or not."""
     started = GlobalHydra.instance().is_initialized()
     with contextlib.nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", list(overrides))
+        return OmegaConf.to_container(compose("train", list(overrides)))
 
 
-def continued_config(
-    folder: Path, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig] = composed
-) -> tuple[DictConfig, dict[str, Any]]:
+def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     """The config to continue a run with, and the keys that differ from the config it had.
 
     Its own config, with what `overrides` change of it. Raises ConfigError that lists all changes that would change the
@@ -50,8 +48,7 @@ def continued_config(
     asked = [line for line in overrides if not is_of_the_launch(line)]
     changes: dict[str, Any] = {}
     if set(asked) - set(kept):
-        both: list[Any] = [OmegaConf.to_container(compose(lines)) for lines in (kept, [*kept, *asked])]
-        before, after = map(flat, both)
+        before, after = flat(composed(kept)), flat(composed([*kept, *asked]))
         changes = {key: after.get(key) for key in differing([before, after])}
     had = {key: OmegaConf.select(config, key) for key in changes}
     changes = {key: value for key, value in changes.items() if had[key] != value}
@@ -77,8 +74,9 @@ def continued_config(
 
 
 def is_of_the_launch(override: str) -> bool:
-    """Whether an override says where and how to launch, not what to train."""
-    return override.lstrip("+~").startswith(("resume=", "hydra.", "hydra/", "sweep=", "sweep_overwrite="))
+    """Whether an override says where and how to launch, not what to train; or sets what old runs could set."""
+    others = ("resume=", "hydra.", "hydra/", "sweep=", "sweep_overwrite=", "trainer.num_sanity_val_steps=")
+    return override.lstrip("+~").startswith(others)
 
 
 def rebased(config: DictConfig, folder: Path) -> DictConfig:
