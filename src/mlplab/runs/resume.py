@@ -1,9 +1,7 @@
 """Which run to continue, and whether what is asked of it leaves its numbers as they would have been."""
 
 import contextlib
-import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlplab.config.check import CONF
 from mlplab.config.keys import differing, flat, kind_of, require
 from mlplab.errors import ConfigError, noted
+from mlplab.files import moved
 from mlplab.runs.record import RESULT, Record
 from mlplab.signals import slurm_job
 
@@ -43,7 +42,9 @@ def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig
     numbers, or that come too late.
     """
     record = Record.read(folder)
-    config = rebased(record.config(), folder)
+    config = record.config()
+    had_folder = str(config.get("folder", folder))  # it may have been moved since
+    config = OmegaConf.create(moved(OmegaConf.to_container(config), had_folder, str(folder.resolve())))
     kept = [line for line in record.values.get("overrides", []) if not is_of_the_launch(line)]
     asked = [line for line in overrides if not is_of_the_launch(line)]
     changes: dict[str, Any] = {}
@@ -77,13 +78,6 @@ def is_of_the_launch(override: str) -> bool:
     """Whether an override says where and how to launch, not what to train; or sets what old runs could set."""
     others = ("resume=", "hydra.", "hydra/", "sweep=", "sweep_overwrite=", "trainer.num_sanity_val_steps=")
     return override.lstrip("+~").startswith(others)
-
-
-def rebased(config: DictConfig, folder: Path) -> DictConfig:
-    """A run's config with its paths below `folder`, where the run may have been moved to."""
-    old, new = (json.dumps(str(path))[:-1] for path in (config.get("folder", folder), folder.resolve()))
-    text = json.dumps(OmegaConf.to_container(config), default=str)
-    return OmegaConf.create(json.loads(re.sub(rf'{re.escape(old)}(?=["/\\])', lambda _: new, text)))
 
 
 def requeued_run(parent: Path, overrides: Sequence[str]) -> Path | None:
