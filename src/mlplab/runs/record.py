@@ -39,14 +39,11 @@ class Record:
         Raises ConfigError if the folder holds a run already, or cannot be written.
         """
         try:
+            if (self.folder / RESULT).exists():
+                advice = f"continue it with resume={self.folder}, or choose another hydra.run.dir"
+                raise ConfigError(f"{self.folder} holds a run already; {advice}")
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock()
-            if (self.folder / RESULT).exists():
-                self.release()
-                raise ConfigError(
-                    f"{self.folder} holds a run already; continue it with resume={self.folder}, "
-                    "or choose another hydra.run.dir"
-                )
             self.write_config(config)
         except OSError as error:
             raise ConfigError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
