@@ -276,7 +276,7 @@ def test_the_help_of_a_command_is_its_own(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     command(name)(lambda config: None)()
     text = capsys.readouterr().out
-    assert f"{name}.py" in text
+    assert f"python {name}.py" in text or f"python scripts/{name}" in text
     assert "hydra" not in text.partition("Set any value")[0]
     for key in OmegaConf.load(CONF / f"{name}.yaml"):
         assert key == "defaults" or f"\n{key}: " in text or f"\n{key}:\n" in text

@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from mlplab.config.check import CONF
-from mlplab.report import report
+from mlplab.report.report import report
 from mlplab.runs.checkpoints import weights_digest
 from mlplab.runs.evaluate import evaluate, load_run
 from mlplab.runs.predict import predict

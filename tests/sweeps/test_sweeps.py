@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from mlplab.cli import command
 from mlplab.config.check import CONF
@@ -45,7 +46,7 @@ def multirun(monkeypatch, capsys, tmp_path):
         def job(config):
             ran.append((config.optimizer.lr, config.seed))
             record = Record(Path(config.folder), {"status": "running", "metrics": {}})
-            record.create(config)
+            record.create(OmegaConf.to_yaml(config, resolve=True))
             print("talkative")
             try:
                 play(config)
