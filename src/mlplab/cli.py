@@ -187,7 +187,7 @@ def continuing(overrides: Sequence[str]) -> list[str]:
     if not asked or not asked[-1]:
         return []
     folder, _ = run_and_checkpoint(str(asked[-1]))
-    continued_config(folder, [*overrides, *added], functools.partial(compose, "train"))
+    continued_config(folder, [*overrides, *added])
     return [*added, f"hydra.run.dir={quoted(folder)}"]
 
 

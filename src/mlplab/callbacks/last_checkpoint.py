@@ -19,6 +19,7 @@ from mlplab import signals
 from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.tensorboard import flush_logs, log_sizes
+from mlplab.files import moved
 from mlplab.models.loops import begin_epoch_anew, loop_state
 from mlplab.signals import Stopped
 
@@ -129,15 +130,6 @@ class LastCheckpoint(Checkpoint):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self._restored and not trainer.callback_metrics:  # there was nothing left to train
             self._restore_metrics(trainer)
-
-
-def moved(state: Any, old: str, new: str) -> Any:
-    """The same state with paths below the folder `old` now below `new`: run folders may be moved."""
-    if isinstance(state, dict):
-        return {moved(key, old, new): moved(value, old, new) for key, value in state.items()}
-    if isinstance(state, str) and (state == old or state.startswith(f"{old}/")):
-        return new + state[len(old) :]
-    return state
 
 
 def random_states() -> dict[str, Any]:
