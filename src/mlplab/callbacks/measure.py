@@ -79,9 +79,8 @@ class GradientNoise(Callback):
             self._log(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking and (
-            self.latest[0] is None or trainer.global_step - self.latest[0] >= self.num_batches / self.max_share
-        ):
+        last, _ = self.latest
+        if last is None or trainer.global_step - last >= self.num_batches / self.max_share:
             self._log(trainer, pl_module)
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -136,9 +135,7 @@ class SplitCurve(Callback):
         measured(trainer).latest |= dict.fromkeys(self.names)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.sanity_checking:
-            return
-        data: Any = trainer.datamodule
+        data = trainer.datamodule
         dataset = data.datasets[self.split]
         loss_sum = correct = 0.0
         with evaluating(pl_module):

@@ -23,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.utils import deterministic
 
-from mlplab.callbacks.guards import RequireMonitors
 from mlplab.config.targets import SPECIAL, check_result, resolved
 from mlplab.data.augment import Augmentation
 from mlplab.data.module import DataModule
@@ -261,7 +260,7 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
-    options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0}
+    options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0, "num_sanity_val_steps": 0}
     if config["trainer"].get("strategy") != "fsdp":  # which saves in parts, in its own way
         options["plugins"] = [SafeCheckpointIO()]
     interval = share(config["trainer"].get("val_check_interval", 1.0), data.updates_per_epoch)
@@ -272,7 +271,7 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
         "trainer",
         **options,
         default_root_dir=config["folder"],
-        callbacks=[RequireMonitors(), *watchers(config, "callbacks"), *more],
+        callbacks=[*watchers(config, "callbacks"), *more],
         logger=watchers(config, "logger") or False,
         use_distributed_sampler=False,  # the loader shares batches out itself
         log_every_n_steps=1,
