@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 Draw = Callable[[], "Figure"]
 FRAME_RESOLUTION, FINAL_RESOLUTION = 48, 300
 """Points per axis at which the plane of two features is looked at, during training and at the end."""
-FRAME_SIZE, FRAME_DPI = 4.2, 80
-"""Inches, and dots per inch, of the decision boundaries during training."""
+FRAME_DPI = 67
 
 
 class Figures(Callback):
@@ -67,7 +66,7 @@ class Figures(Callback):
         for updates, seen in self._looks:
             if updates != trainer.global_step:
                 points = plane(data.source.features, FRAME_RESOLUTION)
-                draw: Draw = partial(decision_boundary, points, seen / 255, data, updates=updates, size=FRAME_SIZE)
+                draw: Draw = partial(decision_boundary, points, seen / 255, data, updates=updates)
                 show(trainer, "decision_boundary", draw, updates=updates, dpi=FRAME_DPI)
         for name, final in final_figures(trainer, pl_module, data):
             if image := show(trainer, name, final, updates=trainer.global_step, dpi=self.dpi):

@@ -170,15 +170,15 @@ def cut_logs(loggers: Iterable[Logger], sizes: dict[str, Any]) -> list[str]:
     """
     lost, kept = [], sizes.get("tensorboard", {})
     for board in boards(loggers):
-        there = {path.name: path for path in event_files(board)}
-        for name, path in there.items():
+        there = {path.name: path.stat().st_size for path in event_files(board)}
+        for name in sorted(there.keys() | kept):
+            path, missing = Path(board.log_dir) / name, kept.get(name, 0) - there.get(name, 0)
             if name not in kept:
                 path.unlink()
-            elif path.stat().st_size > kept[name]:
-                os.truncate(path, kept[name])
-            elif missing := kept[name] - path.stat().st_size:
+            elif missing > 0:
                 lost.append(f"{path} lacks {missing:,} bytes that had been written: its curves have a gap")
-        lost += [f"{Path(board.log_dir) / name} is gone: its curves have a gap" for name in kept.keys() - there]
+            else:
+                os.truncate(path, kept[name])
     return lost
 
 
