@@ -1,7 +1,5 @@
 """Which figures a run has, when they are drawn, and that it trains the same with and without them."""
 
-import copy
-
 import matplotlib.image
 import numpy as np
 import pytest
@@ -100,9 +98,7 @@ def test_what_is_to_be_drawn_survives_a_checkpoint_also_of_earlier_versions():
 
 def test_a_run_that_goes_on_shows_every_look_once(launch_full):
     run = launch_full(*ONLY_FIGURES, "figures=every_epoch")
-    config = copy.deepcopy(run.config)
-    config.trainer.max_epochs = 4
-    training.resume(run.folder, config=config, changes=["trainer.max_epochs"])
+    training.resume(run.folder, overrides=["trainer.max_epochs=4"])
     assert [step for step, _ in images_of(run.folder)["decision_boundary"]] == [2, 4, 6, 8]
 
 

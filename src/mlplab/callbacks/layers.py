@@ -86,12 +86,16 @@ def update_to_weight(optimizer: Optimizer, layers: dict[str, Tensor]) -> dict[st
 
     Layers without a gradient, and those whose weights are all 0, are left out.
     """
-    twin = copy.deepcopy(optimizer)  # with weights and gradients of its own
+    twin = copy.deepcopy(optimizer)
+    copies: dict[int, Tensor] = {}  # by the memory of the original
+    for group, twin_group in zip(optimizer.param_groups, twin.param_groups, strict=True):
+        for weight, copied in zip(group["params"], twin_group["params"], strict=True):
+            if weight.grad is not None:
+                copied.grad, copies[weight.data_ptr()] = weight.grad.clone(), copied.detach()
     twin.step()
-    ours, theirs = ([w for group in made.param_groups for w in group["params"]] for made in (optimizer, twin))
-    after = {w.data_ptr(): copied.detach() for w, copied in zip(ours, theirs, strict=True) if w.grad is not None}
-    known = {name: weight for name, weight in layers.items() if weight.data_ptr() in after and weight.any()}
-    return {name: float((after[weight.data_ptr()] - weight).norm() / weight.norm()) for name, weight in known.items()}
+    sizes = {name: float(weight.norm()) for name, weight in layers.items() if weight.data_ptr() in copies}
+    return {name: float((copies[layers[name].data_ptr()] - layers[name]).norm()) / size
+            for name, size in sizes.items() if size > 0}  # fmt: skip
 
 
 def dead_share(output: Tensor) -> float:
