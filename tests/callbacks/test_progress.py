@@ -49,13 +49,11 @@ def test_nothing_has_control_codes_without_a_terminal(lines, capsys):
     assert not {"\x1b", "\r"} & set(printed.out + printed.err)
 
 
-@pytest.mark.parametrize(
-    ("terminal", "kind", "expected"), [(1, "xterm", True), (1, "dumb", False), (0, "xterm", False)]
-)
-def test_only_a_terminal_gets_the_bar(terminal, kind, expected, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: bool(terminal))
+@pytest.mark.parametrize(("is_terminal", "kind"), [(True, "xterm"), (True, "dumb"), (False, "xterm")])
+def test_only_a_terminal_gets_the_bar(is_terminal, kind, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
     monkeypatch.setenv("TERM", kind)
-    assert ProgressBar().is_enabled == expected
+    assert ProgressBar().is_enabled == (is_terminal and kind == "xterm")
 
 
 class Terminal(io.StringIO):
