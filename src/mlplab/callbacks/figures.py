@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 
 from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples
 from mlplab.callbacks.layers import layer_weights
-from mlplab.callbacks.tensorboard import log_image
+from mlplab.callbacks.tensorboard import boards
 from mlplab.config.keys import require
 from mlplab.errors import first_line
 
@@ -99,7 +100,11 @@ def show(trainer: pl.Trainer, name: str, draw: Draw, *, updates: int, dpi: int) 
     except Exception as error:  # hours of training must not be lost for a picture
         log.warning("figure %s could not be drawn: %s", name, first_line(error))
         return None
-    log_image(trainer.loggers, f"figures/{name}", image, updates=updates)
+    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
+    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
+    for board in boards(trainer.loggers):
+        summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=shown)])
+        board.experiment.file_writer.add_summary(summary, updates)
     return image
 
 

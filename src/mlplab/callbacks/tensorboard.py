@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard.summary import hparams
@@ -91,14 +90,6 @@ def log_hyperparameters(loggers: Iterable[Logger], columns: dict[str, str | int 
     for board in boards(loggers):
         for summary in hparams(columns, dict.fromkeys(FINAL_METRICS, 0.0)):
             board.experiment.file_writer.add_summary(summary)
-
-
-def log_image(loggers: Iterable[Logger], name: str, image: bytes, *, updates: int) -> None:
-    """Show the content of a PNG file in TensorBoard, as it is."""
-    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
-    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
-    for board in boards(loggers):
-        board.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), updates)
 
 
 # Texts, in Markdown
