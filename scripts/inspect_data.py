@@ -10,8 +10,6 @@ from omegaconf import DictConfig
 
 from mlplab.cli import command
 
-MAX_CLASSES, MAX_FEATURES = 30, 8  # that are shown
-
 
 def inspect_data(config: DictConfig) -> None:
     """Print splits, shapes, updates per epoch and loaders of a data set; draw samples into `config.figure`.
@@ -21,7 +19,7 @@ def inspect_data(config: DictConfig) -> None:
     from mlplab.runs import build  # here, so that --help and config errors need not wait for torch
 
     data = build.data_module(config)
-    print("Samples", classes(data).to_string(max_rows=MAX_CLASSES), sep="\n\n")
+    print("Samples", classes(data).to_string(max_rows=30), sep="\n\n")
     print("\nTraining\n", *(f"{name:18} {value}" for name, value in facts(data).items()), sep="\n")
     print("\nDataLoader", loaders(data).to_string() + "\n", sep="\n\n")
     if config.figure and (figure := samples(data)):
@@ -48,7 +46,7 @@ def facts(data: Any) -> dict[str, Any]:
     features, names = data.source.features, ", ".join(data.source.feature_names)
     num_train, batch = len(data.datasets["train"]), data.preprocess(features[:1])
     rest = num_train % data.batch_size
-    first_values = partial(np.array2string, precision=4, threshold=MAX_FEATURES)
+    first_values = partial(np.array2string, precision=4, threshold=8)
     return {
         "stored sample": f"{data.feature_shape} {features.dtype}{names and f' ({names})'}",
         "stored values": f"{float(features.min()):g} to {float(features.max()):g}",

@@ -11,8 +11,8 @@ from mlplab.cli import command
 from mlplab.errors import ConfigError
 
 CHANNELS = {1: ["grey"], 2: ["grey", "opacity"], 3: ["red", "green", "blue"], 4: ["red", "green", "blue", "opacity"]}
+# With these keys of `data` no split can be wrong, of whatever size the data set is.
 UNSPLIT = {"val_fraction": 0.0, "test_fraction": 0.0, "train_size": None, "num_folds": None, "batch_size": "full"}
-"""With these keys of `data` no split can be wrong, of whatever size the data set is."""
 
 
 class Brightness(NamedTuple):

@@ -55,7 +55,7 @@ def test_training_samples_are_augmented_as_training_is_served_with_them(make_con
 
 
 def test_training_samples_carry_their_class_names(make_config):
-    data = build.data_module(make_config("data=digits", "data.train_size=30"))
+    data = build.data_module(make_config("data=digits", "data.train_size=30", "data.batch_size=8"))
     train, order = data.datasets["train"], data.train_dataloader().batch_sampler.sampler.order()
     names = [data.source.class_names[label] for label in train.labels[train.indices[order]]]
     assert [text.get_text() for text in training_samples(data).axes[0].texts] == names

@@ -88,10 +88,10 @@ def update_to_weight(optimizer: Optimizer, layers: dict[str, Tensor]) -> dict[st
             if weight.grad is not None:
                 copied.grad, copies[weight.data_ptr()] = weight.grad.clone(), copied.detach()
     twin.step()
-    known = {name: weight for name, weight in layers.items() if weight.data_ptr() in copies and weight.any()}
     return {
         name: float((copies[weight.data_ptr()] - weight).norm()) / float(weight.norm())
-        for name, weight in known.items()
+        for name, weight in layers.items()
+        if weight.data_ptr() in copies and weight.any()
     }
 
 
