@@ -159,4 +159,3 @@ MEASUREMENTS: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
     "evaluation": evaluation,
     "figures": figures,
 }
-"""By name, as `only` asks for them."""
