@@ -50,7 +50,12 @@ class LastCheckpoint(Checkpoint):
         self._saved_update = trainer.global_step
         measured(trainer)  # its clock starts now at the latest
         if self._restored:
-            self._restore(trainer, pl_module)
+            mine = self._restored["processes"][trainer.global_rank]
+            restore_random_states(mine["random"])
+            if self._restored["mid_epoch"]:
+                pl_module.continue_accumulating(mine["accumulated"])
+            else:
+                begin_epoch_anew(trainer)
         signals.install()
         signals.wait()
 
@@ -114,22 +119,9 @@ class LastCheckpoint(Checkpoint):
         measured(trainer).seconds_before = exact["seconds"]
         self._restored = exact | {"mid_epoch": update > 0}
 
-    def _restore(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        mine = self._restored["processes"][trainer.global_rank]
-        restore_random_states(mine["random"])
-        self._restore_metrics(trainer)
-        if self._restored["mid_epoch"]:
-            pl_module.continue_accumulating(mine["accumulated"])
-        else:
-            begin_epoch_anew(trainer)
-
-    def _restore_metrics(self, trainer: pl.Trainer) -> None:
-        metrics = self._restored["metrics"]
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        metrics = self._restored.get("metrics", {})  # they also count where nothing is left to train
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if self._restored and not trainer.callback_metrics:  # there was nothing left to train
-            self._restore_metrics(trainer)
 
 
 def random_states() -> dict[str, Any]:
