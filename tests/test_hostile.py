@@ -195,14 +195,3 @@ def test_an_input_cannot_run_code(name, finished, tmp_path, record_property):
     assert not exploded.exists()
     assert not output.exists()
     record_property("hostile_files", 1)
-
-
-@pytest.mark.parametrize("key", ["run", "input", "output"])
-@pytest.mark.parametrize(
-    "url", ["http://example.org/x", "https://example.org/x", "s3://bucket/x", "file:///etc/passwd"]
-)
-def test_urls_are_refused(key, url, record_property):
-    config = {"run": "a", "input": "b", "output": "c", "overwrite": False} | {key: url}
-    with pytest.raises(ConfigError, match=rf"{key} must be a path on this machine \(download a URL first\)"):
-        predict(OmegaConf.create(config))
-    record_property("hostile_files", 1)

@@ -17,7 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -28,11 +28,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.config.check import CONF
-from mlplab.config.overrides import all_faults, available_choices, composed, parsed, values
+from mlplab.config.overrides import all_faults, available_choices, composed, parsed, quoted, values
 from mlplab.errors import ConfigError, RunFailed, did_you_mean, first_line
 from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoint
 from mlplab.signals import Stopped
-from mlplab.sweeps.grid import quoted, with_params
+from mlplab.sweeps.grid import with_params
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 SHOW_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
@@ -160,16 +160,16 @@ def check(config_name: str, given: argparse.Namespace) -> list[Override]:
     Raises ConfigError with all faults of the command line and of the config, or of all configs of a multirun.
     """
     overrides = parsed(given.overrides)
-    fixed = [override for override in overrides if not override.is_sweep_override()]
-    study = [override for override in fixed if override.key_or_group == "study"]
-    for some in (fixed, study, []):  # a study is also seen beside what does not compose
+    fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+    study = [line for line in fixed if line.startswith("study=")]
+    for lines in (fixed, study, []):  # a study is also seen beside what does not compose
         with contextlib.suppress(HydraException, OmegaConfBaseException, ValueError):
-            shared = compose(config_name, [one.input_line or "" for one in some], return_hydra_config=True)
+            shared = compose(config_name, lines, return_hydra_config=True)
             break
     sweeps = given.multirun or shared.hydra.mode == RunMode.MULTIRUN
     if sweeps and config_name == "train":
         overrides = with_params(shared, overrides)
-    if faults := all_faults(config_name, overrides, sweep=sweeps, values_too=True):
+    if faults := all_faults(config_name, overrides, sweep=sweeps):
         raise ConfigError(*faults)
     if sweeps and any(override.key_or_group == "resume" for override in overrides):
         raise ConfigError("resume continues one run; to continue a multirun, repeat its command with sweep=…")
@@ -199,34 +199,29 @@ def errors_in_words() -> Iterator[None]:
     """End the program with a line for each fault, and the exit code for it."""
     try:
         yield
-    except (Exception, KeyboardInterrupt, Stopped) as error:
-        leave(error)
+    except (KeyboardInterrupt, Stopped) as error:
+        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        print(stop, *stop.advice, sep="\n", file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        if SHOW_TRACEBACK:
+            traceback.print_exception(error)
+        code, lines = in_words(error)
+        print(*(f"error: {line}" for line in lines), sep="\n", file=sys.stderr)
+        sys.exit(code)
 
 
-def leave(error: BaseException) -> NoReturn:
-    """Print what went wrong, one line each, and end with the exit code for it."""
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    if SHOW_TRACEBACK and isinstance(error, Exception):
-        traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
-        error = Stopped(signal.SIGINT)
-    if isinstance(error, Stopped):
-        print(error, *error.advice, sep="\n", file=sys.stderr)
-        sys.exit(error.exit_code)
-    code = 2
+def in_words(error: Exception) -> tuple[int, Sequence[str]]:
+    """The exit code for an error, and what to say of it."""
+    if isinstance(error, ConfigError):
+        return 2, error.faults
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return 2, [first_line(error)]
+    if isinstance(error, OSError) and error.filename and error.errno in NOT_TO_BE_USED:
+        return 2, [f"{error.filename}: {error.strerror}; check the path and its permissions"]
     if isinstance(error, RunFailed):
-        lines, code = str(error).splitlines(), 1
-    elif isinstance(error, ConfigError):
-        lines = list(error.faults)
-    elif isinstance(error, HydraException | OmegaConfBaseException):
-        lines = [first_line(error)]
-    elif isinstance(error, OSError) and error.filename and error.errno in NOT_TO_BE_USED:
-        lines = [f"{error.filename}: {error.strerror}; check the path and its permissions"]
-    else:
-        lines, code = [f"{type(error).__name__}: {error} ({FULL_ERROR}=1 shows where)"], 1
-    print(*(f"error: {line}" for line in lines), sep="\n", file=sys.stderr)
-    sys.exit(code)
+        return 1, str(error).splitlines()
+    return 1, [f"{type(error).__name__}: {error} ({FULL_ERROR}=1 shows where)"]
 
 
 # Help
@@ -244,15 +239,15 @@ def help_text(config_name: str) -> str:
     """What the command is for, its groups with their choices, its keys: as its config says it."""
     path = CONF / f"{config_name}.yaml"
     head, _, rest = path.read_text(encoding="utf-8").partition("defaults:\n")
+    purpose = re.sub(r"^# ?", "", head.strip(), flags=re.MULTILINE)
     keys = re.sub(r"^(?:  - .*\n)+", "", rest).strip()
-    listed = [next(iter(item)) for item in OmegaConf.load(path).defaults if isinstance(item, DictConfig)]
-    groups = {str(group): available_choices(str(group)) for group in listed if group != "hydra"}
-    paragraphs = ["\n".join(line.removeprefix("#").removeprefix(" ") for line in head.strip().splitlines())]
-    if groups:
-        width = max(map(len, groups))
-        rows = [f"  {group:{width}}  {' '.join(choices)}" for group, choices in groups.items()]
-        paragraphs.append("\n".join(["Choose one of each group with group=choice:", *rows]))
-    paragraphs += ["Set any value with key=value:", keys]
-    if groups:
-        paragraphs.append("All keys with their values: --cfg job")
-    return "\n\n".join(paragraphs)
+    listed = [str(next(iter(item))) for item in OmegaConf.load(path).defaults if isinstance(item, DictConfig)]
+    groups = [group for group in listed if group != "hydra"]
+    if not groups:
+        return f"{purpose}\n\nSet any value with key=value:\n\n{keys}"
+    width = max(map(len, groups))
+    choices = "\n".join(f"  {group:{width}}  {' '.join(available_choices(group))}" for group in groups)
+    return (
+        f"{purpose}\n\nChoose one of each group with group=choice:\n{choices}\n\n"
+        f"Set any value with key=value:\n\n{keys}\n\nAll keys with their values: --cfg job"
+    )

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from mlplab.errors import ConfigError, first_line
 
 DIGEST_BYTES = 64
-"""A SHA-256 in hexadecimal, kept as the comment that ends a zip file, which is what torch.save writes."""
+"""Of a SHA-256 in hexadecimal."""
 
 
 @contextlib.contextmanager
@@ -34,19 +34,12 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        flush_folder(path.parent)
+        if os.name == "posix":  # so that the name survives a power failure too
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power failure."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -64,11 +57,16 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
 
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    body = memoryview(buffer.getbuffer())[:-2]  # without the length of the comment, 0 so far
+    body = buffer.getbuffer()[:-2]  # without the length of the comment, 0 so far
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(body)
-        file.write(struct.pack("<H", DIGEST_BYTES) + hashlib.sha256(body).hexdigest().encode())
+        file.write(ending(body))
+
+
+def ending(body: memoryview) -> bytes:
+    """What a checkpoint ends in: the digest of all before it, as the comment of a zip file, which torch.save writes."""
+    return struct.pack("<H", DIGEST_BYTES) + hashlib.sha256(body).hexdigest().encode()
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -79,29 +77,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        if not is_whole(path):
-            raise ConfigError(f"{path} is damaged: its digest does not match its content")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except ConfigError:
-        raise
+    if not content.endswith(ending(memoryview(content)[: -DIGEST_BYTES - 2])):
+        raise ConfigError(f"{path} is damaged: its digest does not match its content")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise ConfigError(f"{path} is damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(checkpoint, dict):
         raise ConfigError(f"{path} is not a checkpoint")
     return checkpoint
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file ends in the digest of what comes before it."""
-    digest, end = hashlib.sha256(), b""
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            kept = end + part
-            digest.update(kept[: -DIGEST_BYTES - 2])
-            end = kept[-DIGEST_BYTES - 2 :]
-    return end == struct.pack("<H", DIGEST_BYTES) + digest.hexdigest().encode()
 
 
 def lock(path: Path, refusal: str) -> FileLock:

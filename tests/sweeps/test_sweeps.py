@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlplab.cli import command
@@ -100,18 +100,20 @@ def test_a_sweep_runs_every_job_in_a_folder_of_its_own_and_says_what_it_is(multi
     assert described["command"] == "python train.py -m sweep=a optimizer.lr=0.1,0.2 seed=0,1"
     assert described["jobs"] == [job(lr, seed).name for lr, seed in ALL]
     assert set(described["jobs"]) == folders()
-
-
-def test_each_job_has_one_line_and_its_own_output_goes_to_its_log(multirun):
-    lines = multirun(*GRID).out.splitlines()
+    lines = done.out.splitlines()
     for number, (lr, seed) in enumerate(ALL, start=1):
         (line,) = (line for line in lines if line.startswith(f"{number}/4 "))
         assert f"optimizer.lr={lr} seed={seed}" in line
         assert "finished" in line
         assert "val/acc  50.00%" in line
-    assert not any("talkative" in line for line in lines)
-    for name in folders():
-        assert "talkative" in Path("outputs/sweeps/a", name, "train.log").read_text()
+        assert "talkative" in (job(lr, seed) / "train.log").read_text()  # its own output goes there
+    assert "talkative" not in done.out
+
+    records = {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
+    again = multirun(*GRID)
+    assert (again.code, again.ran) == (0, [])
+    assert "4 of them done before" in again.out
+    assert records == {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
 
 
 def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path, monkeypatch, capsys):
@@ -137,15 +139,6 @@ def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path
     assert "about 0:00:06 left" in at(16, 1, "finished")  # 3 s each
     at(16, 2, "finished")
     assert "left" not in at(17, 3, "finished")
-
-
-def test_repeating_a_finished_sweep_runs_nothing_and_changes_nothing(multirun):
-    multirun(*GRID)
-    before = {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
-    again = multirun(*GRID)
-    assert (again.code, again.ran) == (0, [])
-    assert "4 of them done before" in again.out
-    assert before == {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
 
 
 def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
@@ -198,17 +191,12 @@ def test_a_signal_ends_the_sweep_and_the_same_command_continues_it(name, hint, m
     assert (again.code, again.ran, again.resumed) == (0, [(0.1, 2)], [(0.1, 1)])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="locks a file as on POSIX")
 def test_two_processes_do_not_run_one_sweep(multirun):
     multirun("sweep=a", "seed=0,1")
-    hold = "import filelock, sys; held = filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", hold, "outputs/sweeps/a/.lock"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert holder.stdout.readline() == "held\n"
+    other = Record(Path("outputs/sweeps/a"), {})
+    other.lock()
     refused = multirun("sweep=a", "seed=0,1,2")
-    holder.communicate("\n")
+    other.release()
     assert (refused.code, refused.ran) == (2, [])
     assert refused.err == ["error: outputs/sweeps/a is being written by another process; wait for it, or stop it first"]
     assert len(multirun("sweep=a", "seed=0,1,2").ran) == 1
@@ -283,12 +271,8 @@ def test_a_seed_drawn_at_random_is_no_other_config(multirun):
 
 def test_a_sweep_without_a_name_has_a_folder_of_its_own_each_time(multirun):
     for _ in range(2):
-        assert len(multirun("seed=0,1").ran) == 2
+        assert len(multirun("seed=0,1,0").ran) == 2  # the same job twice is one
     assert len(list(Path("outputs/sweeps").iterdir())) == 2
-
-
-def test_the_same_job_twice_is_one_job(multirun):
-    assert multirun("sweep=a", "seed=0,0,0").ran == [(0.1, 0)]
 
 
 @pytest.mark.parametrize(
@@ -297,6 +281,7 @@ def test_the_same_job_twice_is_one_job(multirun):
         (["sweep=a/b", "seed=0,1"], "sweep must be"),
         (["sweep=..", "seed=0,1"], "sweep must be"),
         (["sweep=a,b"], "one sweep"),
+        (["sweep=a"], "sweep=a: sweep is of a multirun; add -m, or leave it out"),
         (["sweep=a", "seed=0,1", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
         (["seed=0,1", "hydra/launcher=jobli"], "did you mean 'joblib'?"),
         (["seed=0,1", "hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2: no such"),
@@ -308,17 +293,11 @@ def test_the_same_job_twice_is_one_job(multirun):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_sweeps_are_refused_in_a_line(arguments, said, multirun, tmp_path):
-    done = multirun(*arguments)
+    done = multirun(*arguments, options=() if "add -m" in said else ("-m",))
     assert (done.code, done.ran) == (2, [])
     assert len(done.err) == 1
     assert said in done.err[0]
     assert not list(tmp_path.iterdir())
-
-
-def test_a_sweep_needs_a_multirun(multirun):
-    done = multirun("sweep=a", options=())
-    assert done.code == 2
-    assert done.err == ["error: sweep=a: sweep is of a multirun; add -m, or leave it out"]
 
 
 # Studies
@@ -378,23 +357,6 @@ def test_different_overrides_never_share_a_folder_and_names_are_short_and_plain(
 # What jobs share
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ["seed=3", "data=digits", "model.hidden_sizes=[1,2]"],
-        ["model.dropout=0.5", "optimizer.momentum=0.5", "optimizer=momentum"],
-        ["~callbacks.figures", "+trainer.max_depth=3", "++data.noise=1"],
-        ["study=batching", "seed=7", "experiment=digits_mlp"],
-        ["hydra/launcher=joblib", "seed=null"],
-    ],
-    ids=" ".join,
-)
-def test_configs_are_what_hydra_composes(lines):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert composed("train", lines) == compose("train", lines)
-        assert composed("train", lines) == compose("train", lines)  # the first must not have changed what is kept
-
-
 def test_data_is_loaded_once_for_all_jobs_of_a_sweep_only(make_config, monkeypatch):
     loaded, make = [], build.make
 
@@ -426,64 +388,46 @@ def program(*arguments, folder):
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """A multirun of four jobs as a program, of which two diverge."""
+    """A multirun of four jobs as a program, of which two diverge: its folder, exit code and output."""
     folder = tmp_path_factory.mktemp("sweep")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
-    arguments = (
-        "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
+    process = program(
+        "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
         "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard", "hydra.sweep.dir=sweep",
+        folder=folder,
     )  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder, env=clean, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    return folder / "sweep", done
-
-
-def test_a_sweep_names_folders_by_overrides(sweep):
-    folder, _ = sweep
-    jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    assert len(jobs) == 4
-    assert all("model-mlp_dropout" in name for name in jobs)
-    dropouts = {json.loads((folder / name / "result.json").read_text())["overrides"][1] for name in jobs}
-    assert dropouts == {"model.dropout=0.5", "model.dropout=[0.2,0.5]"}
+    out, _ = process.communicate(timeout=120)
+    return folder / "sweep", process.returncode, out
 
 
 def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(sweep):
-    folder, done = sweep
-    status = {}
-    for path in folder.glob("*/result.json"):
-        result = json.loads(path.read_text())
-        status[tuple(result["overrides"][1:3])] = result["status"]
-    assert status == {
+    folder, code, out = sweep
+    found = {tuple(result["overrides"][1:3]): result["status"] for result in results(folder).values()}
+    assert found == {
         (f"model.dropout={dropout}", f"optimizer.lr={lr}"): "finished" if lr == "0.1" else "diverged"
         for dropout in ("0.5", "[0.2,0.5]")
         for lr in ("0.1", "1e+30")
     }
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "update 2 is not a finite number" in done.stderr
-
-
-def test_a_pipe_gets_no_control_codes(sweep):
-    _, done = sweep
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "\r" not in done.stdout + done.stderr
+    assert all("model-mlp_dropout" in name for name in results(folder))
+    assert code == 1
+    assert "Traceback" not in out
+    assert "update 2 is not a finite number" in out
+    assert "\x1b" not in out  # a pipe gets no control codes
+    assert "\r" not in out
 
 
 def test_what_a_job_would_print_is_in_its_log(sweep):
-    folder, done = sweep
+    folder, _, out = sweep
     (log, *_) = folder.glob("*lr-0.1_*/train.log")
     for text in ("epoch 2/2", "run folder   sweep", "parameters"):  # progress, final table, network
         assert text in log.read_text()
-        assert text not in done.stdout + done.stderr
+        assert text not in out
 
 
 def test_every_run_of_a_sweep_has_the_same_hyperparameter_columns(sweep):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    folder, _ = sweep
+    folder, *_ = sweep
     columns = []
     for board in folder.glob("*/tensorboard"):
         metadata = EventAccumulator(str(board)).Reload().summary_metadata["_hparams_/session_start_info"]

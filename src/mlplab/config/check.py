@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mlplab.config.keys import FRACTION, RULES, SECTIONS, TOP_LEVEL
 from mlplab.config.rules import MAPPING, NULL, each, integer
 from mlplab.config.targets import is_own, name_faults, nodes
-from mlplab.errors import first_line
+from mlplab.errors import did_you_mean, first_line
 
 CONF = Path(__file__).parents[3] / "conf"
 """The folder of all configs, at the top of the checkout."""
@@ -36,6 +36,8 @@ TENSORBOARD = (
     "save_dir", "name", "version", "log_graph", "default_hp_metric", "prefix", "sub_dir", "max_queue", "flush_secs",
     "filename_suffix",
 )  # fmt: skip
+METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "gap/loss", "gap/acc")
+"""What a run logs after each validation; callbacks of the user's own may log more."""
 LINEAR = ("mlplab.models.networks.Perceptron", "mlplab.models.networks.SoftmaxRegression")
 FIXED_SIZE = ("digits", "cifar10", "mnist", "image_folder")
 BYTES_OF_A_SAMPLE = 100
@@ -93,6 +95,7 @@ def combination_faults(values: Values) -> Iterator[str]:
     yield from name_faults(values[""])
     yield from _path_faults(values)
     yield from _split_faults(values)
+    yield from _monitor_faults(values)
     yield from _model_faults(values)
     yield from _trainer_faults(values)
     yield from _logger_faults(values)
@@ -104,20 +107,23 @@ def _path_faults(values: Values) -> Iterator[str]:
 
     Every text is looked at that can only be a path, and all values of keys that are called so.
     """
-    own = tuple(f"{key}." for key, node in values.items() if isinstance(node, dict) and is_own(node.get("_target_")))
-    for key, path in values.items():
-        if (
-            not isinstance(path, str)
-            or not key.startswith(("trainer.", "callbacks.", "logger."))
-            or key.startswith(own)
-        ):
+    own, folder = _own_parts(values), Path(str(values.get("folder")))
+    for key, text in values.items():
+        if not isinstance(text, str) or not key.startswith(("trainer.", "callbacks.", "logger.")):
             continue
-        climbs = Path(path).is_absolute() or path.startswith("~") or "://" in path or ".." in re.split(r"[/\\]", path)
-        inside = not climbs and (key.endswith(".sub_dir") or not key.endswith(("dir", "path")))
+        is_path = key.endswith(("dir", "path")) and not key.endswith(".sub_dir")
+        path = Path(text) if is_path else folder / text.replace("\\", "/")
+        inside = False
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all, or a ring of links
-            inside = inside or Path(path).resolve().is_relative_to(Path(str(values.get("folder"))).resolve())
-        if not inside:
-            yield f"{key} must lie in the run folder, got {path!r}; leave it out, or begin it with ${{folder}}"
+            inside = path.resolve().is_relative_to(folder.resolve())
+            inside &= not text.startswith("~") and "://" not in text
+        if not inside and not key.startswith(own):
+            yield f"{key} must lie in the run folder, got {text!r}; leave it out, or begin it with ${{folder}}"
+
+
+def _own_parts(values: Values) -> tuple[str, ...]:
+    """How the keys begin of parts that are built from the user's own packages."""
+    return tuple(f"{key}." for key, node in values.items() if isinstance(node, dict) and is_own(node.get("_target_")))
 
 
 def _split_faults(values: Values) -> Iterator[str]:
@@ -128,14 +134,21 @@ def _split_faults(values: Values) -> Iterator[str]:
         yield f'data.num_folds={folds} needs data.fold=0, or all folds: -m "data.fold=range({folds})"'
     elif integer(2).holds(folds) and integer(folds).holds(fold):
         yield f"data.fold must be below data.num_folds={folds}, since folds count from 0, got {fold}"
-    if folds is not None:
-        return  # data.val_fraction is not used
-    if FRACTION.holds(val) and FRACTION.holds(test) and val + test >= 1:
+    if folds is None and FRACTION.holds(val) and FRACTION.holds(test) and val + test >= 1:
         yield f"data.val_fraction + data.test_fraction must be below 1, got {val:g} + {test:g}; lower one of them"
-    monitors = [key for key in values if re.fullmatch(r"monitor|callbacks\.(?!checkpoint\.)[^.]+\.monitor", key)]
-    for key in monitors if val == 0 else ():
-        if str(values[key]).startswith(("val/", "gap/")):
-            yield f"{key}={values[key]} needs validation data, but data.val_fraction=0; raise it or monitor train/loss"
+
+
+def _monitor_faults(values: Values) -> Iterator[str]:
+    """Metrics to follow that there will not be, each once."""
+    keys = [key for key in values if re.fullmatch(r"(callbacks\.[^.\[]+\.)?monitor", key)]
+    may_be_more = any(part.startswith("callbacks.") for part in _own_parts(values))
+    has_validation = values.get("data.num_folds") is not None or values.get("data.val_fraction") != 0
+    for metric, key in {values[key]: key for key in reversed(keys) if isinstance(values[key], str)}.items():
+        if metric not in METRICS and not may_be_more:
+            near = did_you_mean(metric, METRICS)
+            yield f"{key}={metric} is never logged{near}; there are: {', '.join(METRICS)}"
+        elif metric.startswith(("val/", "gap/")) and not has_validation:
+            yield f"{key}={metric} needs validation data, but data.val_fraction=0; raise it or monitor train/loss"
 
 
 def _model_faults(values: Values) -> Iterator[str]:

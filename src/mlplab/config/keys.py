@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
 from mlplab.config.rules import AUTO, MAPPING, NULL, PATH, SWITCH, TEXT, Rule, each, integer, number, one_of
 
 FRACTION = number(least=0, below=1)
@@ -169,17 +167,6 @@ def kind_of(key: str) -> str:
         if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names):
             return kind
     return "numbers"
-
-
-def select(config: DictConfig, key: str, default: Any = None) -> Any:
-    """The plain value at a dotted key, or `default` where there is none."""
-    value = OmegaConf.select(config, key, default=default, throw_on_missing=False)
-    return OmegaConf.to_container(value) if isinstance(value, DictConfig | ListConfig) else value
-
-
-def has_validation(config: DictConfig) -> bool:
-    """Whether some samples are set apart for validation."""
-    return select(config, "data.num_folds") is not None or bool(select(config, "data.val_fraction"))
 
 
 def flat(config: Mapping[Any, Any], path: str = "") -> dict[str, Any]:

@@ -4,23 +4,23 @@ import contextlib
 import copy
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.keys import RULES
 from mlplab.errors import ConfigError, did_you_mean, first_line
 
-SWEEP_KEYS = ("sweep", "sweep_overwrite")
-"""Keys of a multirun as a whole, not of its jobs."""
 INCLUDED = "base"
 """The config that others of its group include: no choice of its own."""
 MAX_JOBS_CHECKED = 1000
@@ -30,11 +30,11 @@ DOES_NOT_FIT = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 """What composing raises, and setting a value, where an override does not fit the config."""
 
 
-def all_faults(config_name: str, overrides: Sequence[Override], *, sweep: bool, values_too: bool) -> list[str]:
+def all_faults(config_name: str, overrides: Sequence[Override], *, sweep: bool) -> list[str]:
     """One line for each fault of a command line; of a sweep, those of all its jobs, each once."""
     tried = [one for one in overrides if sweep or not one.is_sweep_override()]
     jobs = itertools.islice(itertools.product(*map(values, tried)), MAX_JOBS_CHECKED)
-    return [*use_faults(overrides, sweep=sweep), *job_faults(config_name, jobs, values_too=values_too)]
+    return [*use_faults(overrides, sweep=sweep), *job_faults(config_name, jobs)]
 
 
 def use_faults(overrides: Iterable[Override], *, sweep: bool) -> Iterator[str]:
@@ -45,10 +45,10 @@ def use_faults(overrides: Iterable[Override], *, sweep: bool) -> Iterator[str]:
             yield f"{key} must name a folder, got nothing; leave it out for a fresh one"
         elif override.is_sweep_override() and not sweep:
             yield f"{line}: several values need a multirun; add -m{or_as_list(*line.split('=', 1))}"
-        elif override.is_sweep_override() and key in (*SWEEP_KEYS, "study"):
+        elif override.is_sweep_override() and key in ("sweep", "study"):
             yield f"{line}: a multirun has one {key}; start one for each"
-        elif key in SWEEP_KEYS and not sweep:
-            yield f"{line}: {key} is of a multirun; add -m, or leave it out"
+        elif key == "sweep" and not sweep:
+            yield f"{line}: sweep is of a multirun; add -m, or leave it out"
         elif key == "hydra.sweep.subdir":
             yield f"{line}: cannot be set; jobs are found again by the names of their folders"
 
@@ -61,13 +61,13 @@ def or_as_list(key: str, values: str) -> str:
     return ""
 
 
-def job_faults(config_name: str, jobs: Iterable[Sequence[str]], *, values_too: bool = True) -> list[str]:
+def job_faults(config_name: str, jobs: Iterable[Sequence[str]]) -> list[str]:
     """One line for each override of some jobs that does not fit, then one for each fault of what the others give."""
     misfits, wrong = dict[str, None](), dict[str, None]()
     for job in jobs:
         config, faults = compose_what_fits(config_name, job)
         misfits |= dict.fromkeys(faults)
-        wrong |= dict.fromkeys(config_faults(config) if values_too else ())
+        wrong |= dict.fromkeys(config_faults(config))
     return [*misfits, *wrong]
 
 
@@ -105,6 +105,11 @@ def available_choices(group: str) -> list[str]:
     return sorted({path.stem for path in folder.glob("*.yaml")} - {INCLUDED}) if group and folder.is_dir() else []
 
 
+def quoted(text: object) -> str:
+    """A text as a value in Hydra's grammar, whatever it holds."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
+
+
 # Composing
 
 
@@ -123,9 +128,13 @@ def compose_what_fits(config_name: str, lines: Sequence[str]) -> tuple[DictConfi
     with_files, misfits = with_choices(config_name, tuple(str(one.input_line) for one in choices))
     config, faults = copy.deepcopy(with_files), list(misfits)
     for one in overrides:
+        if one in choices:
+            continue
         try:
-            if one not in choices:
-                apply(config, one)
+            adds = one.is_add() or one.is_force_add()
+            if not adds and not OmegaConf.is_config(section_of(config, one.key_or_group)):
+                raise ValueError("no section to set it in")  # where OmegaConf would first put an empty one
+            ConfigLoaderImpl._apply_overrides_to_config([one], config)
         except DOES_NOT_FIT as error:
             faults.append(explain(config, one, error))
     return config, faults
@@ -150,25 +159,10 @@ def with_choices(config_name: str, lines: tuple[str, ...]) -> tuple[DictConfig, 
         return config, faults
 
 
-def apply(config: DictConfig, override: Override) -> None:
-    """Set, add or delete a plain value, as Hydra does it."""
-    key, value, parent, leaf = override.key_or_group, override.value(), *split(config, override.key_or_group)
-    adds = override.is_add() or override.is_force_add()
-    if override.is_add() and isinstance(parent, DictConfig) and leaf in parent and not isinstance(value, dict | list):
-        raise ValueError(f"Could not append to config. An item is already at '{key}'")
-    if override.is_delete():
-        with open_dict(config):
-            del parent[leaf]
-    elif adds or OmegaConf.is_config(parent):
-        OmegaConf.update(config, key, value, force_add=adds)
-    else:
-        raise ValueError(f"{key} has no place in the config")
-
-
-def split(config: DictConfig, key: str) -> tuple[Any, str]:
-    """What holds a dotted key, the config itself or a part of it, and the last part of the key."""
-    parent, _, leaf = key.rpartition(".")
-    return OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config, leaf
+def section_of(config: DictConfig, key: str) -> Any:
+    """What holds a dotted key: the config itself or a part of it."""
+    section = key.rpartition(".")[0]
+    return OmegaConf.select(config, section, throw_on_resolution_failure=False) if section else config
 
 
 def explain(config: DictConfig, override: Override, error: Exception) -> str:
@@ -183,14 +177,14 @@ def explain(config: DictConfig, override: Override, error: Exception) -> str:
         return f"{line}: {key} is a group of the config already; write it without the +"
     if choices and value not in choices:
         return f"{line}: no such choice{did_you_mean(value, choices)}; there are: {', '.join(choices)}"
-    parent, leaf = split(config, key)
+    parent, (section, _, leaf) = section_of(config, key), key.rpartition(".")
     if not isinstance(parent, DictConfig):
         return f"{key}: no such key{did_you_mean(key.partition('.')[0], map(str, config))}; see --cfg job for all keys"
     if leaf in parent:
-        return f"{line}: {first_line(error)}"
+        return f"{line}: {first_line(error.__cause__ or error)}"
     names = [str(name) for name in parent if not str(name).startswith("_")]
     if parent is not config:
-        return f"{key}: no such key{did_you_mean(leaf, names)}; {key.rpartition('.')[0]} has: {', '.join(names)}"
+        return f"{key}: no such key{did_you_mean(leaf, names)}; {section} has: {', '.join(names)}"
     plain: Any = OmegaConf.to_container(config)
     same_name = [f"{section}.{leaf}" for section, keys in plain.items() if isinstance(keys, dict) and leaf in keys]
     if meant := same_name or OFTEN_MEANT.get(leaf, []):

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.keys import flat, kind_of
-from mlplab.config.overrides import SWEEP_KEYS, composed, parsed, values
+from mlplab.config.overrides import composed, parsed, values
 from mlplab.errors import ConfigError
 from mlplab.files import write_atomically
 from mlplab.runs.record import RESULT, Record, is_in_use
@@ -62,7 +62,7 @@ def with_params(config: DictConfig, given: Sequence[Override]) -> list[Override]
 
 def jobs_of(overrides: Sequence[Override], folder: Path) -> list[Job]:
     """Every combination of the values, the last key changing fastest. Jobs are called by what differs between them."""
-    in_jobs = [one for one in overrides if not one.is_hydra_override() and one.key_or_group not in SWEEP_KEYS]
+    in_jobs = [one for one in overrides if not one.is_hydra_override() and one.key_or_group != "sweep"]
     grid = [list(values(override)) for override in in_jobs]
     varied = {line for lines in grid if len(set(lines)) > 1 for line in lines}
     return [
@@ -84,11 +84,6 @@ def job_name(overrides: Sequence[str]) -> str:
     readable = "_".join(sorted(line for line in overrides if not line.startswith("study=")))
     readable = re.sub(r"[^\w.+]+", "-", readable, flags=re.ASCII)[:80].strip("-") or "default"
     return f"{readable}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
-
-
-def quoted(text: str | Path) -> str:
-    """A text as a value in Hydra's grammar, whatever it holds."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
 
 
 def write_sweep(folder: Path, jobs: Sequence[Job], study: Any) -> None:

@@ -7,17 +7,15 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig
 
 from mlplab import signals
-from mlplab.config.keys import select
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped
-from mlplab.sweeps.grid import Job, quoted
+from mlplab.sweeps.grid import Job
 from mlplab.sweeps.progress import looking
 
 LOG = "train.log"
@@ -52,12 +50,8 @@ def begin_or_continue(config: DictConfig, folder: Path) -> None:
     """Do what is left of a job: all of it, or the rest of one that was stopped, or nothing."""
     from mlplab.runs.train import resume, train  # here, since a sweep is checked before torch is loaded
 
-    status = Job((), folder, "").result().get("status")
+    status = Job((), folder, "").result()["status"]
     if status == "stopped":
-        if select(config, "trainer.strategy", "auto") != "auto":
-            overrides: Any = HydraConfig.get().overrides  # which the processes that Lightning starts repeat
-            with read_write(overrides):
-                overrides.task.append(f"resume={quoted(folder)}")
         resume(folder)
     elif status in ("missing", "failed"):
         for path in folder.iterdir():

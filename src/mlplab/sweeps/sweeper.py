@@ -11,11 +11,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab import signals
-from mlplab.config.overrides import parsed
+from mlplab.config.overrides import parsed, quoted
 from mlplab.errors import RunFailed, first_line
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped
-from mlplab.sweeps.grid import DONE, Job, jobs_of, launch_name, quoted, with_params, write_sweep
+from mlplab.sweeps.grid import DONE, Job, jobs_of, launch_name, with_params, write_sweep
 from mlplab.sweeps.job import run_job
 from mlplab.sweeps.progress import SweepProgress, ending, looking
 

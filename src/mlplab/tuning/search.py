@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.config.keys import select
-from mlplab.config.overrides import composed, job_faults, parsed, use_faults
+from mlplab.config.overrides import composed, job_faults, parsed, quoted, use_faults
 from mlplab.config.rules import NULL, SWITCH, Rule, number
 from mlplab.errors import ConfigError, did_you_mean
 
@@ -121,7 +120,7 @@ def trial_faults(fixed: dict[str, Override], space: dict[str, Any]) -> list[str]
     config = composed("train", list(lines.values()))
     if not str(config.monitor).startswith("val/"):
         faults.append(f"monitor={config.monitor}: trials are compared on validation data; choose val/acc or val/loss")
-    if (devices := select(config, "trainer.devices")) != 1:
+    if (devices := OmegaConf.select(config, "trainer.devices")) != 1:
         faults.append(f"trainer.devices={devices}: a trial runs on one device; start several processes")
     return faults
 
@@ -140,7 +139,7 @@ def value_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z_][\w/.-]*", value) or value.lower() in NOT_WORDS):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return quoted(value)
     return str(value)
 
 
