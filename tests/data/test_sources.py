@@ -249,20 +249,13 @@ def test_what_cannot_be_downloaded_is_named_and_leaves_no_folder_behind(read, tm
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["MNIST", "files", "notes.txt", "old", "raw"]
 
 
-def test_a_wrong_archive_is_refused_before_it_is_unpickled(tmp_path, monkeypatch):
+@pytest.mark.parametrize("write", [write_archive, write_folder])
+@pytest.mark.parametrize("replaced", ["data_batch_3", "test_batch", "batches.meta"])
+def test_a_wrong_file_is_refused_before_it_is_unpickled(tmp_path, monkeypatch, replaced, write):
     files, bomb = cifar10_files(), tmp_path / "exploded"
     expect(monkeypatch, files, write_archive(tmp_path / "right", files))
-    write_archive(tmp_path / "wrong", dict.fromkeys(files, pickle.dumps(Bomb(bomb))))
+    write(tmp_path / "wrong", files | {replaced: pickle.dumps(Bomb(bomb))})
     assert_says_where_to_get_it(cifar10, tmp_path / "wrong")
-    assert not bomb.exists()
-
-
-@pytest.mark.parametrize("replaced", ["data_batch_3", "test_batch", "batches.meta"])
-def test_a_wrong_file_is_refused_before_it_is_unpickled(tmp_path, monkeypatch, replaced):
-    files, bomb = cifar10_files(), tmp_path / "exploded"
-    expect(monkeypatch, files)
-    write_folder(tmp_path, files | {replaced: pickle.dumps(Bomb(bomb))})
-    assert_says_where_to_get_it(cifar10, tmp_path)
     assert not bomb.exists()
 
 
@@ -361,26 +354,21 @@ OFFICIAL = {
 }
 
 
-def damage_official_files(name, root, monkeypatch, *, times):
-    """Damage each file of a data set so many times; how often it was tried. Fails where one was not noticed."""
+TIMES = {"cifar10 batches": 40, "cifar10 archive": 100, "mnist": 50}
+DAMAGES = [
+    *((name, 3) for name in OFFICIAL),
+    *(pytest.param(*each, marks=pytest.mark.faults) for each in TIMES.items()),
+]
+
+
+@pytest.mark.parametrize(("name", "times"), DAMAGES)
+def test_each_damaged_official_file_is_noticed(name, times, tmp_path, monkeypatch, record_property):
     (read, prepare), generator = OFFICIAL[name], np.random.default_rng(0)
-    paths = prepare(root, monkeypatch)
+    paths = prepare(tmp_path, monkeypatch)
     for path in paths:
         content = path.read_bytes()
         for _ in range(times):
             path.write_bytes(damaged(content, generator))
-            assert_says_where_to_get_it(read, root)
+            assert_says_where_to_get_it(read, tmp_path)
             path.write_bytes(content)
-    return times * len(paths)
-
-
-@pytest.mark.parametrize("name", OFFICIAL)
-def test_a_damaged_official_file_is_noticed(name, tmp_path, monkeypatch, record_property):
-    record_property("damaged_files", damage_official_files(name, tmp_path, monkeypatch, times=3))
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("name", OFFICIAL)
-def test_each_damaged_official_file_is_noticed(name, tmp_path, monkeypatch, record_property):
-    times = {"cifar10 batches": 40, "cifar10 archive": 100, "mnist": 50}[name]
-    record_property("damaged_files", damage_official_files(name, tmp_path, monkeypatch, times=times))
+    record_property("damaged_files", times * len(paths))

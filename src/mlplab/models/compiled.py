@@ -176,6 +176,4 @@ def functional_step(optimizer: Optimizer, parameters: list[nn.Parameter]) -> Ste
 
 def has_compiler() -> bool:
     """Whether `torch.compile` can work here: a C++ compiler for the CPU."""
-    return torch.cuda.is_available() or any(
-        shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "cl") if name
-    )
+    return torch.cuda.is_available() or any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")))
