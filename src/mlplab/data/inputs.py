@@ -125,11 +125,11 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
         table = pd.read_csv(
             path, header=None, index_col=False, dtype=str, keep_default_na=False, skip_blank_lines=False,
             encoding="utf-8-sig",  # -sig: spreadsheets put a mark before the text
+            engine="python",  # tells a blank line from empty cells
         )  # fmt: skip
     except (ValueError, OSError) as error:
         raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
-    blank = table[0].str.strip().eq("") & table.iloc[:, 1:].isna().all(axis=1)
-    cells = table[~blank].fillna("")  # the index still counts blank lines
+    cells = table.dropna(how="all").fillna("")  # without blank lines; the index still counts them
     if cells.shape[1] != num_features:
         names = f" ({', '.join(feature_names)})" if feature_names else ""
         expected = f"{num_features} columns{names}, separated by commas and without labels"
