@@ -89,19 +89,6 @@ def test_workers_do_not_change_the_batches():
     assert batches(num_workers=2, group_size=2, epoch=2) == batches(epoch=2)
 
 
-def test_a_group_is_fetched_in_one_call():
-    fetched = []
-
-    class Watched(InMemoryDataset):
-        def __getitems__(self, group):
-            fetched.append(len(group.positions))
-            return super().__getitems__(group)
-
-    data = dataset()
-    list(loader(Watched(data.features, data.labels, data.indices), group_size=3))
-    assert fetched == [12, 11]
-
-
 @pytest.mark.parametrize("group_size", [1, 2, 5])
 @pytest.mark.parametrize(("max_batches", "expected"), [(1, 1), (4, 4), (6, 6), (99, 6)])
 def test_max_batches_are_the_first_of_the_epoch(max_batches, expected, group_size):

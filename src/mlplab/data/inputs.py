@@ -85,10 +85,7 @@ def as_pixels(path: Path, values: Tensor) -> Tensor:
 
 
 def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
-    """The array of a .npy file, images with their channels first; never runs code that a file may contain.
-
-    Gives uint8 where images are stored as such, else float32.
-    """
+    """The array of a .npy file as float32, images with their channels first; never runs code in a file."""
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # a forged header may make the parser of Python's tokens raise anything
@@ -105,13 +102,11 @@ def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
         raise ConfigError(f"input={path} must have the shape {expected} with n ≥ 1, got {array.shape}")
     if array.ndim == 4 and array.shape[1:] != tuple(feature_shape):
         array = array.transpose(0, 3, 1, 2)
-    are_pixels = len(feature_shape) == 3 and array.dtype == np.uint8
     with np.errstate(over="ignore"):
-        numbers = np.ascontiguousarray(array, dtype=np.uint8 if are_pixels else np.float32)
-    if not np.isfinite(numbers).all():
-        place = tuple(np.argwhere(~np.isfinite(numbers))[0])
-        index = ", ".join(map(str, place))
-        raise ConfigError(f"input={path}: values must be finite numbers, got {array[place]} at [{index}]")
+        numbers = np.ascontiguousarray(array, dtype=np.float32)
+    if len(places := np.argwhere(~np.isfinite(numbers))):
+        place = places[0].tolist()
+        raise ConfigError(f"input={path}: values must be finite numbers, got {array[tuple(place)]} at {place}")
     return torch.from_numpy(numbers)
 
 

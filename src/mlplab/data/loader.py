@@ -124,7 +124,7 @@ def make_loader(dataset: InMemoryDataset, batches: GroupedBatches, *, num_worker
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # a Group instead of a list of integers
         num_workers=num_workers,
-        collate_fn=tuple,  # type: ignore[arg-type]  # the dataset has made the batch already
+        collate_fn=tuple,  # the dataset has made the batch already
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(0),
