@@ -114,7 +114,7 @@ class LastCheckpoint(Checkpoint):
         epoch, update = divmod(updates, data.updates_per_epoch)
         checkpoint["loops"] = {"fit_loop": loop_state(updates, epoch, update // data.group_size)}
         checkpoint["callbacks"] = moved(checkpoint["callbacks"], exact["folder"], str(self.path.parent))
-        data.continue_at(epoch, update)
+        data.done = (epoch, update)
         trainer.should_stop = exact["stopped_early"]
         measured(trainer).seconds_before = exact["seconds"]
         self._restored = exact | {"mid_epoch": update > 0}
