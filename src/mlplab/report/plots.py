@@ -112,6 +112,8 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
                 axes.scatter([place] * len(values), values, s=13, color=style["color"], alpha=0.45, linewidth=0)
         if metric.startswith("gap/"):
             axes.axhline(0, color=FAINT, linewidth=1)
+        if is_wide([value for group in groups for value in group.values(metric)], VAST_RANGE):
+            make_logarithmic(axes, "y")
         show_percent(axes.yaxis, metric)
         axes.set_ylabel(with_unit(metric))
     if x and is_wide(places):
