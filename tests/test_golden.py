@@ -229,7 +229,7 @@ def test_an_old_run_is_still_read(old_run, tmp_path, capsys):
     evaluated = [evaluate(composed("eval", f"run={folder}", f"split={split}")) for split in ("train", "val", "test")]
     printed = capsys.readouterr().out.splitlines()
     assert report([str(folder)]).page == folder / "report.html"
-    of_both = report([str(old_run)])
+    report([str(old_run)])
     compare("old_run_read", {
         "weights_digest": weights_digest(run.model.network),
         "metrics": run.metrics,

@@ -2,14 +2,13 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mlplab.figures.style import Picture
 from mlplab.report.frames import part
 
 MAX_IMAGE_BYTES = 20_000_000
@@ -30,21 +29,8 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of a page that has no template of its own; what is empty is left out."""
-
-    title: str
-    text: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
-    facts: dict[str, str] = field(default_factory=dict)
-    code: Sequence[str] = ()
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Page:
-    """The head of a page and its sections. `numbers` are a few figures at a glance: what → how much."""
+    """The head of a page. `numbers` are a few figures at a glance: what → how much."""
 
     kind: str
     title: str
@@ -52,13 +38,12 @@ class Page:
     numbers: dict[str, str]
     warnings: Sequence[str]
     made: str
-    sections: Sequence[Section] = ()
     question: str = ""
     claim: str = ""
     source: str = ""
 
-    def html(self, template: str = "page.html.j2", **values: Any) -> str:
-        """The page as one file without scripts, that loads nothing from elsewhere."""
+    def html(self, template: str, **values: Any) -> str:
+        """The page with its sections, one file without scripts that loads nothing from elsewhere."""
         environment = Environment(
             loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
@@ -83,6 +68,5 @@ def made_with(results: Iterable[dict[str, Any]]) -> dict[str, str]:
     for result in results:
         about = {"hardware": result.get("hardware"), "code": result.get("git_commit")}
         for name, value in (part(result, "versions") | about).items():
-            if value:
-                facts.setdefault(str(name), {})[str(value)] = None
+            facts.setdefault(name, {})[str(value or "unknown")] = None
     return {name: "; ".join(values) for name, values in facts.items()}

@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from mlplab import signals
 from mlplab.config.overrides import composed
 from mlplab.errors import ConfigError, RunFailed
+from mlplab.report.numbers import shown
 from mlplab.signals import Stopped
-from mlplab.tuning.search import Search, override_line, short_text, value_text
+from mlplab.tuning.search import Search, override_line, value_text
 from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, open_study, say
 
 ONLY_SHOW = ("progress_bar", "network_summary", "figures", "tensorboard", "layers", "gradient_noise", "update_monitor")
@@ -41,7 +42,6 @@ def tune(search: Search) -> None:
             while len(finished_trials(study)) < search.n_trials:
                 study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[show])
             report.write_report(study, search)
-            report.show_outcome(study, search)
     except (Stopped, KeyboardInterrupt) as stop:
         number = getattr(stop, "signal", getattr(stop.__cause__, "signal", signal.SIGINT))
         done = len(finished_trials(study))
@@ -104,5 +104,5 @@ def show_trial(study: optuna.Study, trial: FrozenTrial, *, search: Search) -> No
     best = best_trial(study)
     so_far = f"best {best.value:.4f}  " if best else ""
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    settings = " ".join(f"{key}={short_text(value)}" for key, value in trial.params.items())
+    settings = " ".join(f"{key}={shown(value)}" for key, value in trial.params.items())
     say(f"trial {trial.number}  {outcome}  {so_far}{seconds:.1f} s  {settings}")
