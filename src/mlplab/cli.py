@@ -95,7 +95,7 @@ def start_hydra(config_name: str, function: Command, given: argparse.Namespace) 
             function(config)
 
     sys.argv[1:] = [*given.options, *given.overrides]
-    os.environ |= {ASKED: str(int(SHOW_TRACEBACK)), FULL_ERROR: "1"}  # Hydra hands errors on to us instead of printing them
+    os.environ |= {ASKED: str(int(SHOW_TRACEBACK)), FULL_ERROR: "1"}  # Hydra hands errors on to us, unprinted
     hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
 
 
