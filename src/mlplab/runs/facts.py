@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -16,29 +16,26 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mlplab.callbacks.base import measured
+from mlplab.data.module import DataModule
 from mlplab.files import now
 from mlplab.runs.record import Record
 from mlplab.signals import slurm_job
 
-if TYPE_CHECKING:
-    from mlplab.runs.train import Training
-
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 
-def facts(training: "Training", overrides: Sequence[str]) -> dict[str, Any]:
+def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
     """What is known of a run before it starts."""
-    data = training.data
     return {
         "status": "running",
         "started": now(),
         "metrics": {},
-        "seed": training.settings["seed"],
+        "seed": seed,
         "batch_size": data.batch_size,
         "updates_per_epoch": data.updates_per_epoch,
         "steps_per_execution": data.group_size,
         "samples": {split: len(dataset) for split, dataset in data.datasets.items()},
-        "parameters": sum(parameter.numel() for parameter in training.classifier.parameters()),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "overrides": list(overrides),
         "command": " ".join(["train.py", *overrides]),
         "git_commit": git_commit(),
@@ -50,9 +47,8 @@ def facts(training: "Training", overrides: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def progress(training: "Training") -> dict[str, Any]:
+def progress(trainer: Any, data: DataModule) -> dict[str, Any]:
     """How far a run has come: the latest value of every metric, and the best of the monitored one, among others."""
-    trainer, data, seen = training.trainer, training.data, measured(training.trainer)
     metrics, best = {name: float(value) for name, value in trainer.callback_metrics.items()}, None
     checkpoint, updates = trainer.checkpoint_callback, trainer.global_step
     if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
@@ -65,7 +61,7 @@ def progress(training: "Training") -> dict[str, Any]:
         "samples_seen": data.samples_seen(updates),
         "metrics": metrics,
         "best_checkpoint": best,
-        "fit_seconds": seen.seconds,
+        "fit_seconds": measured(trainer).seconds,
     }
 
 

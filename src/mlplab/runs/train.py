@@ -83,7 +83,8 @@ def train(
                 with read_write(config):  # so that the config on disk says which seed it was
                     config.seed = secrets.randbelow(2**32)
             training = built(config, callbacks)
-            record = Record(folder, facts.facts(training, overrides))
+            data, network = training.data, training.classifier.network
+            record = Record(folder, facts.facts(data, network, seed=config.seed, overrides=overrides))
             record.on_disk = training.trainer.is_global_zero
             if record.on_disk:
                 record.create(training.yaml)
@@ -198,7 +199,7 @@ def fit(training: Training, record: Record, checkpoint: Path | None) -> None:
         outcome = {"stop_reason": facts.stop_reason(trainer), "weights_digest": digest}
     finally:
         looks = [*record.values.get("test_evaluations", []), *seen.looks]
-        record.update(**outcome, **facts.progress(training), test_evaluations=looks)
+        record.update(**outcome, **facts.progress(trainer, training.data), test_evaluations=looks)
 
 
 def test(training: Training, record: Record) -> None:
