@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mlplab.figures.style import MOST_LINES, as_svg
-from mlplab.files import now
 from mlplab.report.frames import Group, common_overrides
-from mlplab.report.numbers import count, in_words
-from mlplab.report.page import Page, image, made_with
+from mlplab.report.numbers import in_words
+from mlplab.report.page import html, image, made_with
 from mlplab.report.plots import curves, power_law_plot, scores
 from mlplab.report.study import Study, answer, axes_of, ranked, swept
 from mlplab.report.tables import COSTS, SCORES, budget_table, chosen_epochs, group_table, heat_map, measured
@@ -33,7 +32,8 @@ def comparison(
     keys, about = list(groups[0].settings), runs["about"]
     question = f"How does the {in_words(score)} depend on {' and '.join(keys)}?"
     seconds = np.nansum(runs["metrics"].get("fit_seconds", 0.0))
-    page = Page(
+    return html(
+        "comparison.html.j2",
         kind="study" if study.name else "comparison of runs",
         title=study.name.replace("_", " ").capitalize() or title,
         question=study.question or (question if keys else f"What {in_words(score)} does this setting reach?"),
@@ -46,10 +46,7 @@ def comparison(
             "of training in all": str(datetime.timedelta(seconds=round(seconds))),
         },
         warnings=warnings,
-        made=f"Made {now()} by python scripts/report.py. summary.csv beside this page has a row for each run.",
-    )
-    return page.html(
-        "comparison.html.j2",
+        made_by="python scripts/report.py; summary.csv beside this page has a row for each run",
         study=study,
         score=in_words(score),
         num_groups=len(known),
@@ -69,7 +66,7 @@ def figures(study: Study, groups: Sequence[Group], score: str) -> dict[str, Any]
     by_number = x in groups[0].numbers and len(groups) > 2 and (not lines or len(swept(groups, lines)) <= MOST_LINES)
     scored = groups if by_number else spread_out(groups, score, MOST_PLACES)
     names = measured(groups, study.metrics or (score, "val/acc", "gap/acc"))[:3]
-    alt = f"Final scores of {count(len(groups), 'group')}: {', '.join(map(in_words, names))}, as in the table below"
+    alt = f"Final scores: {', '.join(map(in_words, names))}, as in the table below"
     has_map = lines and 2 * len(groups) >= len(swept(groups, x)) * len(swept(groups, lines))
     drawn = spread_out([group for group in groups if group.lines("updates", "val/loss")], score, MOST_LINES)
     courses = [[name for name in course if any(group.lines("updates", name) for group in drawn)] for course in COURSES]

@@ -18,11 +18,10 @@ from mlplab.runs.record import CONFIG, RESULT, Record
 
 MAX_BYTES = 50_000_000
 """Of a file: a folder from a stranger may hold anything."""
-ABSENT = "–"
 
 
 def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """All runs at or below the folders, each once, as they were started; their histories; and what is left out.
+    """All runs at or below the folders, each once, in the order of their names; their histories; and what is left out.
 
     The columns of the runs have two levels: "about" (where a run is, how it ended, its flat config, what it was made
     with) and "metrics" (numbers). The histories are the rows of all history.csv, with the number of their run in the
@@ -36,7 +35,6 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]
             runs.append(read_run(folder, skipped))
     if not runs:
         raise ConfigError(*(skipped or ["folders: none given; name run folders, or folders that hold some"]))
-    runs.sort(key=lambda run: run["about"]["started"])
     frames = {level: pd.DataFrame([run[level] for run in runs]) for level in ("about", "metrics")}
     histories = [run["history"].assign(run=index) for index, run in enumerate(runs)]
     return pd.concat(frames, axis=1), pd.concat(histories, ignore_index=True), skipped
@@ -77,7 +75,6 @@ def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
     about = {
         "folder": folder, "status": status, "finished": status == "finished", "result": result, "config": values,
         "study": part(config, "study"), "typed": {key.lstrip("+~"): value for key, _, value in typed},
-        "started": "" if read_sweep(folder.parent) else f"{result.get('started', '')} {folder}",
         "repetition": str({key: value for key, value in values.items() if is_repeated(key)} or folder),
     }  # fmt: skip
     metrics = {
@@ -173,7 +170,7 @@ def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
     is no key of the config, where it goes with a difference in the config), then others of the config.
     """
     configs, differ, typed = runs["about"]["config"], differing(runs), typed_keys(runs)
-    values = {key: [shown(config.get(key, ABSENT)) for config in configs] for key in differ}
+    values = {key: [shown(config.get(key, "–")) for config in configs] for key in differ}
     for key in [key for key in typed if not any(key in config for config in configs)]:
         values[key] = [pairs.get(key, "(default)") for pairs in runs["about"]["typed"]]
 
@@ -238,7 +235,7 @@ class Group(NamedTuple):
 
 
 def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] = ()) -> list[Group]:
-    """The runs by their settings, in order of the values where these are numbers, else as they were started.
+    """The runs by their settings, in order of the values where these are numbers, else of the runs.
 
     Runs that failed before they had a config are in no group, unless there are no others.
     """

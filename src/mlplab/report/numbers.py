@@ -81,11 +81,6 @@ def smaller_is_better(metric: str) -> bool:
     return metric.rpartition("/")[2] == "loss"
 
 
-def count(number: int, noun: str) -> str:
-    """ "1 run", "2 runs"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def number(value: Any) -> float:
     """A number as result.json holds it, where NaN and infinities are strings; NaN for anything else."""
     try:

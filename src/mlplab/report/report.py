@@ -1,6 +1,5 @@
 """Many run folders as one answer: summary.csv, a self-contained report.html, and a table in the terminal."""
 
-import functools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,13 @@ from mlplab.errors import RunFailed, first_line
 from mlplab.files import write_atomically
 from mlplab.report.comparison import comparison
 from mlplab.report.frames import Group, common_overrides, differing, find, grouped, read, read_sweep, typed_keys
-from mlplab.report.numbers import count, is_share, shown_interval
+from mlplab.report.numbers import is_share, shown_interval
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
 from mlplab.report.tables import measured, summary
 from mlplab.runs.record import RESULT
 
 IN_TERMINAL = ("train/acc", "val/acc", "test/acc", "gap/acc", "updates", "seconds")
-MOST_NAMED = 20
 
 
 class Report(NamedTuple):
@@ -51,7 +49,7 @@ def report(folders: Sequence[str], output: str | None = None) -> Report:
         return written
     show(written := write_report(paths, target))
     if not written.runs["about"]["finished"].any():
-        raise RunFailed(f"none of {count(len(written.runs), 'run')} finished; {written.page} names them")
+        raise RunFailed(f"none of the runs finished; {written.page} names them")
     return written
 
 
@@ -80,15 +78,12 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
 
 def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> list[str]:
     """What a reader must know before believing the numbers: runs that failed or did not start, mixed-up settings."""
-    unfinished = runs["about"][~runs["about"]["finished"]]
-    lines = ["No run finished."] if len(unfinished) == len(runs) else []
-    for run in unfinished.head(MOST_NAMED).itertuples():
+    lines = []
+    for run in runs["about"][~runs["about"]["finished"]].itertuples():
         error = first_line(str(run.result.get("error") or "no reason known")).removeprefix(f"{run.status}: ")
         lines.append(f"{run.status}: {run.folder}: {error:.200}")
-    if len(unfinished) > MOST_NAMED:
-        lines.append(f"… and {count(len(unfinished) - MOST_NAMED, 'run')} more, see summary.csv")
     if missing > 0:
-        lines.append(f"Not started: {count(missing, 'job')} of the sweep.")
+        lines.append(f"Jobs of the sweep that have not started: {missing}.")
     differ = differing(runs)
     for key in [key for key in typed_keys(runs) if key in differ and key not in groups[0].settings]:
         lines.append(f"{key} differs too, along with the settings compared: what made the difference cannot be told.")
@@ -98,7 +93,6 @@ def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> li
 def show(written: Report) -> None:
     """Print a row for each group, what did not finish, and where the report is."""
     console = Console(width=max(Console().width, 120))  # a narrow table would break its numbers
-    say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     settings, names = list(written.groups[0].settings), measured(written.groups, IN_TERMINAL)
     table = Table(", ".join(settings) or "setting", show_edge=False, pad_edge=False)
     for heading in ("n", *(f"{name}, %" if is_share(name) else name for name in names)):
@@ -107,8 +101,8 @@ def show(written: Report) -> None:
         cells = [shown_interval(group.interval(name), name) for name in names]
         table.add_row(escape(group.label), str(len(group.runs)), *cells)
     if len(written.runs) > 1 and (common := common_overrides(written.runs, settings)):
-        say("all with", *common)
+        print("all with", *common)
     console.print(table)
-    say("\nn: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
+    print("\nn: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
     for line in (*written.warnings, f"report  {written.page}"):
-        say(line)
+        print(line)

@@ -3,48 +3,45 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mlplab.errors import ConfigError
 from mlplab.figures.curves import best_epoch, learning_curves
 from mlplab.figures.style import as_svg
-from mlplab.files import now
 from mlplab.report.frames import read_text
-from mlplab.report.numbers import in_words, is_share, number, shown, shown_value
-from mlplab.report.page import Page, image, made_with
+from mlplab.report.numbers import in_words, mean_interval, shown, shown_value, with_interval
+from mlplab.report.page import html, image, made_with
 from mlplab.report.plots import CLOCKS
 from mlplab.runs.record import CONFIG
 
-AT_A_GLANCE = {"updates": "updates", "epochs": "epochs", "fit_seconds": "s of the fit", "parameters": "parameters"}
+AT_A_GLANCE = ("updates", "epochs", "fit_seconds", "parameters")
 TOLD_ELSEWHERE = ("status", "metrics", "overrides", "command", "versions", "hardware", "git_commit", "error")
 
 
 def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, skipped: list[str]) -> str:
     """Everything that a run folder says of its run; `run` is a row of the frame of runs, of the columns "about"."""
     folder, status, result, config = (run[name] for name in ("folder", "status", "result", "config"))
-    units = {name: " %" if is_share(name) else "" for name in metrics if name not in result and "." not in name}
-    known = {name: f"{shown_value(metrics[name], name)}{unit}" for name, unit in units.items()}
+    names = [name for name in metrics if name not in result and "." not in name and np.isfinite(metrics[name])]
+    known = {name: with_interval(mean_interval([metrics[name]]), name) for name in names}
     scores = [f"{in_words(name)} {known[name]}" for name in ("test/acc", "val/acc", "train/acc") if name in known]
     reason, error = result.get("stop_reason"), str(result.get("error") or "").strip()
     ended = f"The run is {status}{f' ({reason})' if reason else ''}"
-    page = Page(
+    curves, pngs = course(history, config), sorted((folder / "figures").glob("*.png"))
+    figures = {path.stem: image(path, path.stem) for path in pngs if not (curves and path.stem == "learning_curves")}
+    facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
+    return html(
+        "run.html.j2",
         kind="one run",
         title=folder.resolve().name,
         answer=[f"{ended}: {', '.join(scores)}." if scores else f"{ended}; it has no scores."],
-        numbers={name: shown_value(number(result[key]), key) for key, name in AT_A_GLANCE.items() if key in result},
+        numbers={in_words(key): shown_value(metrics[key], key) for key in AT_A_GLANCE if key in result},
         warnings=[*([f"{status}: {error}"] if error else []), *skipped],
-        made=f"Made {now()} by python scripts/report.py.",
-    )
-    curves, pngs = course(history, config), sorted((folder / "figures").glob("*.png"))
-    images = {path.stem: image(path, path.stem) for path in pngs if not (curves and path.stem == "learning_curves")}
-    facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
-    return page.html(
-        "run.html.j2",
+        made_by="python scripts/report.py",
         metrics={in_words(name): text for name, text in known.items()},
         curves=curves,
         ends=[f"{shown_value(history[name].iloc[-1], name)} {in_words(name)}" for name in CLOCKS if name in history],
-        figures={name: markup for name, markup in images.items() if markup},
-        unreadable=[name for name, markup in images.items() if not markup],
+        figures={name: markup for name, markup in figures.items() if markup},
         facts={key.replace("_", " "): shown(value) for key, value in facts.items()},
         data={key: shown(value) for key, value in config.items() if key.startswith("data.")},
         command=f"python {result.get('command', 'train.py')}",

@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
 from mlplab.figures.style import STYLE, as_svg
-from mlplab.files import now, write_atomically
-from mlplab.report.numbers import in_words, is_share, shown, shown_value
-from mlplab.report.page import Page, Table
+from mlplab.files import write_atomically
+from mlplab.report.numbers import in_words, mean_interval, shown, with_interval
+from mlplab.report.page import Table, html
 from mlplab.tuning.search import Search, value_text
-from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, say
+from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial
 
 FIGURES = {
     "The score of each complete trial, and the best so far.": plots.plot_optimization_history,
@@ -40,13 +40,13 @@ def write_report(study: optuna.Study, search: Search) -> None:
     write_atomically(search.folder / "trials.csv", table.to_csv(index=False))
     write_atomically(search.folder / "report.html", page(study, search, best, table))
     outcomes = table["outcome"].value_counts()
-    say(f"\n{len(table)} trials: {', '.join(f'{number} {outcome}' for outcome, number in outcomes.items())}")
+    print(f"\n{len(table)} trials: {', '.join(f'{number} {outcome}' for outcome, number in outcomes.items())}")
     if best is not None:
-        say(f"best         {search.monitor} {best.value:.4f}, trial {best.number}")
-    say(f"report       {search.folder / 'report.html'}")
-    say(f"all trials   {search.folder / 'trials.csv'}")
+        print(f"best         {search.monitor} {best.value:.4f}, trial {best.number}")
+    print(f"report       {search.folder / 'report.html'}")
+    print(f"all trials   {search.folder / 'trials.csv'}")
     if best is not None:
-        say(f"to train the best again, and test it once:\n  {command(best)}")
+        print(f"to train the best again, and test it once:\n  {command(best)}")
 
 
 def command(trial: FrozenTrial) -> str:
@@ -73,12 +73,13 @@ def page(study: optuna.Study, search: Search, best: FrozenTrial | None, table: p
     highest = f"{'lowest' if search.mode == 'min' else 'highest'} {in_words(search.monitor)}"
     answer = "No trial was completed."
     if best is not None:
-        score = shown_value(float(best.value or 0.0), search.monitor) + (" %" if is_share(search.monitor) else "")
+        score = with_interval(mean_interval([best.value or 0.0]), search.monitor)
         settings = ", ".join(f"{key} {shown(value)}" for key, value in best.params.items())
         answer = f"Trial {best.number} has the {highest}, {score}, with {settings}."
     cells = table.drop(columns=[FOLDER, ERROR])
     rows = [["" if pd.isna(value) else shown(value) for value in row] for row in cells.itertuples(index=False)]
-    head = Page(
+    return html(
+        "tuning.html.j2",
         kind="tuning",
         title=search.name,
         question=f"Which settings give the {highest}?",
@@ -86,10 +87,7 @@ def page(study: optuna.Study, search: Search, best: FrozenTrial | None, table: p
         numbers=table["outcome"].value_counts().astype(str).to_dict()
         | {"s, all trials together": f"{table['seconds'].sum():,.0f}"},
         warnings=[f"Trial {row.trial} failed: {row.error}" for row in table.dropna(subset=[ERROR]).itertuples()],
-        made=f"Made {now()} by python scripts/tune.py with Optuna {optuna.__version__}.",
-    )
-    return head.html(
-        "tuning.html.j2",
+        made_by=f"python scripts/tune.py with Optuna {optuna.__version__}",
         command=command(best) if best else "",
         space={key: value_text(domain) for key, domain in search.space.items()},
         fixed=" ".join(search.overrides) or "nothing",

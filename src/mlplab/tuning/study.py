@@ -9,7 +9,6 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlplab.config.targets import resolved
@@ -98,8 +97,3 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     best = min if study.direction == optuna.study.StudyDirection.MINIMIZE else max
     return best(complete, key=lambda trial: float(trial.value or 0.0), default=None)
-
-
-def say(line: str) -> None:
-    """Print a line as it is, however wide the terminal."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
