@@ -2,21 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
 from mlplab.cli import command
-from mlplab.runs import build
-
-if TYPE_CHECKING:  # what needs torch is imported where it is used, so that --help and config errors need not wait
-    from matplotlib.figure import Figure
-
-    from mlplab.data.module import DataModule
-
-MAX_CLASSES, MAX_FEATURES = 30, 8  # that are shown
 
 
 def inspect_data(config: DictConfig) -> None:
@@ -24,8 +16,10 @@ def inspect_data(config: DictConfig) -> None:
 
     Raises ConfigError as training would, and OSError when the figure cannot be written.
     """
+    from mlplab.runs import build  # here, so that --help and config errors need not wait for torch
+
     data = build.data_module(config)
-    print("Samples", classes(data).to_string(max_rows=MAX_CLASSES), sep="\n\n")
+    print("Samples", classes(data).to_string(max_rows=30), sep="\n\n")
     print("\nTraining\n", *(f"{name:18} {value}" for name, value in facts(data).items()), sep="\n")
     print("\nDataLoader", loaders(data).to_string() + "\n", sep="\n\n")
     if config.figure and (figure := samples(data)):
@@ -36,7 +30,7 @@ def inspect_data(config: DictConfig) -> None:
         print(f"no figure: a sample is {data.num_features} numbers, neither an image nor a point in the plane")
 
 
-def classes(data: "DataModule") -> pd.DataFrame:
+def classes(data: Any) -> pd.DataFrame:
     """How many samples of each class are in each split, and which share of the split they are."""
     labels = {split: dataset.labels[dataset.indices] for split, dataset in data.datasets.items()}
     columns = {split: all.bincount(minlength=data.num_classes).numpy() for split, all in labels.items()}
@@ -47,12 +41,12 @@ def classes(data: "DataModule") -> pd.DataFrame:
     return pd.concat([column for split in counts for column in (numbers[split], shares[split].rename("share"))], axis=1)
 
 
-def facts(data: "DataModule") -> dict[str, Any]:
+def facts(data: Any) -> dict[str, Any]:
     """Shapes, types, normalization, and how many updates an epoch has."""
     features, names = data.source.features, ", ".join(data.source.feature_names)
     num_train, batch = len(data.datasets["train"]), data.preprocess(features[:1])
     rest = num_train % data.batch_size
-    first_values = partial(np.array2string, precision=4, threshold=MAX_FEATURES)
+    first_values = partial(np.array2string, precision=4, threshold=8)
     return {
         "stored sample": f"{data.feature_shape} {features.dtype}{names and f' ({names})'}",
         "stored values": f"{float(features.min()):g} to {float(features.max()):g}",
@@ -66,7 +60,7 @@ def facts(data: "DataModule") -> dict[str, Any]:
     }
 
 
-def loaders(data: "DataModule") -> pd.DataFrame:
+def loaders(data: Any) -> pd.DataFrame:
     """The attributes of the DataLoaders; every one serves whole batches, made by its batch sampler."""
     columns = {}
     for split in data.datasets:
@@ -86,7 +80,7 @@ def loaders(data: "DataModule") -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def samples(data: "DataModule") -> "Figure | None":
+def samples(data: Any) -> Any:
     """The first samples of the first epoch: images, augmented if training does; points in the plane; else None."""
     from mlplab.figures.images import training_samples
     from mlplab.figures.style import look, panels

@@ -9,12 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab.cli import command
 from mlplab.errors import ConfigError
-from mlplab.runs import build
 
 CHANNELS = {1: ["grey"], 2: ["grey", "opacity"], 3: ["red", "green", "blue"], 4: ["red", "green", "blue", "opacity"]}
-NUM_EXTREMES = 10
+# With these keys of `data` no split can be wrong, of whatever size the data set is.
 UNSPLIT = {"val_fraction": 0.0, "test_fraction": 0.0, "train_size": None, "num_folds": None, "batch_size": "full"}
-"""With these keys of `data` no split can be wrong, of whatever size the data set is."""
 
 
 class Brightness(NamedTuple):
@@ -31,7 +29,9 @@ def mean_brightness(config: DictConfig) -> Brightness:
     "train" are all training images, those for validation among them; "test" are those of the official test set; "all"
     are both. Raises ConfigError for data without images or without a test set.
     """
-    from torch.utils.data import ConcatDataset  # here, as all of torch, so that --help and config errors need not wait
+    from torch.utils.data import ConcatDataset  # here, so that --help and config errors need not wait for torch
+
+    from mlplab.runs import build
 
     source = build.data_module(OmegaConf.merge(config, {"data": UNSPLIT})).source  # type: ignore[arg-type]
     if not source.is_images:
@@ -85,7 +85,7 @@ def drawn(result: Brightness, images: Any) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     below.suptitle("The darkest and the brightest images", fontsize=10)
-    n, order = min(NUM_EXTREMES, len(values)), values.argsort(kind="stable")
+    n, order = min(10, len(values)), values.argsort(kind="stable")
     for cell, index in zip(below.subplots(2, n, squeeze=False).flat, [*order[:n], *order[::-1][:n]], strict=True):
         pixels = images[index].permute(1, 2, 0).numpy()
         cell.imshow(pixels if pixels.shape[2] in (3, 4) else pixels[..., 0], cmap="gray", vmin=0, vmax=255)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mlplab.config.check import CONF
 
@@ -130,18 +130,6 @@ def run_job(folder: Path, chosen: Sequence[str], **options: Any) -> Launched:
 def launch_in() -> Callable[[Path, Sequence[str]], "Launched"]:
     """Run a tiny job in a folder of one's own, for runs that several tests look at."""
     return run_job
-
-
-@pytest.fixture(scope="session")
-def save_config() -> Callable[[Path, DictConfig], None]:
-    """Give a run folder another config, as if it had been made with that one."""
-
-    def save(folder: Path, config: DictConfig) -> None:
-        from mlplab.runs.record import Record
-
-        Record.read(folder).write_config(OmegaConf.to_yaml(config))
-
-    return save
 
 
 @pytest.fixture(scope="session")

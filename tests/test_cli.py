@@ -43,7 +43,7 @@ def enter(monkeypatch, capsys, tmp_path):
 
 
 def program(*arguments, folder, name="train.py", **environment):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_", "MLPLAB_"))}
     return subprocess.run(
         [sys.executable, str(CONF.parent / name), *map(str, arguments)],
         cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=120,

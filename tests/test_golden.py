@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from mlplab.config.check import CONF
-from mlplab.report import report
+from mlplab.report.report import report
 from mlplab.runs.checkpoints import weights_digest
 from mlplab.runs.evaluate import evaluate, load_run
 from mlplab.runs.predict import predict
@@ -165,7 +165,8 @@ def test_a_sweep_gives_the_same_summary_and_files(enter):
     code, _ = enter("train", ["-m", "sweep=small", *arguments])
     folder = Path("outputs/sweeps/small")
     summary = {row["folder"]: row for row in rows(folder / "summary.csv")}
-    compare("sweep", {"code": code, "summary": summary, "files": files(folder)})
+    text = json.dumps({"code": code, "summary": summary, "files": files(folder)})
+    compare("sweep", json.loads(re.sub(r"_[0-9a-f]{8}\b", "", text)))  # digests of the jobs' configs
 
 
 # Errors
@@ -228,7 +229,7 @@ def test_an_old_run_is_still_read(old_run, tmp_path, capsys):
     evaluated = [evaluate(composed("eval", f"run={folder}", f"split={split}")) for split in ("train", "val", "test")]
     printed = capsys.readouterr().out.splitlines()
     assert report([str(folder)]).page == folder / "report.html"
-    of_both = report([str(old_run)])
+    report([str(old_run)])
     compare("old_run_read", {
         "weights_digest": weights_digest(run.model.network),
         "metrics": run.metrics,
@@ -236,7 +237,6 @@ def test_an_old_run_is_still_read(old_run, tmp_path, capsys):
         "printed": printed,
         "predicted": Path("predictions.csv").read_text().splitlines(),
         "summary": {row["status"]: row for row in rows(old_run / "summary.csv")},
-        "skipped": of_both.skipped,
     })  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def commands() -> list[list[str]]:
 def test_following_the_readme_adds_a_data_set_and_a_network(tmp_path):
     files = named_files()
     assert set(files) == {
-        "src/mlplab/data/circles.py", "conf/data/circles.yaml", "src/mlplab/maxout.py", "conf/model/maxout.yaml",
+        "src/mlplab/data/circles.py", "conf/data/circles.yaml", "src/mlplab/models/maxout.py", "conf/model/maxout.yaml",
     }  # fmt: skip
     for folder in ("src", "conf"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

@@ -29,8 +29,7 @@ from mlplab.runs import build, facts
 PASSING = ("data=passing", "model=mlp_sequential", "optimizer.lr=0.01")  # 2-16-8-1
 IMAGES = ("data=noise_images", "model=mlp_dropout", "model.hidden_sizes=[256,128]", "optimizer.lr=0.01")
 AUGMENTED = (*IMAGES, "data.augmentation.flip=0.5", "data.augmentation.crop=2")
-WATCHED = ("[Callback]Figures", "[Callback]LayerMonitor", "[Callback]TensorBoardExtras")
-"""The callbacks whose hooks are timed when figures are measured, as Lightning's profiler names them."""
+WATCHED = ("[Callback]Figures", "[Callback]LayerMonitor", "[Callback]TensorBoardExtras")  # as the profiler names them
 
 
 def report(names: Sequence[str], config: DictConfig) -> dict[str, Any]:
@@ -160,4 +159,3 @@ MEASUREMENTS: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
     "evaluation": evaluation,
     "figures": figures,
 }
-"""By name, as `only` asks for them."""

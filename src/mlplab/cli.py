@@ -34,8 +34,9 @@ from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoin
 from mlplab.signals import Stopped
 from mlplab.sweeps.grid import with_params
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
-SHOW_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
+FULL_ERROR, ASKED = "HYDRA_FULL_ERROR", "MLPLAB_FULL_ERROR"
+SHOW_TRACEBACK = os.environ.get(ASKED, os.environ.get(FULL_ERROR)) == "1"
+"""What a person has asked for: below, FULL_ERROR is set for Hydra, and processes started by this one inherit it."""
 NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
 SWITCHES = ("--help -h", "--multirun -m", "--resolve", "--hydra-help", "--version", "--shell-completion -sc")
@@ -94,7 +95,7 @@ def start_hydra(config_name: str, function: Command, given: argparse.Namespace) 
             function(config)
 
     sys.argv[1:] = [*given.options, *given.overrides]
-    os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us instead of printing them
+    os.environ |= {ASKED: str(int(SHOW_TRACEBACK)), FULL_ERROR: "1"}  # Hydra hands errors on to us, unprinted
     hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
 
 
@@ -187,7 +188,7 @@ def continuing(overrides: Sequence[str]) -> list[str]:
     if not asked or not asked[-1]:
         return []
     folder, _ = run_and_checkpoint(str(asked[-1]))
-    continued_config(folder, [*overrides, *added], functools.partial(compose, "train"))
+    continued_config(folder, [*overrides, *added])
     return [*added, f"hydra.run.dir={quoted(folder)}"]
 
 

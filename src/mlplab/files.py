@@ -104,6 +104,17 @@ def lock(path: Path, refusal: str) -> FileLock:
     return taken
 
 
+def moved(value: Any, old: str, new: str) -> Any:
+    """The same plain data with paths below the folder `old` now below `new`: run folders may be moved."""
+    if isinstance(value, dict):
+        return {moved(key, old, new): moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [moved(item, old, new) for item in value]
+    if isinstance(value, str) and (value == old or value.startswith((f"{old}/", f"{old}\\"))):
+        return new + value[len(old) :]
+    return value
+
+
 def now() -> str:
     """The local time with its offset, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -92,9 +92,3 @@ def test_the_rows_of_a_checkpoint_are_those_of_the_file(launch):
     again = History()
     again.load_state_dict(states["History"])
     assert again.rows == measured(run.trainer).history == table(run.folder)
-
-
-def test_a_checkpoint_of_an_older_version_is_read():
-    history = History()
-    history.load_state_dict({"rows": [[float(cell) for cell in range(len(COLUMNS))]], "seconds": 12.0})
-    assert history.rows[0]["grad/noise"] == len(COLUMNS) - 1

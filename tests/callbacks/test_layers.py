@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from mlplab.callbacks.base import measured
-from mlplab.callbacks.layers import LayerMonitor, dead_share, layer_weights, update_to_weight
+from mlplab.callbacks.layers import dead_share, layer_weights, update_to_weight
+from mlplab.runs import train as training
 
 ONLY_LAYERS = (
     "~callbacks.tensorboard", "~callbacks.gradient_noise", "~callbacks.progress_bar",
@@ -38,11 +39,6 @@ def test_layers_without_a_gradient_are_left_out():
     assert update_to_weight(torch.optim.SGD(network.parameters(), lr=0.1), layer_weights(network)) == {}
 
 
-def test_layers_are_matrices_by_name():
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-    assert {name: tuple(weight.shape) for name, weight in layer_weights(network).items()} == {"0": (4, 3), "2": (1, 4)}
-
-
 def test_a_unit_is_dead_where_it_is_zero_for_all_samples():
     assert dead_share(torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]])) == 0.5
 
@@ -55,10 +51,5 @@ def test_a_run_logs_each_layer_at_its_moments(launch_full, scalars):
     final = run.weights["linear_1.weight"].norm().item()
     assert logged["weight_norm/linear_1"][-1][1] == pytest.approx(final, rel=1e-6)
     assert [row["updates"] for row in measured(run.trainer).layers] == [2, 4, 8, 10]
-
-
-def test_rows_survive_a_checkpoint():
-    monitor, other = LayerMonitor(), LayerMonitor()
-    monitor.rows = [{"epoch": 1.0, "updates": 4, "weight_norm/a": 2.0}]
-    other.load_state_dict(monitor.state_dict())
-    assert other.rows == monitor.rows
+    training.resume(run.folder, overrides=["trainer.max_epochs=6"])
+    assert [step for step, _ in scalars(run.folder)["dead_relus/relu_2"]] == [2, 4, 8, 10, 12]

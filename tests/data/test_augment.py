@@ -88,23 +88,14 @@ def test_the_largest_uniform_number_stays_within_reach():
     assert torch.equal(Augmentation(crop=2)(batch, almost_one)[0], shifted(batch[0], 2, 2))
 
 
-def test_rotation_by_nought_is_the_identity():
-    for height, width in ((6, 6), (5, 9), (32, 32)):
-        batch = images(4, 3, height, width)
-        assert torch.equal(rotate(batch, torch.zeros(4)), batch)
-
-
-@pytest.mark.parametrize("size", [2, 5, 6, 28])
-@pytest.mark.parametrize("quarters", [-1, 1, 2])
-def test_quarter_turns_are_rot90(size, quarters):
-    batch = images(4, 3, size, size)
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (5, 5), (28, 28), (5, 9), (9, 5)])
+@pytest.mark.parametrize("quarters", [-1, 0, 1, 2])
+def test_quarter_turns_are_rot90(height, width, quarters):
+    if quarters % 2:
+        width = height  # of the others only the middle stays in the image: see below
+    batch = images(4, 3, height, width)
     turned = rotate(batch, torch.full((4,), 90.0 * quarters))
     assert torch.equal(turned, torch.rot90(batch, quarters, dims=(2, 3)))
-
-
-def test_half_turns_keep_images_that_are_not_square():
-    batch = images(4, 3, 5, 9)
-    assert torch.equal(rotate(batch, torch.full((4,), 180.0)), batch.flip(2, 3))
 
 
 def test_a_quarter_turn_of_an_image_that_is_not_square_is_rigid():
@@ -157,10 +148,7 @@ def test_all_options_at_nought_give_the_input_back():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"flip": 1.1}, "data.augmentation.flip must be a finite number ≥ 0 and ≤ 1, got 1.1"),
-        ({"crop": 1.5}, "data.augmentation.crop must be an integer from 0 to 100000, got 1.5"),
         ({"crop": -1}, "data.augmentation.crop must be an integer from 0 to 100000, got -1"),
-        ({"translate": 1.0}, "data.augmentation.translate must be a finite number ≥ 0 and < 1, got 1.0"),
         ({"rotate": 181}, "data.augmentation.rotate must be a finite number ≥ 0 and ≤ 180, got 181"),
     ],
 )

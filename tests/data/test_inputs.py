@@ -21,16 +21,18 @@ def refused(path: Path, shape: tuple[int, ...], names: tuple[str, ...] = ()) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("0.5,0.6,1\n", "line 1: expected 2 columns (a, b), separated by commas and without labels, got 3"),
-        ("0.5;0.6\n", "line 1: expected 2 columns (a, b), separated by commas and without labels, got 1"),
-        ("a,b\n1,2\n3\n", "line 3: expected 2 columns"),
+        ("0.5,0.6,1\n", "expected 2 columns (a, b), separated by commas and without labels, got 3"),
+        ("0.5;0.6\n", "expected 2 columns (a, b), separated by commas and without labels, got 1"),
+        ("a,b\n1,2\n3\n", "line 3, column 2: must be a finite number, got ''"),
+        ("1,2\n1,2,3\n", "cannot be read as CSV in UTF-8 (Expected 2 fields in line 2"),
+        ("1,2\n\n3,x\n", "line 3, column 2: must be a finite number, got 'x'"),
         ("a,b\n1,2\n3,x\n", "line 3, column 2: must be a finite number, got 'x'"),
         ("1,\n", "line 1, column 2: must be a finite number, got ''"),
         ("1,2\n,\n", "line 2, column 1: must be a finite number, got ''"),
         ("1,2\na,b\n", "line 2, column 1: must be a finite number, got 'a'"),
         ("1,nan\n", "line 1, column 2: must be a finite number, got 'nan'"),
         ("1e39,1\n", "line 1, column 1: must be a finite number, got '1e39'"),
-        ("", "no row of numbers; expected 2 columns"),
+        ("", "cannot be read as CSV in UTF-8 (No columns to parse from file)"),
         ("a,b\n", "no row of numbers; expected 2 columns"),
     ],
 )

@@ -21,10 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PRELOADED = [
-    "pytest", "lightning.pytorch", "tensorboard", "torch.utils.tensorboard", "sklearn.datasets", "matplotlib.figure",
-    "mlplab.runs.build", "mlplab.models.classifier", "mlplab.cli", "mlplab.data.module", "mlplab.data.sources",
-    "mlplab.runs.train", "mlplab.callbacks.figures", "mlplab.callbacks.progress",
-    "mlplab.callbacks.tensorboard", "mlplab.data.augment",
+    "pytest", "tensorboard", "torch.utils.tensorboard", "sklearn.datasets", "mlplab.cli", "mlplab.runs.train",
+    "mlplab.callbacks.figures", "mlplab.callbacks.progress",
 ]  # fmt: skip
 
 Fault = Callable[[], None]
@@ -47,27 +45,27 @@ def train(config: str) -> None:
 
     from mlplab.runs import train as training
 
-    end_as_the_command(training.train, OmegaConf.create(config))
+    end_as_the_command(lambda: training.train(OmegaConf.create(config)))
 
 
 def resume(folder: Path) -> None:
     """Continue a run, and end as the command does."""
     from mlplab.runs import train as training
 
-    end_as_the_command(training.resume, folder)
+    end_as_the_command(lambda: training.resume(folder))
 
 
-def end_as_the_command(function: Callable, argument: Any) -> None:
-    from mlplab.cli import leave
+def end_as_the_command(launch: Callable[[], Any]) -> None:
+    from mlplab.cli import errors_in_words
 
     sys.argv = ["train.py"]
-    try:
-        function(argument)
-    except BaseException as error:
-        leave(error)
+    with errors_in_words():
+        launch()
 
 
-def main(launch: Callable, *arguments: Any, output: Path, cwd: Path, environment: dict[str, str], fault: Fault) -> None:
+def main(
+    launch: Callable, *arguments: Any, output: Path, cwd: Path, environment: dict[str, str], fault: Fault | None
+) -> None:
     """What the process runs: `launch(*arguments)`, its output in a file."""
     import torch
 
@@ -79,15 +77,12 @@ def main(launch: Callable, *arguments: Any, output: Path, cwd: Path, environment
     os.chdir(cwd)
     os.environ.update(environment)
     tempfile.tempdir = None  # so that TMPDIR is looked at
-    fault()
+    if fault:
+        fault()
     launch(*arguments)
 
 
 # Faults
-
-
-def nothing() -> None:
-    """All goes well."""
 
 
 class Interrupted:

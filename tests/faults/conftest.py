@@ -21,6 +21,13 @@ class Ended(NamedTuple):
     code: int
     output: str
 
+    @property
+    def error(self) -> str:
+        """The one line that says what is wrong."""
+        (line,) = [line for line in self.output.splitlines() if line.startswith("error: ")]
+        assert "Traceback" not in self.output, self.output
+        return line
+
 
 @pytest.fixture(scope="session")
 def processes() -> Any:
@@ -36,7 +43,7 @@ def begin(processes: Any, tmp_path: Path) -> Callable[..., Callable[[], Ended]]:
 
     def start(
         launch: Callable, *arguments: Any, cwd: Path = tmp_path, environment: dict[str, str] | None = None,
-        fault: child.Fault = child.nothing,
+        fault: child.Fault | None = None,
     ) -> Callable[[], Ended]:  # fmt: skip
         output = tmp_path / f"output-{time.monotonic_ns()}.txt"
         options = {"output": output, "cwd": cwd, "environment": environment or {}, "fault": fault}

@@ -1,6 +1,7 @@
 """Other ways for a run to end: SLURM, a second Ctrl-C, no memory, no finite numbers, files that are gone."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ COMMAND = ("data.num_samples=80", "trainer=cpu", "trainer.max_epochs=3", *SHORT)
 def train(make_config, run):
     """Train with SHORT and more overrides: train("seed=1", folder="a", fault=…)."""
 
-    def start(*overrides, folder="run", fault=child.nothing):
+    def start(*overrides, folder="run", fault=None):
         return run(child.train, OmegaConf.to_yaml(make_config(*SHORT, *overrides, folder=folder)), fault=fault)
 
     return start
@@ -87,10 +88,8 @@ def test_a_second_ctrl_c_stops_at_once(train, run, tmp_path, tally):
 def test_without_memory_it_says_what_to_lower(overrides, key, train, tally):
     ended = train(*overrides, fault=child.little_memory)
     assert ended.code == (2 if key == "model.hidden_sizes" else 1), ended.output
-    (line,) = [line for line in ended.output.splitlines() if line.startswith("error: ")]
-    assert "out of memory" in line
-    assert key in line
-    assert "Traceback" not in ended.output
+    assert "out of memory" in ended.error
+    assert key in ended.error
     tally("runs without memory that said what to lower")
 
 
@@ -100,25 +99,12 @@ def test_numbers_that_are_not_finite_end_the_run_and_never_a_checkpoint(train, m
                          "checkpoint.max_share=1", "optimizer=momentum", "optimizer.lr=1e12")  # fmt: skip
     ended = run(child.train, OmegaConf.to_yaml(config))
     assert ended.code == 1, ended.output
-    (line,) = [line for line in ended.output.splitlines() if line.startswith("error: ")]
-    assert "diverged: " in line
-    assert "update " in line
+    assert "diverged: " in ended.error
+    assert "update " in ended.error
     assert Record.read(tmp_path / "run").values["status"] == "diverged"
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
         assert all(values.isfinite().all() for values in read_checkpoint(path)["state_dict"].values())
     tally("diverged runs that named the update and kept finite checkpoints")
-
-
-@pytest.mark.faults
-def test_a_moved_run_goes_on_in_its_new_place(train, run, tmp_path, tally):
-    assert train(folder="whole").code == 0
-    assert train(fault=child.Interrupted("SIGTERM", 14)).code == 143
-    shutil.move(tmp_path / "run", tmp_path / "other" / "place")
-    ended = run(child.resume, tmp_path / "other" / "place")
-    assert ended.code == 0, ended.output
-    assert not (tmp_path / "run").exists()
-    assert not differences(tmp_path / "whole", tmp_path / "other" / "place")
-    tally("moved runs that went on")
 
 
 @pytest.mark.faults
@@ -133,8 +119,8 @@ def test_a_log_that_lacks_what_was_written_is_said(missing, make_config, run, tm
         os.truncate(events, events.stat().st_size - missing)
     ended = run(child.resume, tmp_path / "run")
     assert ended.code == 0, ended.output
-    said = f"lacks {missing} bytes that had been written" if missing else "is gone"
-    assert f"{said}: its curves have a gap" in ended.output
+    said = f"lacks {missing} bytes" if missing else "lacks "
+    assert re.search(f"{said}.*had been written: its curves have a gap", ended.output)
     tally("damaged event files said")
 
 
@@ -160,8 +146,7 @@ def test_a_run_does_not_go_on_with_other_data(pictures, train, run, tmp_path, ta
     gone.unlink()
     ended = run(child.resume, tmp_path / "run")
     assert ended.code == 2, ended.output
-    (line,) = [line for line in ended.output.splitlines() if line.startswith("error: ")]
-    assert "data" in line
+    assert "data" in ended.error
     assert (tmp_path / "run" / "result.json").read_bytes() == before
     shutil.move(pictures, tmp_path / "elsewhere")
     ended = run(child.resume, tmp_path / "run")
@@ -180,8 +165,7 @@ def test_a_folder_that_cannot_be_written_is_said(run, tmp_path, tally):
     for place in (tmp_path / "file" / "run", Path("/proc/nowhere")):
         ended = run(child.run_command, [*COMMAND, f"hydra.run.dir={place}"])
         assert ended.code == 2, ended.output
-        (line,) = ended.output.strip().splitlines()
-        assert str(place.parent) in line
+        assert str(place.parent) in ended.error
         tally("folders that could not be written, exit 2")
 
 
@@ -190,26 +174,23 @@ def test_a_folder_that_cannot_be_written_is_said(run, tmp_path, tally):
 def test_two_processes_that_share_batches_go_on_exactly(moment, tmp_path, tally):
     """The real command, which Lightning starts a second time; SIGTERM reaches the first process only."""
     arguments = ["data.num_samples=400", "trainer=ddp_cpu", "trainer.max_epochs=30", "model=mlp_dropout", *SHORT]
-    program = [sys.executable, str(child.ROOT / "train.py")]
+    options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
     def launch(*arguments: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [*program, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )  # fmt: skip
+        return subprocess.Popen([sys.executable, str(child.ROOT / "train.py"), *arguments], **options)
 
-    whole = launch(*arguments, "hydra.run.dir=whole")
-    output, _ = whole.communicate(timeout=400)
-    assert whole.returncode == 0, output
+    def wait(process: subprocess.Popen, code: int) -> None:
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == code, output
+
+    wait(launch(*arguments, "hydra.run.dir=whole"), 0)
     broken = launch(*arguments, "hydra.run.dir=broken")
     deadline = time.monotonic() + 400
     while not (tmp_path / "broken" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.15 * moment)
     broken.send_signal(signal.SIGTERM)
-    output, _ = broken.communicate(timeout=400)
-    assert broken.returncode == 143, output
+    wait(broken, 143)
     tally("interruptions of two processes that share batches")
-    again = launch("resume=broken")
-    output, _ = again.communicate(timeout=400)
-    assert again.returncode == 0, output
+    wait(launch("resume=broken"), 0)
     assert not differences(tmp_path / "whole", tmp_path / "broken")

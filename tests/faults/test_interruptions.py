@@ -25,13 +25,7 @@ POINTS = {
     "max_steps": ("model=mlp_dropout", "scheduler=linear", "trainer.max_epochs=-1", "trainer.max_steps=41"),
     "no validation": ("model=mlp_dropout", "optimizer=rmsprop", "data.val_fraction=0", "monitor=train/loss"),
 }  # fmt: skip
-IMAGES = (
-    "data=digits",
-    "data.train_size=60",
-    "data.batch_size=5",
-    "regularization=augmentation",
-    "data.augmentation.flip=0",
-)
+IMAGES = ("data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0")
 AUGMENTED = {
     "images, dropout, Adam": ("model=mlp_dropout", "optimizer=adam", *IMAGES),
     "images, batch norm, Nesterov, one cycle": (

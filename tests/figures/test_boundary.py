@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from mlplab.figures import plane
+from mlplab.callbacks.figures import plane
 from mlplab.figures.boundary import decision_boundary, pale
 
 FEATURES = torch.tensor([[0.0, 10.0], [4.0, 12.0], [1.0, 11.0]])
-SPLITS = {"train": [0, 2], "val": [1]}
 
 
 def boundary(probabilities):
@@ -22,20 +21,16 @@ def boundary(probabilities):
         "val": SimpleNamespace(indices=torch.tensor([1])),
     }
     data = SimpleNamespace(source=source, datasets=datasets, num_classes=classes, updates_per_epoch=4)
-    return decision_boundary(probabilities, data, updates=10)
+    return decision_boundary(plane(FEATURES, 2), probabilities, data, updates=10)
 
 
 def test_the_grid_covers_the_plane_row_by_row_from_the_bottom():
-    points = plane.grid(FEATURES, 3)
+    points = plane(FEATURES, 3)
     assert torch.allclose(points[:3, 0], torch.tensor([-0.2, 2.0, 4.2]))
     assert torch.allclose(points[::3, 1], torch.tensor([9.9, 11.0, 12.1]))
     assert points[3, 0] == points[0, 0]
-
-
-def test_the_plane_holds_all_samples_with_a_margin():
-    low, high = plane.ends(torch.tensor([[0.0, 5.0], [10.0, 5.0]]), margin=0.1).tolist()
-    assert (low[0], high[0]) == (-1.0, 11.0)
-    assert low[1] < 5.0 < high[1]
+    equal = plane(torch.tensor([[0.0, 5.0], [10.0, 5.0]]), 2)
+    assert equal[0, 1] < 5.0 < equal[-1, 1]
 
 
 def test_probabilities_of_the_second_class_are_the_colour():

@@ -50,10 +50,9 @@ def test_best_and_last_epoch_are_marked():
 
 
 def test_without_validation_there_are_the_curves_of_training():
-    rows = [{**row, "val/loss": None, "val/acc": None} for row in ROWS]
-    figure = learning_curves(rows)
-    assert set(lines(figure.axes[0])) == {"training"}
-    assert not figure.axes[0].collections
+    axes = learning_curves([{**row, "val/loss": None, "val/acc": None} for row in ROWS]).axes[0]
+    assert set(lines(axes)) == {"training"}
+    assert not axes.collections
 
 
 def test_optimization_has_a_panel_for_each_quantity():

@@ -1,5 +1,7 @@
 """The images that are shown are those that the network gets most wrong, and those that it is given."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -34,28 +36,29 @@ def test_mistakes_come_by_confidence_and_hits_by_doubt():
     assert mistakes.get_title(loc="left").startswith("The most confident of 3 mistakes")
     assert [text.get_text() for text in mistakes.texts] == ["a\nc: 90%", "b\na: 70%", "a\nb: 50%"]
     assert hits.texts[0].get_text() == "b\nb: 40%"
+    without_mistakes = extremes(images[:2], torch.tensor([0, 1]), torch.eye(3)[:2], class_names=NAMES, of="2 samples")
+    assert len(shown_images(without_mistakes, 4)) == 2
 
 
-def test_without_mistakes_there_are_the_hits():
-    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    figure = extremes(images, torch.tensor([0, 1]), torch.eye(3)[:2], class_names=NAMES, of="2 samples")
-    assert len(shown_images(figure, 4)) == 2
-
-
-def test_training_samples_are_augmented_as_training_augments_them(make_config):
-    config = make_config("data=digits", "data.train_size=40", "regularization=augmentation")
-    data = build.data_module(config)
-    loader = data.train_dataloader()
+def test_training_samples_are_augmented_as_training_is_served_with_them(make_config):
+    data = build.data_module(make_config("data=digits", "data.train_size=40", "regularization=augmentation"))
     images = shown_images(training_samples(data), 8)
     assert len(images) == 32
-    loader.batch_sampler.sampler.set_epoch(0)
-    positions = loader.batch_sampler.sampler.order()[:4]
-    stored = data.datasets["train"].features[data.datasets["train"].indices[positions]]
+    batch = next(iter(data.train_dataloader()))
+    data.trainer = SimpleNamespace(training=True, current_epoch=0)
+    served = data.on_after_batch_transfer(batch, 0)[0].features * data.std + data.mean  # 0 to 1
     for row in range(4):
-        assert np.array_equal(images[8 * row][..., 0], stored[row, 0])
-        for epoch in range(3):
-            augmented = data.augmented(positions, epoch=epoch)
-            assert np.array_equal(images[8 * row + 1 + epoch][..., 0], augmented[row, 0])
+        stored, first, second, *_ = images[8 * row : 8 * (row + 1)]
+        assert np.array_equal(stored[..., 0], batch[0][row, 0])
+        assert np.allclose(first[..., 0] / 255, served[row, 0], atol=1e-6)
+        assert not np.array_equal(first, second)
+
+
+def test_training_samples_carry_their_class_names(make_config):
+    data = build.data_module(make_config("data=digits", "data.train_size=30", "data.batch_size=8"))
+    train, order = data.datasets["train"], data.train_dataloader().batch_sampler.sampler.order()
+    names = [data.source.class_names[label] for label in train.labels[train.indices[order]]]
+    assert [text.get_text() for text in training_samples(data).axes[0].texts] == names
 
 
 def test_the_first_layer_is_scaled_unit_by_unit():

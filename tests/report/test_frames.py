@@ -43,9 +43,7 @@ def test_a_run_is_read(make_run, history):
     runs, rows, skipped = read([folder])
     assert skipped == []
     about, metrics = runs["about"].iloc[0], runs["metrics"].iloc[0]
-    assert dict(runs["config"].iloc[0]) == {
-        "folder": ".", "seed": 3, "optimizer.lr": 0.1, "model.hidden_sizes": "[16,8]"
-    }  # fmt: skip
+    assert about["config"] == {"folder": ".", "seed": 3, "optimizer.lr": 0.1, "model.hidden_sizes": "[16,8]"}
     assert about["study"] == {"name": "s"}
     assert about["typed"] == {"optimizer.lr": "0.1", "seed": "3"}
     assert metrics["val/acc"] == 0.7  # of result.json, not of the history

@@ -36,7 +36,7 @@ def chosen(runs, **options):
 
 def test_only_what_differs_is_a_setting(runs):
     rows = [({"optimizer.lr": rate, "data.batch_size": 8}, {"seed": seed}) for rate in (0.1, 0.2) for seed in (0, 1)]
-    assert chosen(runs(*rows)) == {"optimizer.lr": [0.1, 0.1, 0.2, 0.2]}
+    assert chosen(runs(*rows)) == {"optimizer.lr": ["0.1", "0.1", "0.2", "0.2"]}
 
 
 def test_seeds_folds_and_paths_are_no_settings(runs, tmp_path):
@@ -53,7 +53,7 @@ def test_runs_of_different_sweeps_are_told_apart_without_overrides(runs):
     made = runs(
         ({"model.dropout": 0.0}, {}), ({"model.dropout": 0.5}, {}), ({"model.dropout": 0.0, "model.norm": True}, {})
     )
-    assert chosen(made) == {"model.dropout": [0.0, 0.5, 0.0], "model.norm": ["–", "–", True]}
+    assert chosen(made) == {"model.dropout": ["0", "0.5", "0"], "model.norm": ["–", "–", "true"]}
 
 
 def test_a_choice_that_was_typed_stands_for_all_that_it_changes(runs):
@@ -68,7 +68,7 @@ def test_a_choice_that_was_typed_stands_for_all_that_it_changes(runs):
 def test_a_choice_that_is_typed_for_one_of_two_equal_runs_does_not_part_them(runs):
     typed = {"overrides": ("batching=mini_batch",)}, {"seed": 1}, {"overrides": ("batching=stochastic",)}
     made = runs(*(({"data.batch_size": size}, options) for size, options in zip((32, 32, 1), typed, strict=True)))
-    assert chosen(made) == {"data.batch_size": [32, 32, 1]}
+    assert chosen(made) == {"data.batch_size": ["32", "32", "1"]}
 
 
 def test_a_default_is_named_where_nothing_was_typed(runs):

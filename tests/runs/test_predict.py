@@ -10,39 +10,29 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
-from torch import Tensor
 
 from mlplab.cli import CONF
 from mlplab.errors import ConfigError
 from mlplab.files import write_checkpoint
 from mlplab.runs.evaluate import load_run
 from mlplab.runs.predict import load_predictor, predict
-from mlplab.runs.train import train
 
-QUICK = ("trainer=cpu", "trainer.max_epochs=2", "callbacks=none", "logger=none", "test=false",
-         "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")  # fmt: skip
-
-
-def trained(folder: Path, *overrides: str) -> Path:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*QUICK, *overrides, f"folder={folder}"])
-    train(config)
-    return folder
+BARE = ("callbacks=none", "logger=none", "test=false", "trainer.enable_progress_bar=false")
 
 
 @pytest.fixture(scope="module")
-def passing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def passing(tmp_path_factory, launch_in):
     """A run on two named features and two classes."""
-    return trained(tmp_path_factory.mktemp("runs") / "passing", "data.num_samples=100")
+    return launch_in(tmp_path_factory.mktemp("runs") / "passing", BARE).folder
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(tmp_path_factory, launch_in):
     """A run on grey images and ten classes."""
-    return trained(tmp_path_factory.mktemp("runs") / "digits", "data=digits", "data.train_size=200")
+    return launch_in(tmp_path_factory.mktemp("runs") / "digits", (*BARE, "data=digits", "data.train_size=200")).folder
 
 
-def predicted(run: Path, source: Path, output: Path, *overrides: str) -> tuple[list[list[str]], Tensor]:
+def predicted(run, source, output, *overrides):
     """The rows of the written CSV, header first, and their probabilities (n, classes)."""
     lines = [f"run={run}", f"input={source}", f"output={output}", "accelerator=cpu", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -52,7 +42,7 @@ def predicted(run: Path, source: Path, output: Path, *overrides: str) -> tuple[l
     return rows, torch.tensor([[float(cell) for cell in row[2:]] for row in rows[1:]])
 
 
-def expected(run: Path, features: Tensor) -> Tensor:
+def expected(run, features):
     """The probabilities of the run's model, rebuilt with its data."""
     loaded = load_run(run)
     with torch.no_grad():
@@ -62,7 +52,7 @@ def expected(run: Path, features: Tensor) -> Tensor:
 # The same probabilities
 
 
-def test_csv_without_header_gives_the_models_probabilities(passing: Path, tmp_path: Path) -> None:
+def test_csv_without_header_gives_the_models_probabilities(passing, tmp_path):
     points = load_run(passing).data.source.features
     np.savetxt(tmp_path / "points.csv", points.double().numpy(), delimiter=",", fmt="%.17g")
     rows, probabilities = predicted(passing, tmp_path / "points.csv", tmp_path / "out.csv")
@@ -81,13 +71,13 @@ def test_csv_without_header_gives_the_models_probabilities(passing: Path, tmp_pa
         "\ufeff0.9,0.1\r\n 0.2, 0.3",  # as spreadsheets write it, and no end of line
     ],
 )
-def test_csv_headers(passing: Path, tmp_path: Path, text: str) -> None:
+def test_csv_headers(passing, tmp_path, text):
     (tmp_path / "points.csv").write_text(text, encoding="utf-8")
     _, probabilities = predicted(passing, tmp_path / "points.csv", tmp_path / "out.csv")
     assert torch.equal(probabilities, expected(passing, torch.tensor([[0.9, 0.1], [0.2, 0.3]])))
 
 
-def test_images_in_every_layout_give_the_same(digits: Path, tmp_path: Path) -> None:
+def test_images_in_every_layout_give_the_same(digits, tmp_path):
     images = load_run(digits).data.source.features[:30]  # (30, 1, 8, 8)
     layouts = {
         "flat": images.flatten(start_dim=1),
@@ -117,7 +107,7 @@ def test_images_in_every_layout_give_the_same(digits: Path, tmp_path: Path) -> N
     torch.testing.assert_close(probabilities, reference[order], rtol=0, atol=1e-6)  # other neighbours in the batch
 
 
-def test_batch_size_changes_nothing_but_rounding(digits: Path, tmp_path: Path) -> None:
+def test_batch_size_changes_nothing_but_rounding(digits, tmp_path):
     images, source = load_run(digits).data.source.features[:10], tmp_path / "images.npy"
     np.save(source, images.numpy())
     for size in (1, 3):
@@ -125,13 +115,12 @@ def test_batch_size_changes_nothing_but_rounding(digits: Path, tmp_path: Path) -
         torch.testing.assert_close(probabilities, expected(digits, images), rtol=0, atol=1e-6)
 
 
-def test_last_checkpoint_can_be_chosen(digits: Path) -> None:
-    ours = load_predictor(digits, checkpoint="last").model.state_dict()
-    theirs = load_run(digits, checkpoint="last").model.state_dict()
+def test_last_checkpoint_can_be_chosen(digits):
+    ours, theirs = (load(digits, checkpoint="last").model.state_dict() for load in (load_predictor, load_run))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_needs_the_run_folder_only(tmp_path: Path) -> None:
+def test_needs_the_run_folder_only(tmp_path, launch_in):
     generator = np.random.default_rng(0)
     for name in ("bright", "dark"):
         folder = tmp_path / "tree" / "train" / name
@@ -140,7 +129,7 @@ def test_needs_the_run_folder_only(tmp_path: Path) -> None:
             pixels = generator.integers(0, 100, (5, 6, 3)) + (155 if name == "bright" else 0)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
     overrides = ("data=image_folder", f"data.root={tmp_path / 'tree'}", "data.cache=false", "batching=full_batch")
-    run = trained(tmp_path / "run", *overrides)
+    run = launch_in(tmp_path / "run", (*BARE, *overrides)).folder
     picture = tmp_path / "tree" / "train" / "bright" / "3.png"
     before = expected(run, load_run(run).data.source.features[3:4])
     shutil.copy(picture, tmp_path / "picture.png")
@@ -151,9 +140,7 @@ def test_needs_the_run_folder_only(tmp_path: Path) -> None:
     assert rows[1][0] == "picture.png"
 
 
-def test_images_of_another_size_and_channels_are_converted(
-    digits: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_of_another_size_and_channels_are_converted(digits, tmp_path, caplog):
     Image.new("RGB", (20, 16), (255, 255, 255)).save(tmp_path / "large.jpg")
     _, probabilities = predicted(digits, tmp_path / "large.jpg", tmp_path / "out.csv")
     assert torch.equal(probabilities, expected(digits, torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)))
@@ -161,7 +148,7 @@ def test_images_of_another_size_and_channels_are_converted(
     assert "20×16" in caplog.text
 
 
-def test_pixels_scaled_to_one_are_warned_of(digits: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pixels_scaled_to_one_are_warned_of(digits, tmp_path, caplog):
     np.save(tmp_path / "images.npy", np.ones((2, 8, 8), dtype=np.uint8))
     predicted(digits, tmp_path / "images.npy", tmp_path / "out.csv")
     assert "no pixel is above 1" in caplog.text
@@ -170,35 +157,33 @@ def test_pixels_scaled_to_one_are_warned_of(digits: Path, tmp_path: Path, caplog
 # The output file
 
 
-def test_output_is_replaced_only_on_request(passing: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def points(tmp_path):
     (tmp_path / "points.csv").write_text("0.5,0.5\n")
+    return tmp_path / "points.csv"
+
+
+def test_output_is_replaced_only_on_request(passing, points, tmp_path):
     output = tmp_path / "out.csv"
     output.write_text("precious")
     with pytest.raises(ConfigError, match="exists; choose another file, or replace it with overwrite=true"):
-        predicted(passing, tmp_path / "points.csv", output)
+        predicted(passing, points, output)
     assert output.read_text() == "precious"
-    predicted(passing, tmp_path / "points.csv", output, "overwrite=true")
+    predicted(passing, points, output, "overwrite=true")
     assert output.read_text().startswith("name,class")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "points.csv"]
 
 
-def test_the_input_is_never_overwritten(passing: Path, tmp_path: Path) -> None:
-    points = tmp_path / "points.csv"
-    points.write_text("0.5,0.5\n")
+def test_output_that_cannot_be_written_or_must_not_be_is_named(passing, points, tmp_path):
     os.link(points, tmp_path / "same.csv")
-    for output in (points, tmp_path / "same.csv"):
-        with pytest.raises(ConfigError, match="is the input"):
-            predicted(passing, points, output, "overwrite=true")
-
-
-def test_output_must_be_a_file_in_a_folder_that_exists(passing: Path, tmp_path: Path) -> None:
-    (tmp_path / "points.csv").write_text("0.5,0.5\n")
-    for output, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "out.csv", "not a folder that can be")):
+    outputs = {"points.csv": "is the input", "same.csv": "is the input", "": "is a folder",
+               "no/out.csv": "not a folder that can be"}  # fmt: skip
+    for output, message in outputs.items():
         with pytest.raises(ConfigError, match=message):
-            predicted(passing, tmp_path / "points.csv", output)
+            predicted(passing, points, tmp_path / output, "overwrite=true")
 
 
-def test_faults_of_run_input_and_output_are_reported_together(passing: Path, tmp_path: Path) -> None:
+def test_faults_of_run_input_and_output_are_reported_together(passing, tmp_path):
     (tmp_path / "points.csv").write_text("0.5\n")
     (tmp_path / "out.csv").touch()
     for run, source, said in (
@@ -213,7 +198,7 @@ def test_faults_of_run_input_and_output_are_reported_together(passing: Path, tmp
             assert part in fault
 
 
-def test_a_checkpoint_that_says_nothing_of_its_data_is_named(passing: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_says_nothing_of_its_data_is_named(passing, tmp_path):
     shutil.copytree(passing, tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     write_checkpoint({"state_dict": {}}, checkpoint)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from mlplab.errors import ConfigError
-from mlplab.files import now, write_atomically
+from mlplab.files import now
 from mlplab.runs.record import Record, is_in_use
 
 CONFIG = "base: 3\ncopy: 3\ntext: naïve ≥\n"
+PLAIN = {"base": 3, "copy": 3, "text": "naïve ≥"}
 
 
-def begin(folder, config, values):
+def begin(folder, values, config=CONFIG):
     record = Record(folder, values)
     record.create(config)
     return record
@@ -30,61 +31,39 @@ def on_disk(folder):
     return {key: value for key, value in values.items() if key not in ("digest", "config_digest")}
 
 
-def test_a_record_is_on_disk_as_soon_as_it_is_made(tmp_path):
+def test_values_are_on_disk_as_soon_as_they_are_set(tmp_path):
     folder = tmp_path / "deep" / "run"
-    begin(folder, CONFIG, {"status": "running"})
-    assert on_disk(folder) == {"status": "running"}
+    record = begin(folder, {"status": "running", "seed": 0})
+    assert on_disk(folder) == {"status": "running", "seed": 0}
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "config.yaml", "result.json"]
-
-
-def test_updates_add_and_replace(tmp_path):
-    record = begin(tmp_path, CONFIG, {"status": "running", "seed": 0})
     record.update(status="finished", metrics={"val/acc": 0.5})
-    assert on_disk(tmp_path) == {"status": "finished", "seed": 0, "metrics": {"val/acc": 0.5}}
-    assert Record.read(tmp_path).values.items() >= on_disk(tmp_path).items()
-
-
-def test_the_config_is_kept_as_it_is(tmp_path):
-    record = begin(tmp_path, CONFIG, {})
-    assert Record.read(tmp_path).config() == record.plain_config() == {"base": 3, "copy": 3, "text": "naïve ≥"}
+    assert on_disk(folder) == {"status": "finished", "seed": 0, "metrics": {"val/acc": 0.5}}
+    assert Record.read(folder).values.items() >= on_disk(folder).items()
+    assert Record.read(folder).config() == record.plain_config() == PLAIN
 
 
 def test_a_folder_with_a_run_is_refused_and_left_alone(tmp_path):
-    begin(tmp_path, CONFIG, {"status": "finished"})
+    begin(tmp_path, {"status": "finished"})
     with pytest.raises(ConfigError, match="holds a run already; continue it with resume="):
-        begin(tmp_path, "other: 1\n", {"status": "running"})
+        begin(tmp_path, {"status": "running"}, config="other: 1\n")
     assert on_disk(tmp_path) == {"status": "finished"}
-    assert Record.read(tmp_path).config() == {"base": 3, "copy": 3, "text": "naïve ≥"}
+    assert Record.read(tmp_path).config() == PLAIN
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write to the run folder .*file"):
-        begin(tmp_path / "file" / "run", CONFIG, {})
-
-
-def test_a_failing_move_leaves_the_old_file(tmp_path, monkeypatch):
-    def forbidden(*_):
-        raise PermissionError(13, "Permission denied")
-
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-    monkeypatch.setattr(Path, "replace", forbidden)
-    monkeypatch.setattr(os, "replace", forbidden)
-    with pytest.raises(PermissionError):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+        begin(tmp_path / "file" / "run", {})
 
 
 def test_numbers_that_json_lacks_become_texts(tmp_path):
     others = {"a": [1, 2.5, True, None, "NaN"], "b": {"c": []}}
-    begin(tmp_path, CONFIG, {"metrics": {"loss": math.nan, "rows": [math.inf, (-math.inf, 1.5)]}} | others)
+    begin(tmp_path, {"metrics": {"loss": math.nan, "rows": [math.inf, (-math.inf, 1.5)]}} | others)
     assert on_disk(tmp_path) == {"metrics": {"loss": "nan", "rows": ["inf", ["-inf", 1.5]]}} | others
 
 
 def test_texts_beyond_ascii_survive_any_locale(tmp_path, monkeypatch):
-    begin(tmp_path, CONFIG, {"overrides": ["name=naïve ≥"]})
+    begin(tmp_path, {"overrides": ["name=naïve ≥"]})
     read = Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda path, encoding=None: read(path, encoding=encoding or "ascii"))
     assert Record.read(tmp_path).values["overrides"] == ["name=naïve ≥"]
@@ -92,35 +71,34 @@ def test_texts_beyond_ascii_survive_any_locale(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"status": "fini', b"\xff\xfe\x00", b"[1, 2]", b"null"])
 def test_a_damaged_result_is_named(tmp_path, damage):
-    begin(tmp_path, CONFIG, {})
+    begin(tmp_path, {})
     (tmp_path / "result.json").write_bytes(damage)
     with pytest.raises(ConfigError, match=r"result\.json cannot be read: "):
         Record.read(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"a: [1", b"- 1\n- 2", b"\xff\xfe\x00", b"a: ${b}", b"base: 4"])
+@pytest.mark.parametrize("damage", [b"", b"a: [1", b"- 1\n- 2", b"text", b"\xff\xfe\x00", b"a: ${b}", b"base: 4"])
 def test_a_damaged_config_is_named(tmp_path, damage):
-    record = begin(tmp_path, CONFIG, {})
+    record = begin(tmp_path, {})
     (tmp_path / "config.yaml").write_bytes(damage)
-    with pytest.raises(ConfigError, match=r"config\.yaml is damaged or was edited"):
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: it is damaged or was edited"):
         Record.read(tmp_path).config()
     if damage != b"base: 4":
         record.update(config_digest=hashlib.sha256(damage).hexdigest())
-        with pytest.raises(ConfigError, match=r"config\.yaml (cannot be read|does not hold a config)"):
+        with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: "):
             Record.read(tmp_path).config()
 
 
-def test_a_single_flipped_bit_is_noticed(tmp_path):
-    begin(tmp_path, CONFIG, {"metrics": {"val/acc": 0.875}, "seed": 3})
-    for name in ("config.yaml", "result.json"):
-        content = (tmp_path / name).read_bytes()
-        for bit in range(0, 8 * len(content), 7):
-            damaged = bytearray(content)
-            damaged[bit // 8] ^= 1 << bit % 8
-            (tmp_path / name).write_bytes(damaged)
-            with pytest.raises(ConfigError, match=name):
-                Record.read(tmp_path).config()
-        (tmp_path / name).write_bytes(content)
+def test_missing_things_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no run folder .*nowhere; runs are in outputs/train"):
+        Record.read(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"is not a run folder: it has no result\.json"):
+        Record.read(tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+        Record(tmp_path, {}).config()
+    os.mkfifo(tmp_path / "config.yaml")  # which nobody writes to
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+        Record(tmp_path, {}).config()
 
 
 def test_a_locked_folder_is_refused_until_its_process_ends(tmp_path):
@@ -151,17 +129,8 @@ time.sleep(60)
     assert not is_in_use(tmp_path)
 
 
-def test_missing_things_are_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"no run folder .*nowhere; runs are in outputs/train"):
-        Record.read(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"is not a run folder: it has no result\.json"):
-        Record.read(tmp_path)
-    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
-        Record(tmp_path, {}).config()
-
-
 def test_checkpoints_are_found_or_those_there_are_listed(tmp_path):
-    record = begin(tmp_path, CONFIG, {})
+    record = begin(tmp_path, {})
     with pytest.raises(ConfigError, match=r"no checkpoint .*; there are: none"):
         record.checkpoint("best")
     (tmp_path / "checkpoints").mkdir()
@@ -169,14 +138,6 @@ def test_checkpoints_are_found_or_those_there_are_listed(tmp_path):
     assert record.checkpoint("last") == tmp_path / "checkpoints" / "last.ckpt"
     with pytest.raises(ConfigError, match="there are: last"):
         record.checkpoint("best")
-
-
-def test_every_look_at_the_test_set_is_counted(tmp_path):
-    begin(tmp_path, CONFIG, {}).count_test()
-    Record.read(tmp_path).count_test()
-    dates = on_disk(tmp_path)["test_evaluations"]
-    assert len(dates) == 2
-    assert all(datetime.fromisoformat(date).tzinfo is not None for date in dates)
 
 
 def test_now_is_local_time_with_its_offset():

@@ -55,9 +55,7 @@ def test_opacity_is_no_brightness(script):
     assert result.per_image.tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    ("images", "said"), [("train", "10 train images"), ("test", "3 test images"), ("all", "all 13 images")]
-)
+@pytest.mark.parametrize(("images", "said"), [("train", "10 train"), ("test", "3 test"), ("all", "all 13")])
 def test_mean_brightness_of_a_folder(script, composed, tree, tmp_path, images, said, capsys):
     figure = tmp_path / "made" / "brightness.png"
     chosen = [] if images == "all" else [f"images={images}"]  # which is the default
@@ -72,7 +70,7 @@ def test_mean_brightness_of_a_folder(script, composed, tree, tmp_path, images, s
     assert list(result.per_channel.values()) == pytest.approx(reference.mean(axis=(0, 1, 2)).tolist(), rel=1e-15)
     assert Image.open(figure).width > 500
     printed = capsys.readouterr().out
-    assert f"Mean brightness of {said}, " in printed
+    assert f"Mean brightness of {said} images, " in printed
     assert re.search(rf"^total +{result.total:.6f}$", printed, flags=re.MULTILINE)
 
 

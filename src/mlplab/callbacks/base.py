@@ -55,11 +55,9 @@ def measured(trainer: pl.Trainer) -> Measured:
 def look_is_due(trainer: Any, last: int | None, *, every: int | str) -> bool:
     """Whether to look at the network now, when it was last looked at after so many updates (None: not yet).
 
-    The first time is due at once, but not in Lightning's sanity check; then after every so many epochs, or with "auto"
-    ten times over the run, fewer in a short one, at least three.
+    The first time is due at once; then after every so many epochs, or with "auto" ten times over the run, fewer in a
+    short one, at least three.
     """
-    if trainer.sanity_checking:
-        return False
     if last is None:
         return True
     count, total = 10, planned_updates(trainer)

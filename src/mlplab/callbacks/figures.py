@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 
 from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples
 from mlplab.callbacks.layers import layer_weights
-from mlplab.callbacks.tensorboard import log_image
+from mlplab.callbacks.tensorboard import boards
 from mlplab.config.keys import require
 from mlplab.errors import first_line
-from mlplab.figures import plane
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # matplotlib is imported after training
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 Draw = Callable[[], "Figure"]
 FRAME_RESOLUTION, FINAL_RESOLUTION = 48, 300
 """Points per axis at which the plane of two features is looked at, during training and at the end."""
-FRAME_SIZE, FRAME_DPI = 4.2, 80
-"""Inches, and dots per inch, of the decision boundaries during training."""
+FRAME_DPI = 67
 
 
 class Figures(Callback):
@@ -35,8 +34,8 @@ class Figures(Callback):
 
     Of two-feature data, class probabilities over the plane are kept after the first epoch, about ten times over the run
     (in a short one less often) and at its end (`every`: "auto", or so many epochs). Drawn after training, they are what
-    TensorBoard's slider steps through. matplotlib is imported then. A figure that fails is named in the log, and the
-    run goes on. Without `at_end` nothing is looked at or drawn. `max_share` does nothing: earlier runs have it.
+    TensorBoard's slider steps through. A figure that fails is named in the log, and the run goes on. Without `at_end`
+    nothing is looked at or drawn. `max_share` does nothing: earlier runs have it.
     """
 
     def __init__(
@@ -46,36 +45,29 @@ class Figures(Callback):
         require("callbacks.figures.dpi", dpi)
         self.every, self.dpi, self.at_end = every, dpi, at_end
         self._looks: list[tuple[int, Tensor]] = []  # after so many updates, probabilities in 255ths
-        self._looked_at: int | None = None
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._look_if_due(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._look_if_due(trainer, pl_module)
-
-    def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def look_if_due(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Keep what the network makes of the plane of two features where it is time."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = trainer.datamodule
         if not self.at_end or data.feature_shape != (2,) or not can_look(trainer):
             return
-        if look_is_due(trainer, self._looked_at, every=self.every):
-            self._looked_at = trainer.global_step
-            seen = probabilities(pl_module, data, plane.grid(data.source.features, FRAME_RESOLUTION))
+        if look_is_due(trainer, self._looks[-1][0] if self._looks else None, every=self.every):
+            seen = probabilities(pl_module, data, plane(data.source.features, FRAME_RESOLUTION))
             self._looks.append((trainer.global_step, (255 * seen).round().byte()))
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    on_validation_end = on_train_epoch_end = look_if_due
+
+    def on_fit_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not self.at_end:
             return
         from mlplab.figures.boundary import decision_boundary
 
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        folder = Path(trainer.default_root_dir) / "figures"
+        data, folder = trainer.datamodule, Path(trainer.default_root_dir) / "figures"
         folder.mkdir(exist_ok=True)
         for updates, seen in self._looks:
             if updates != trainer.global_step:
-                draw: Draw = partial(decision_boundary, seen / 255, data, updates=updates, size=FRAME_SIZE)
+                points = plane(data.source.features, FRAME_RESOLUTION)
+                draw: Draw = partial(decision_boundary, points, seen / 255, data, updates=updates)
                 show(trainer, "decision_boundary", draw, updates=updates, dpi=FRAME_DPI)
         for name, final in final_figures(trainer, pl_module, data):
             if image := show(trainer, name, final, updates=trainer.global_step, dpi=self.dpi):
@@ -83,12 +75,20 @@ class Figures(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         frames = torch.stack([seen for _, seen in self._looks]) if self._looks else None  # one is saved faster
-        return {"looked_at": self._looked_at, "waiting": [updates for updates, _ in self._looks], "frames": frames}
+        return {"waiting": [updates for updates, _ in self._looks], "frames": frames}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._looked_at = state_dict["looked_at"]
         waiting, frames = state_dict["waiting"], state_dict["frames"]
         self._looks = list(zip(waiting, frames, strict=True)) if waiting else []
+
+
+def plane(features: Tensor, resolution: int) -> Tensor:
+    """Points (resolution², 2) between the ends of features (n, 2) with a margin, row by row from the bottom."""
+    low, high = torch.aminmax(features, dim=0)
+    room = 0.05 * torch.where(high > low, high - low, 1.0)
+    ends = torch.stack([low - room, high + room], dim=1).tolist()
+    x, y = (torch.linspace(first, last, resolution) for first, last in ends)
+    return torch.cartesian_prod(y, x).flip(1)
 
 
 def show(trainer: pl.Trainer, name: str, draw: Draw, *, updates: int, dpi: int) -> bytes | None:
@@ -100,7 +100,11 @@ def show(trainer: pl.Trainer, name: str, draw: Draw, *, updates: int, dpi: int) 
     except Exception as error:  # hours of training must not be lost for a picture
         log.warning("figure %s could not be drawn: %s", name, first_line(error))
         return None
-    log_image(trainer.loggers, f"figures/{name}", image, updates=updates)
+    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
+    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
+    for board in boards(trainer.loggers):
+        summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=shown)])
+        board.experiment.file_writer.add_summary(summary, updates)
     return image
 
 
@@ -122,8 +126,9 @@ def final_figures(trainer: pl.Trainer, pl_module: Any, data: Any) -> Iterator[tu
         when = f"at the end of training (epoch {trainer.global_step / data.updates_per_epoch:g})"  # not the best one
         yield "weights", lambda: curves.weight_histograms(layer_weights(pl_module.network), when=when)
         if data.feature_shape == (2,):
-            seen = probabilities(pl_module, data, plane.grid(data.source.features, FINAL_RESOLUTION))
-            yield "decision_boundary", partial(decision_boundary, seen, data, updates=trainer.global_step)
+            points = plane(data.source.features, FINAL_RESOLUTION)
+            seen = probabilities(pl_module, data, points)
+            yield "decision_boundary", partial(decision_boundary, points, seen, data, updates=trainer.global_step)
         if data.source.is_images:
             yield from image_figures(pl_module, data, when=when)
         if len(data.datasets["val"]):
@@ -148,8 +153,7 @@ def validation_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tupl
 
     features, labels = samples(data, "val", most=10_000)
     seen = probabilities(pl_module, data, features)
-    number, among = len(labels), len(data.datasets["val"])
-    of = f"{number:,}{'' if number == among else f' of {among:,}'} validation samples, {when}"
+    of = f"{len(labels):,} of {len(data.datasets['val']):,} validation samples, {when}"
     named: dict[str, Any] = {"class_names": data.source.class_names, "of": of}
     yield "confusion", partial(classification.confusion, seen, labels, **named)
     if data.source.is_images:

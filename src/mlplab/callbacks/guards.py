@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mlplab.callbacks.base import measured
-from mlplab.errors import ConfigError, RunFailed, did_you_mean
+from mlplab.errors import RunFailed
 
 
 class Diverged(RunFailed):
@@ -43,30 +43,6 @@ class StopOnDivergence(Callback):
     on_validation_start = on_train_epoch_end = check
 
 
-class RequireMonitors(Callback):
-    """Raise ConfigError after the first validation pass if a callback follows a metric that nobody logs."""
-
-    def __init__(self) -> None:
-        self._checked = False
-
-    def check(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        """Once, after the sanity check or the first epoch; the module logs its training metrics right after that."""
-        known = {*trainer.callback_metrics, "train/loss", "train/acc"}
-        if "val/loss" in known:
-            known |= {"gap/loss", "gap/acc"}
-        followers = () if self._checked else (*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks)
-        self._checked = True
-        for callback in followers:
-            monitor = getattr(callback, "monitor", None)
-            if monitor is not None and monitor not in known:
-                raise ConfigError(
-                    f"{type(callback).__name__} monitors {monitor!r}, which is never logged"
-                    f"{did_you_mean(monitor, known)}; there are: {', '.join(sorted(known))}"
-                )
-
-    on_validation_end = on_train_epoch_end = check
-
-
 class Pruning(Callback):
     """Report `monitor` to the Optuna trial after each validation, and stop training where the trial says so.
 
@@ -79,8 +55,6 @@ class Pruning(Callback):
         self.stop_reason: str | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
         self.validations += 1
         value = float(trainer.callback_metrics[self.monitor])
         self.trial.report(value, step=self.validations)

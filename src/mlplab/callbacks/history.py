@@ -44,8 +44,7 @@ class History(Callback):
             self._note(trainer, pl_module, {})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._note(trainer, pl_module, trainer.callback_metrics)
+        self._note(trainer, pl_module, trainer.callback_metrics)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not self.rows or self.rows[-1]["updates"] != trainer.global_step:  # an epoch without validation

@@ -19,6 +19,7 @@ from mlplab import signals
 from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.tensorboard import flush_logs, log_sizes
+from mlplab.files import moved
 from mlplab.models.loops import begin_epoch_anew, loop_state
 from mlplab.signals import Stopped
 
@@ -49,7 +50,12 @@ class LastCheckpoint(Checkpoint):
         self._saved_update = trainer.global_step
         measured(trainer)  # its clock starts now at the latest
         if self._restored:
-            self._restore(trainer, pl_module)
+            mine = self._restored["processes"][trainer.global_rank]
+            restore_random_states(mine["random"])
+            if self._restored["mid_epoch"]:
+                pl_module.continue_accumulating(mine["accumulated"])
+            else:
+                begin_epoch_anew(trainer)
         signals.install()
         signals.wait()
 
@@ -108,36 +114,14 @@ class LastCheckpoint(Checkpoint):
         epoch, update = divmod(updates, data.updates_per_epoch)
         checkpoint["loops"] = {"fit_loop": loop_state(updates, epoch, update // data.group_size)}
         checkpoint["callbacks"] = moved(checkpoint["callbacks"], exact["folder"], str(self.path.parent))
-        data.continue_at(epoch, update)
+        data.done = (epoch, update)
         trainer.should_stop = exact["stopped_early"]
         measured(trainer).seconds_before = exact["seconds"]
         self._restored = exact | {"mid_epoch": update > 0}
 
-    def _restore(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        mine = self._restored["processes"][trainer.global_rank]
-        restore_random_states(mine["random"])
-        self._restore_metrics(trainer)
-        if self._restored["mid_epoch"]:
-            pl_module.continue_accumulating(mine["accumulated"])
-        else:
-            begin_epoch_anew(trainer)
-
-    def _restore_metrics(self, trainer: pl.Trainer) -> None:
-        metrics = self._restored["metrics"]
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        metrics = self._restored.get("metrics", {})  # they also count where nothing is left to train
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if self._restored and not trainer.callback_metrics:  # there was nothing left to train
-            self._restore_metrics(trainer)
-
-
-def moved(state: Any, old: str, new: str) -> Any:
-    """The same state with paths below the folder `old` now below `new`: run folders may be moved."""
-    if isinstance(state, dict):
-        return {moved(key, old, new): moved(value, old, new) for key, value in state.items()}
-    if isinstance(state, str) and (state == old or state.startswith(f"{old}/")):
-        return new + state[len(old) :]
-    return state
 
 
 def random_states() -> dict[str, Any]:

@@ -19,16 +19,13 @@ NUM_BINS, MOST_NUMBERS = 30, 20_000
 class LayerMonitor(Callback):
     """After the first epoch, about ten times over the run (in a short one less often), and at its end: log
 
-    - `weight_norm/<layer>`: the L2 norm of the layer's weights;
+    - `weight_norm/<layer>`: the L2 norm of the layer's weights, in TensorBoard with their histogram;
     - `update_to_weight/<layer>`: by how much the next update would change them if its gradient were the latest one,
       relative to that norm (about 0.001 is a usual aim);
     - `dead_relus/relu_<n>`: the share of the units of the n-th ReLU that are 0 for all of at most `num_samples`
-      validation samples (training samples where there is no validation);
-    - and in TensorBoard a histogram of the weights of each layer.
+      validation samples (training samples where there is no validation).
 
-    `every` is "auto", or so many epochs. `rows` holds what was logged, with `epoch` and `updates`, and is part of the
-    checkpoint. Training is the same with and without it. It does nothing under FSDP, where no process has the whole
-    network.
+    `every` is "auto", or so many epochs. `rows` is part of the checkpoint. Training is the same with and without it.
     """
 
     def __init__(self, *, every: int | str = "auto", num_samples: int = 500) -> None:
@@ -41,7 +38,7 @@ class LayerMonitor(Callback):
 
     def look_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last: Any = self.rows[-1]["updates"] if self.rows else None
-        if look_is_due(trainer, last, every=self.every):
+        if can_look(trainer) and look_is_due(trainer, last, every=self.every):
             self._look(trainer, pl_module)
 
     on_validation_end = on_train_epoch_end = look_if_due
@@ -51,8 +48,6 @@ class LayerMonitor(Callback):
             self._look(trainer, pl_module)
 
     def _look(self, trainer: Any, pl_module: Any) -> None:
-        if not can_look(trainer):
-            return
         data, layers, updates = trainer.datamodule, layer_weights(pl_module.network), trainer.global_step
         split = "val" if len(data.datasets["val"]) else "train"
         relus, _ = activations(pl_module, data, samples(data, split, most=self.num_samples)[0])
@@ -93,9 +88,11 @@ def update_to_weight(optimizer: Optimizer, layers: dict[str, Tensor]) -> dict[st
             if weight.grad is not None:
                 copied.grad, copies[weight.data_ptr()] = weight.grad.clone(), copied.detach()
     twin.step()
-    sizes = {name: float(weight.norm()) for name, weight in layers.items() if weight.data_ptr() in copies}
-    return {name: float((copies[layers[name].data_ptr()] - layers[name]).norm()) / size
-            for name, size in sizes.items() if size > 0}  # fmt: skip
+    return {
+        name: float((copies[weight.data_ptr()] - weight).norm()) / float(weight.norm())
+        for name, weight in layers.items()
+        if weight.data_ptr() in copies and weight.any()
+    }
 
 
 def dead_share(output: Tensor) -> float:

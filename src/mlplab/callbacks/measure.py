@@ -65,36 +65,32 @@ class GradientNoise(Callback):
     first validation in any case. It draws from a generator of its own: training is the same with and without it.
     """
 
-    def __init__(
-        self, *, num_batches: int = 8, max_share: float = 0.05, seed: int = 0, before_training: bool = False
-    ) -> None:
+    def __init__(self, *, num_batches: int = 8, max_share: float = 0.05, before_training: bool = False) -> None:
         require("callbacks.gradient_noise.num_batches", num_batches)
         require("callbacks.gradient_noise.max_share", max_share)
-        self.num_batches, self.max_share, self.seed = num_batches, max_share, seed
-        self.before_training = before_training
-        self.latest: tuple[int | None, float | None] = None, None  # after so many updates, the noise
+        self.num_batches, self.max_share, self.before_training = num_batches, max_share, before_training
+        self._measured_at: int | None = None  # after so many updates
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.before_training and trainer.global_step == 0 and self.latest[0] is None:
+        if self.before_training and trainer.global_step == 0 and self._measured_at is None:
             self._log(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking and (
-            self.latest[0] is None or trainer.global_step - self.latest[0] >= self.num_batches / self.max_share
-        ):
+        last = self._measured_at
+        if last is None or trainer.global_step - last >= self.num_batches / self.max_share:
             self._log(trainer, pl_module)
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         noise = measured(trainer).latest["grad/noise"] = self.measure(trainer, pl_module)
-        self.latest = trainer.global_step, noise
+        self._measured_at = trainer.global_step
         for logger in trainer.loggers:
             logger.log_metrics({"grad/noise": noise}, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"latest": list(self.latest)}
+        return {"latest": [self._measured_at]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.latest = tuple(state_dict["latest"])
+        self._measured_at = state_dict["latest"][0]  # which earlier versions kept with the noise
 
     def measure(self, trainer: Any, pl_module: Any) -> float:
         """The noise at the current weights, ≥ 0."""
@@ -102,7 +98,7 @@ class GradientNoise(Callback):
         dataset = data.datasets["train"]
         if data.batch_size >= len(dataset):
             return 0.0
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + trainer.global_step)
+        generator = torch.Generator().manual_seed(trainer.global_step)
         parameters = [parameter for parameter in pl_module.network.parameters() if parameter.requires_grad]
         total: list[Tensor] = []
         squares = torch.zeros((), dtype=torch.float64)
@@ -136,9 +132,7 @@ class SplitCurve(Callback):
         measured(trainer).latest |= dict.fromkeys(self.names)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.sanity_checking:
-            return
-        data: Any = trainer.datamodule
+        data = trainer.datamodule
         dataset = data.datasets[self.split]
         loss_sum = correct = 0.0
         with evaluating(pl_module):

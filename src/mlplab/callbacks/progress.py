@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
-from rich.table import Column, Table
 
 from mlplab.callbacks.base import moments_passed, planned_updates
 from mlplab.config.keys import require
@@ -23,16 +22,16 @@ WIDE = 110
 
 
 class ProgressBar(pl.callbacks.ProgressBar):
-    """One bar for the whole run in a terminal; in a file or a pipe plain lines, about `lines_without_terminal` in all.
+    """One bar for the whole run in a terminal; in a file or a pipe about ten plain lines in all.
 
     The bar shows updates and their rate, which mean the same at every batch size, and is drawn at most
     `draws_per_second` times a second, so that it neither flickers nor costs much when updates are short.
     """
 
-    def __init__(self, *, draws_per_second: float = 4, lines_without_terminal: int = 10) -> None:
+    def __init__(self, *, draws_per_second: float = 4) -> None:
         super().__init__()
         require("callbacks.progress_bar.draws_per_second", draws_per_second)
-        self.pause, self.lines = 1 / draws_per_second, lines_without_terminal
+        self.pause = 1 / draws_per_second
         self.is_enabled = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._bar: Progress | None = None
         self._drawn_at, self._lines_done = 0.0, -1
@@ -40,43 +39,36 @@ class ProgressBar(pl.callbacks.ProgressBar):
     def disable(self) -> None:
         self.is_enabled = False
 
-    def enable(self) -> None:
-        self.is_enabled = True
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.is_enabled:
-            console = Console(stderr=True)
             self._bar = Progress(
-                "{task.description}", BarColumn(bar_width=24 if console.width >= WIDE else 10),
-                "{task.fields[updates]}", TimeRemainingColumn(compact=True), "{task.fields[scores]}",
-                console=console, transient=True, auto_refresh=False,
+                "{task.description}", BarColumn(bar_width=10), "{task.fields[updates]}",
+                TimeRemainingColumn(compact=True), "{task.fields[scores]}",
+                console=Console(stderr=True), transient=True, auto_refresh=False,
             )  # fmt: skip
             self._bar.add_task("", total=planned_updates(trainer), completed=trainer.global_step, updates="", scores="")
-            self._draw(trainer)
+            self._draw(trainer, self._bar)
             self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self._bar is not None and monotonic() - self._drawn_at >= self.pause:
-            self._draw(trainer)
+            self._draw(trainer, self._bar)
 
-    def _draw(self, trainer: pl.Trainer) -> None:
-        assert self._bar is not None
-        (task,), updates, total = self._bar.tasks, trainer.global_step, planned_updates(trainer)
-        self._bar.update(task.id, completed=updates)
-        rate = f" {task.speed:,.{0 if task.speed >= 10 else 1}f} updates/s" if task.speed is not None else ""
-        shown = scores(trainer, SCORES if self._bar.console.width >= WIDE else SCORES[-1:])
+    def _draw(self, trainer: pl.Trainer, bar: Progress) -> None:
+        (task,), updates, total = bar.tasks, trainer.global_step, planned_updates(trainer)
+        bar.update(task.id, completed=updates)
         made = f"{updates:,}/{total:,}" if total else f"{updates:,}"
-        self._bar.update(task.id, description=epoch_of(trainer), updates=made + rate, scores=shown)
-        self._bar.refresh()
+        rate = f" {task.speed:,.1f} updates/s" if task.speed is not None else ""
+        shown = scores(trainer, SCORES if bar.console.width >= WIDE else SCORES[-1:])
+        bar.update(task.id, description=epoch_of(trainer), updates=made + rate, scores=shown)
+        bar.refresh()
         self._drawn_at = monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.is_enabled or trainer.sanity_checking or not trainer.is_global_zero:
-            return
-        updates = trainer.global_step
-        passed = moments_passed(trainer, updates, count=self.lines)
-        if updates == planned_updates(trainer) or passed > self._lines_done:
-            self._lines_done = passed
+        updates, moments = trainer.global_step, moments_passed(trainer, trainer.global_step)
+        is_due = moments > self._lines_done or updates == planned_updates(trainer)
+        if is_due and trainer.is_global_zero and not self.is_enabled:
+            self._lines_done = moments
             log.info("%s  update %d  %s", epoch_of(trainer), updates, scores(trainer, SCORES))
 
     def stop(self, *_: Any, **__: Any) -> None:
@@ -101,20 +93,9 @@ def epoch_of(trainer: Any) -> str:
 
 
 class NetworkSummary(Callback):
-    """Print the network's layers with their parameters, at most `max_layers` of them, before training."""
-
-    def __init__(self, *, max_layers: int = 12) -> None:
-        self.max_layers = max_layers
+    """Print the network and the number of its parameters before training."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero:
-            return
-        layers = [(name, str(layer), sum(weight.numel() for weight in layer.parameters(recurse=False)))
-                  for name, layer in pl_module.network.named_modules()]  # fmt: skip
-        rows = [(name, layer, f"{count:,}") for name, layer, count in layers if count]
-        more = [("…", f"{len(rows) - self.max_layers} more", "")] if len(rows) > self.max_layers else []
-        title, numbers = type(pl_module.network).__name__, Column("parameters", justify="right")
-        table = Table(title, "layer", numbers, show_edge=False, pad_edge=False)
-        for row in (*rows[: self.max_layers], *more, ("", "together", f"{sum(count for *_, count in layers):,}")):
-            table.add_row(*row)
-        Console().print(table, "")
+        if trainer.is_global_zero:
+            number = sum(weight.numel() for weight in pl_module.network.parameters())
+            print(pl_module.network, f"{number:,} parameters\n", sep="\n")

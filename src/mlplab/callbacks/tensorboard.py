@@ -13,8 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard.summary import hparams
 
@@ -40,14 +39,14 @@ LAYOUT = {
 """Custom scalars: training and validation overlaid in one chart, and all layers in one."""
 
 MOST_CLASSES, LARGEST_SPRITE = 20, 32
-"""Class names in the Text tab, and pixels of an image in the projector."""
+"""Class names in the Text tab, and pixels at each side of an image in the projector."""
 
 log = logging.getLogger(__name__)
 
 
 class TensorBoardExtras(Callback):
-    """Write the network's graph, its summary, facts of the data and the custom scalars layout once, before training;
-    after it, for the projector, what the last hidden layer makes of at most `num_embedded` validation samples."""
+    """Write the network and its graph, the data's sizes and the custom scalars layout once, before training; after it,
+    for the projector, what the last hidden layer makes of at most `num_embedded` validation samples."""
 
     def __init__(self, *, num_embedded: int = 1000) -> None:
         require("callbacks.tensorboard.num_embedded", num_embedded)
@@ -56,9 +55,10 @@ class TensorBoardExtras(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.ckpt_path is not None:  # a run that goes on has them already
             return
-        data = trainer.datamodule
-        log_text(trainer.loggers, "model", model_summary(pl_module.network))
-        log_text(trainer.loggers, "data", data_facts(data))
+        data, names = trainer.datamodule, trainer.datamodule.source.class_names
+        sizes = ", ".join(f"{len(dataset):,} {split}" for split, dataset in data.datasets.items())
+        log_text(trainer.loggers, "model", code_block(str(pl_module.network)))
+        log_text(trainer.loggers, "data", f"{sizes} samples of {data.feature_shape}: {', '.join(names[:MOST_CLASSES])}")
         for board in boards(trainer.loggers):
             board.experiment.add_custom_scalars(LAYOUT)
             sample = torch.zeros((2, *data.feature_shape), device=pl_module.device)
@@ -92,14 +92,6 @@ def log_hyperparameters(loggers: Iterable[Logger], columns: dict[str, str | int 
             board.experiment.file_writer.add_summary(summary)
 
 
-def log_image(loggers: Iterable[Logger], name: str, image: bytes, *, updates: int) -> None:
-    """Show the content of a PNG file in TensorBoard, as it is."""
-    width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
-    shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
-    for board in boards(loggers):
-        board.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), updates)
-
-
 # Texts, in Markdown
 
 
@@ -119,28 +111,6 @@ def table(rows: Iterable[tuple[str, Any]], *, header: tuple[str, str]) -> str:
     return "\n".join(f"| {name} | {value} |" for name, value in (header, ("---", "---"), *rows))
 
 
-def model_summary(network: nn.Module) -> str:
-    """The modules of a network, and its parameters by name."""
-    rows = [(name, f"{tuple(weight.shape)}: {weight.numel():,}") for name, weight in network.named_parameters()]
-    rows.append(("all", f"{sum(weight.numel() for weight in network.parameters()):,}"))
-    return f"{code_block(str(network))}\n\n{table(rows, header=('parameters', 'shape: number'))}"
-
-
-def data_facts(data: Any) -> str:
-    """How many samples there are of what, and how training is served with them."""
-    source = data.source
-    names = ", ".join(source.class_names[:MOST_CLASSES]) + (", …" if data.num_classes > MOST_CLASSES else "")
-    features = f": {', '.join(source.feature_names)}" if source.feature_names else ""
-    rows = [(f"samples, {split}", f"{len(dataset):,}") for split, dataset in data.datasets.items()]
-    rows += [
-        ("shape of a sample", f"{data.feature_shape}{features}"),
-        ("classes", f"{data.num_classes}: {names}"),
-        ("batch size", f"{data.batch_size:,}"),
-        ("updates per epoch", f"{data.updates_per_epoch:,}"),
-    ]
-    return table(rows, header=("data", ""))
-
-
 # The projector
 
 
@@ -155,10 +125,8 @@ def write_embedding(board: TensorBoardLogger, pl_module: Any, data: Any, *, num_
         return
     confidence, predicted = probabilities(pl_module, data, features).max(dim=1)
     names, folder = data.source.class_names, Path(board.log_dir)
-    rows = [
-        [names[true], names[guess], "yes" if true == guess else "no", f"{sure:.3f}"]
-        for true, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
-    ]
+    told = zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
+    rows = [[names[true], names[guess], "yes" if true == guess else "no", f"{sure:.3f}"] for true, guess, sure in told]
     (folder / "projector_config.pbtxt").unlink(missing_ok=True)
     shutil.rmtree(folder / "00000", ignore_errors=True)  # where torch puts what belongs to step 0
     board.experiment.add_embedding(
@@ -169,9 +137,7 @@ def write_embedding(board: TensorBoardLogger, pl_module: Any, data: Any, *, num_
 
 def sprites(images: Tensor) -> Tensor:
     """uint8 images (n, channels, height, width) as floats from 0 to 1 without opacity, small enough for one sheet."""
-    shown = images[:, :3].float() / 255
-    largest = max(shown.shape[2:])
-    return F.interpolate(shown, scale_factor=LARGEST_SPRITE / largest) if largest > LARGEST_SPRITE else shown
+    return F.interpolate(images[:, :3].float() / 255, scale_factor=min(1, LARGEST_SPRITE / max(images.shape[2:])))
 
 
 # Event files of a run that continues
@@ -195,15 +161,15 @@ def cut_logs(loggers: Iterable[Logger], sizes: dict[str, Any]) -> list[str]:
     """
     lost, kept = [], sizes.get("tensorboard", {})
     for board in boards(loggers):
-        there = {path.name: path for path in event_files(board)}
-        for name, path in there.items():
+        there = {path.name: path.stat().st_size for path in event_files(board)}
+        for name in sorted(there.keys() | kept):
+            path, missing = Path(board.log_dir) / name, kept.get(name, 0) - there.get(name, 0)
             if name not in kept:
                 path.unlink()
-            elif path.stat().st_size > kept[name]:
-                os.truncate(path, kept[name])
-            elif missing := kept[name] - path.stat().st_size:
+            elif missing > 0:
                 lost.append(f"{path} lacks {missing:,} bytes that had been written: its curves have a gap")
-        lost += [f"{Path(board.log_dir) / name} is gone: its curves have a gap" for name in kept.keys() - there]
+            else:
+                os.truncate(path, kept[name])
     return lost
 
 

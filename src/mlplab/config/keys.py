@@ -151,7 +151,7 @@ SHOWN = (
     "folder", "resume", "sweep", "study", "test", "logger", "figures", "hydra", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "callbacks.checkpoint", "callbacks.figures", "callbacks.gradient_noise",
     "callbacks.history", "callbacks.layers", "callbacks.network_summary", "callbacks.progress_bar",
-    "callbacks.tensorboard", "callbacks.update_monitor",
+    "callbacks.tensorboard", "callbacks.update_monitor", "trainer.num_sanity_val_steps",
 )  # fmt: skip
 """Keys and sections that say where a run is written and what is shown of it."""
 

@@ -1,7 +1,6 @@
 """Any `train/<class>/*` and `test/<class>/*` tree of images, decoded once and cached as one tensor file beside it."""
 
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -20,7 +19,9 @@ from mlplab.errors import ConfigError, first_line
 from mlplab.files import read_checkpoint, write_checkpoint
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
-READ_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB, 4: ImageReadMode.RGB_ALPHA, None: ImageReadMode.UNCHANGED}
+READ_MODES: dict[int | None, ImageReadMode] = {
+    1: ImageReadMode.GRAY, 3: ImageReadMode.RGB, 4: ImageReadMode.RGB_ALPHA,
+}  # fmt: skip
 MAX_NAMED = 4
 """How many faulty files one error names; it counts the others."""
 
@@ -38,21 +39,21 @@ def image_folder(*, root: str, size: int | Sequence[int] | None, channels: int |
     tree = {"train": _scan(folder / "train")}
     if (folder / "test").is_dir():
         tree["test"] = _scan(folder / "test", classes=list(tree["train"]))
-    paths = {split: list(itertools.chain(*classes.values())) for split, classes in tree.items()}
-    labels = {
-        split: torch.tensor([label for label, members in enumerate(classes.values()) for _ in members])
-        for split, classes in tree.items()
-    }
+    paths = [path for classes in tree.values() for members in classes.values() for path in members]
     height_width = [size, size] if isinstance(size, int) else list(size) if size else None
     cache_file, fingerprint = _cache_file(folder, paths, {"size": height_width, "channels": channels})
-    images = _read_cache(cache_file, fingerprint, paths) if cache else None
+    images = _read_cache(cache_file, fingerprint, len(paths)) if cache else None
     if images is None:
-        decoded = decode([*itertools.chain(*paths.values())], size=height_width, channels=channels)
-        images = dict(zip(paths, decoded.split([len(members) for members in paths.values()]), strict=True))
+        images = decode(paths, size=height_width, channels=channels)
         if cache:
             _write_cache(cache_file, fingerprint, images)
-    return Source(images["train"], labels["train"], tuple(tree["train"]),
-                  test_features=images.get("test"), test_labels=labels.get("test"))  # fmt: skip
+    labels = [
+        torch.tensor([label for label, members in enumerate(classes.values()) for _ in members])
+        for classes in tree.values()
+    ]
+    parts = images.split([len(members) for members in labels])
+    test = {"test_features": parts[1], "test_labels": labels[1]} if "test" in tree else {}
+    return Source(parts[0], labels[0], tuple(tree["train"]), **test)
 
 
 def _scan(folder: Path, *, classes: Sequence[str] = ()) -> dict[str, list[Path]]:
@@ -87,10 +88,11 @@ def decode(
     or which differ in size or channels.
     """
     faults: list[str] = []
+    mode = READ_MODES.get(channels, ImageReadMode.UNCHANGED)
 
     def read(path: Path) -> Tensor | None:
         try:
-            image = decode_image(read_file(str(path)), mode=READ_MODES[channels])
+            image = decode_image(read_file(str(path)), mode=mode)
         except (RuntimeError, OSError) as error:
             faults.append(f"{path}: cannot be decoded ({first_line(error)}); replace or remove it")
             return None
@@ -106,11 +108,13 @@ def decode(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = track(pool.map(read, paths), "Decoding images", total=len(paths), disable=len(paths) < 1000)
         for index, image in enumerate(decoded):
-            if image is not None and not len(images):
+            if image is None:
+                continue
+            if not len(images):
                 first, images = paths[index], image.new_empty((len(paths), *image.shape))
-            if image is not None and image.shape == images.shape[1:]:
+            if image.shape == images.shape[1:]:
                 images[index] = image
-            elif image is not None:
+            else:
                 faults.append(
                     f"{paths[index]}: (channels, height, width) = {tuple(image.shape)}, but {first} has "
                     f"{tuple(images.shape[1:])}; set data.size and data.channels to convert"
@@ -122,44 +126,39 @@ def decode(
     return images
 
 
-def _cache_file(folder: Path, paths: dict[str, list[Path]], options: dict) -> tuple[Path, str]:
+def _cache_file(folder: Path, paths: Sequence[Path], options: dict) -> tuple[Path, str]:
     """The cache beside the data, one for each choice of options, and what it must say to be that of these files.
 
     This fingerprint changes with any file's name, size or time of change.
     """
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     cache_file = folder.parent / f"{folder.name}.cache-{digest.hexdigest()[:8]}.pt"
-    for path in itertools.chain(*paths.values()):
+    for path in paths:
         status = path.stat() if path.exists() else path.lstat()  # of a link that leads nowhere
         digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return cache_file, digest.hexdigest()
 
 
-def _read_cache(path: Path, fingerprint: str, paths: dict[str, list[Path]]) -> dict[str, Tensor] | None:
+def _read_cache(path: Path, fingerprint: str, num_images: int) -> Tensor | None:
     """The images of an earlier call, or None when there are none, or the tree or a bit of the file has changed."""
     if not path.exists():
         return None
     try:
         content = read_checkpoint(path)
-        if content["fingerprint"] != fingerprint:
-            log.info("%s: the images have changed, decoding them again", path)
-            return None
-        images = {split: content["tensors"][f"{split}_images"] for split in paths}
-        for split, part in images.items():
-            channels, height, width = images["train"].shape[1:]
-            if part.shape != (len(paths[split]), channels, height, width) or part.dtype != torch.uint8:
-                raise ValueError("its tensors are not these images")
-        return images
+        images = content["images"]
+        same = content["fingerprint"] == fingerprint
+        if same and images.dtype == torch.uint8 and images.ndim == 4 and len(images) == num_images:
+            return images
+        log.info("%s: the images have changed, decoding them again", path)
     except Exception as error:  # a damaged cache costs time, never the run
         reason = first_line(error).removeprefix(f"{path} ")
         log.warning("%s: unreadable cache (%s), decoding the images again", path, reason)
     return None
 
 
-def _write_cache(path: Path, fingerprint: str, images: dict[str, Tensor]) -> None:
-    tensors = {f"{split}_images": part for split, part in images.items()}
+def _write_cache(path: Path, fingerprint: str, images: Tensor) -> None:
     try:
-        write_checkpoint({"fingerprint": fingerprint, "tensors": tensors}, path)
+        write_checkpoint({"fingerprint": fingerprint, "images": images}, path)
         log.info("decoded images cached in %s", path)
     except (OSError, RuntimeError, MemoryError) as error:
         log.warning("cannot write the cache %s (%s); the images will be decoded at every start", path, error)

@@ -1,6 +1,5 @@
 """Samples without labels, read from files into the shape that a trained network takes."""
 
-import csv
 import logging
 import math
 from collections.abc import Sequence
@@ -8,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, READ_MODES, decode
+from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, decode
 from mlplab.errors import ConfigError, first_line
 
 log = logging.getLogger(__name__)
@@ -56,15 +56,13 @@ def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
     if len(feature_shape) != 3:
         raise ConfigError(f"input={path}: this run was trained on features, not on images; give a .csv or .npy file")
     channels, height, width = feature_shape
-    files, root = [path], path.parent
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
-        root = path
+    root = path if path.is_dir() else path.parent
+    found = path.rglob("*") if path.is_dir() else [path]
+    files = sorted(file for file in found if file.suffix.lower() in EXTENSIONS and file.is_file())
     if not files:
         raise ConfigError(f"input={path}: no PNG or JPEG image in this folder or below")
     resized: list[str] = []
-    channels_read = channels if channels in READ_MODES else None
-    images = decode(files, size=(height, width), channels=channels_read, resized=resized)
+    images = decode(files, size=(height, width), channels=channels, resized=resized)
     if images.shape[1] != channels:
         raise ConfigError(f"input={path}: images must have {channels} channels as in training, got {images.shape[1]}")
     if resized:
@@ -87,16 +85,11 @@ def as_pixels(path: Path, values: Tensor) -> Tensor:
 
 
 def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
-    """The array of a .npy file, images with their channels first; never runs code that a file may contain.
-
-    Gives uint8 where images are stored as such, else float32.
-    """
+    """The array of a .npy file as float32, images with their channels first; never runs code in a file."""
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # a forged header may make the parser of Python's tokens raise anything
-        reason = f"cannot be read as .npy ({first_line(error)})"
-        if "pickle" in str(error):
-            reason = "holds Python objects (a pickle), which could run code; save plain numbers with numpy.save"
+        reason = f"cannot be read as .npy ({first_line(error)}); save plain numbers with numpy.save"
         raise ConfigError(f"input={path} {reason}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
         raise ConfigError(f"input={path} must hold one array of real numbers, got {getattr(array, 'dtype', 'several')}")
@@ -109,13 +102,11 @@ def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
         raise ConfigError(f"input={path} must have the shape {expected} with n ≥ 1, got {array.shape}")
     if array.ndim == 4 and array.shape[1:] != tuple(feature_shape):
         array = array.transpose(0, 3, 1, 2)
-    are_pixels = len(feature_shape) == 3 and array.dtype == np.uint8
     with np.errstate(over="ignore"):
-        numbers = np.ascontiguousarray(array, dtype=np.uint8 if are_pixels else np.float32)
-    if not np.isfinite(numbers).all():
-        place = tuple(np.argwhere(~np.isfinite(numbers))[0])
-        index = ", ".join(map(str, place))
-        raise ConfigError(f"input={path}: values must be finite numbers, got {array[place]} at [{index}]")
+        numbers = np.ascontiguousarray(array, dtype=np.float32)
+    if len(places := np.argwhere(~np.isfinite(numbers))):
+        place = places[0].tolist()
+        raise ConfigError(f"input={path}: values must be finite numbers, got {array[tuple(place)]} at {place}")
     return torch.from_numpy(numbers)
 
 
@@ -125,39 +116,33 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
     A first line without any number is a header. Where it holds the feature names, columns may come in any order;
     otherwise they are taken in the order of the file.
     """
-    rows: list[np.ndarray] = []
-    faults: list[str] = []
-    order, names = list(range(num_features)), f" ({', '.join(feature_names)})" if feature_names else ""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
-            reader = csv.reader(file)
-            filled = (cells for cells in reader if len(cells) > 1 or "".join(cells).strip())
-            for index, cells in enumerate(filled):
-                place, values = f"input={path}, line {reader.line_num}", list(map(number_in, cells))
-                if len(cells) != num_features:
-                    expected = f"{num_features} columns{names}, separated by commas and without labels"
-                    raise ConfigError(f"{place}: expected {expected}, got {len(cells)}")
-                if index == 0 and values == [None] * num_features:
-                    header = [cell.strip() for cell in cells]
-                    if sorted(header) == sorted(feature_names):
-                        order = [header.index(name) for name in feature_names]
-                    continue
-                row = np.array(values, dtype=np.float64)  # None becomes NaN
-                wrong = np.flatnonzero(~(np.abs(row) <= np.finfo(np.float32).max))
-                faults += [f"{place}, column {i + 1}: must be a finite number, got {cells[i]!r}" for i in wrong]
-                if len(faults) > MAX_NAMED:
-                    raise ConfigError(*faults[:MAX_NAMED], "… and more such cells")
-                if not len(wrong):
-                    rows.append(row[order].astype(np.float32))
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        table = pd.read_csv(
+            path, header=None, index_col=False, dtype=str, keep_default_na=False, skip_blank_lines=False,
+            encoding="utf-8-sig",  # -sig: spreadsheets put a mark before the text
+            engine="python",  # tells a blank line from empty cells
+        )  # fmt: skip
+    except (ValueError, OSError) as error:
         raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
-    if faults or not rows:
-        raise ConfigError(*(faults or [f"input={path} has no row of numbers; expected {num_features} columns"]))
-    return torch.from_numpy(np.stack(rows))
-
-
-def number_in(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    cells = table.dropna(how="all").fillna("")  # without blank lines; the index still counts them
+    if cells.shape[1] != num_features:
+        names = f" ({', '.join(feature_names)})" if feature_names else ""
+        expected = f"{num_features} columns{names}, separated by commas and without labels"
+        raise ConfigError(f"input={path}: expected {expected}, got {cells.shape[1]}")
+    numbers = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    order = list(range(num_features))
+    if np.isnan(numbers[0]).all():
+        header = list(cells.iloc[0].str.strip())
+        if sorted(header) == sorted(feature_names):
+            order = [header.index(name) for name in feature_names]
+        cells, numbers = cells[1:], numbers[1:]
+    if not len(numbers):
+        raise ConfigError(f"input={path} has no row of numbers; expected {num_features} columns")
+    faults = [
+        f"input={path}, line {cells.index[row] + 1}, column {column + 1}: must be a finite number, "
+        f"got {cells.iat[row, column]!r}"
+        for row, column in np.argwhere(~(np.abs(numbers) <= np.finfo(np.float32).max))[: MAX_NAMED + 1]
+    ]
+    if faults:
+        raise ConfigError(*faults[:MAX_NAMED], *["… and more such cells"] * (len(faults) > MAX_NAMED))
+    return torch.from_numpy(numbers[:, order].astype(np.float32))

@@ -46,19 +46,12 @@ class InMemoryDataset(Dataset[Samples]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> Samples:
-        return self.__getitems__(Group(torch.tensor([position]), [1], [1.0]))
-
     def __getitems__(self, group: Group) -> Samples:
         """All samples of a group in one gather; DataLoader calls this with what the batch sampler yields."""
         indices = self.indices[group.positions].to(self.features.device)
         # index_select copies whole rows, which is much faster than indexing a tensor of four dimensions.
         rows = self.features.flatten(1).index_select(0, indices)
         return rows.view(-1, *self.features.shape[1:]), self.labels[indices], *group
-
-    def to(self, device: torch.device) -> "InMemoryDataset":
-        """The same samples, kept on `device`."""
-        return InMemoryDataset(self.features.to(device), self.labels.to(device), self.indices)
 
 
 @dataclass
@@ -87,27 +80,29 @@ class GroupedBatches(Sampler[Group]):
     The last batch of an epoch may be smaller; nothing is dropped. With several processes the batches are those of a
     single one: process r of w takes samples r, r + w, … of each. The weight is w × (its share of the batch), so that
     the mean of the processes' weighted means is the mean over the batch; a process without a share computes along on
-    one sample of weight 0.
+    one sample of weight 0. `done` is an epoch, and how many of its batches an earlier launch of this run has used.
     """
 
     def __init__(
         self, sampler: EpochOrder, *, batch_size: int, group_size: int = 1, max_batches: int | None = None,
-        rank: int = 0, world_size: int = 1,
+        done: tuple[int, int] = (0, 0), rank: int = 0, world_size: int = 1,
     ) -> None:  # fmt: skip
         self.sampler, self.batch_size, self.group_size = sampler, batch_size, group_size
-        self.rank, self.world_size = rank, world_size
+        self.done, self.rank, self.world_size = done, rank, world_size
         available = -(-sampler.num_samples // batch_size)
         self.num_batches = available if max_batches is None else min(available, max_batches)
-        self.done = (0, 0)  # (epoch, batches of it that an earlier launch of this run has used)
 
     def __len__(self) -> int:
         return -(-self.num_batches // self.group_size)
 
     def __iter__(self) -> Iterator[Group]:
-        order = self.sampler.order()[: self.num_batches * self.batch_size]
+        order = self.sampler.order()
         epoch, done = self.done
-        for positions in self._groups(order, done if self.sampler.epoch == epoch else 0):
-            batches = positions.split(self.batch_size)
+        start = done if self.sampler.epoch == epoch else 0
+        while start < self.num_batches:
+            stop = min(start - start % self.group_size + self.group_size, self.num_batches)  # the rest of a group begun
+            positions = order[start * self.batch_size : stop * self.batch_size]
+            batches, start = positions.split(self.batch_size), stop
             if self.world_size == 1:
                 yield Group(positions, [len(batch) for batch in batches], [1.0] * len(batches))
                 continue
@@ -116,24 +111,11 @@ class GroupedBatches(Sampler[Group]):
             shares = [share if len(share) else batch[:1] for share, batch in zip(shares, batches, strict=True)]
             yield Group(torch.cat(shares), [len(share) for share in shares], weights)
 
-    def _groups(self, order: Tensor, done: int) -> Iterator[Tensor]:
-        """The order in groups, without the first `done` batches; what is left of a group begun is a group."""
-        group, left = self.group_size * self.batch_size, order[done * self.batch_size :]
-        rest = -done % self.group_size * self.batch_size
-        for part in (left[:rest], left[rest:]):
-            if len(part):
-                yield from part.split(group)
-
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """A generator for everything random that belongs to one epoch: order and augmentation."""
     # An odd multiplier keeps (seed, epoch) pairs apart: neighbouring seeds never share an epoch's stream.
     return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + epoch) % 2**63)
-
-
-def identity(samples: Samples) -> Samples:
-    """The collate function: the dataset has made the batch already."""
-    return samples
 
 
 def make_loader(dataset: InMemoryDataset, batches: GroupedBatches, *, num_workers: int, pin_memory: bool) -> DataLoader:
@@ -142,7 +124,7 @@ def make_loader(dataset: InMemoryDataset, batches: GroupedBatches, *, num_worker
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # a Group instead of a list of integers
         num_workers=num_workers,
-        collate_fn=identity,  # type: ignore[arg-type]
+        collate_fn=tuple,  # the dataset has made the batch already
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(0),

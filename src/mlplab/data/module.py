@@ -66,12 +66,8 @@ class DataModule(pl.LightningDataModule):
         self.updates_per_epoch = -(-len(train) // self.batch_size)  # mlplab.runs may set fewer
         self.group_size = 1  # updates that share one pass through the framework; mlplab.runs sets how many
         self.tested_split = "test"  # what `Trainer.test` evaluates; mlplab.runs.evaluate sets another
-        self.done = (0, 0)
+        self.done = (0, 0)  # an epoch, and how many of its updates an earlier launch of this run has made
         self._uniforms: tuple[int, Tensor] | None = None  # (epoch, (samples, NUM_UNIFORMS))
-
-    def continue_at(self, epoch: int, update: int) -> None:
-        """Begin training in the midst of an epoch, after so many of its updates."""
-        self.done = (epoch, update)
 
     @property
     def smallest_batch(self) -> int:
@@ -105,32 +101,31 @@ class DataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader | list:
         return self._loader(self.tested_split)
 
-    def predict_dataloader(self) -> DataLoader | list:
-        return self.test_dataloader()
-
     def _loader(self, split: str, *, shuffle: bool = False) -> DataLoader | list:
         """For training where it shuffles, else for evaluation; an empty list for a split without samples."""
         dataset, trainer = self.datasets[split], self.trainer
         if not len(dataset):
             return []
-        order = EpochOrder(len(dataset), seed=self.order_seed, shuffle=shuffle)
-        batches = GroupedBatches(order, batch_size=self.eval_batch_size)
+        options: dict[str, Any] = {"batch_size": self.eval_batch_size}
         if shuffle:
-            batches = GroupedBatches(
-                order, batch_size=self.batch_size, group_size=self.group_size, max_batches=self.updates_per_epoch
-            )
-            batches.done = self.done
-            order.set_epoch(self.done[0])
+            options = {
+                "batch_size": self.batch_size, "group_size": self.group_size, "max_batches": self.updates_per_epoch,
+                "done": self.done,
+            }  # fmt: skip
         device = torch.device("cpu")
         if trainer is not None:
-            batches.rank, batches.world_size = trainer.global_rank, trainer.world_size
+            options |= {"rank": trainer.global_rank, "world_size": trainer.world_size}
             device = trainer.strategy.root_device
-        there = self.num_workers == 0 and fits_on(device, dataset)
+        on_gpu = device.type == "cuda"
+        # Data that take less than half of a GPU's free memory live there.
+        if on_gpu and self.num_workers == 0 and dataset.features.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+            dataset = InMemoryDataset(dataset.features.to(device), dataset.labels.to(device), dataset.indices)
+        order = EpochOrder(len(dataset), seed=self.order_seed, shuffle=shuffle, epoch=self.done[0])
         return make_loader(
-            dataset.to(device) if there else dataset,
-            batches,
+            dataset,
+            GroupedBatches(order, **options),
             num_workers=self.num_workers if shuffle else 0,  # evaluation is a few large gathers
-            pin_memory=device.type == "cuda" and not there,
+            pin_memory=on_gpu and dataset.features.device != device,
         )
 
     # What becomes of a batch on its way to the network.
@@ -165,11 +160,6 @@ class DataModule(pl.LightningDataModule):
             generator = epoch_generator(self.order_seed, epoch + 2**31)
             self._uniforms = epoch, torch.rand(len(self.datasets["train"]), NUM_UNIFORMS, generator=generator)
         return self._uniforms[1]
-
-
-def fits_on(device: torch.device, dataset: InMemoryDataset) -> bool:
-    """Whether the data should live on the device: a CUDA GPU of which they take less than half the free memory."""
-    return device.type == "cuda" and dataset.features.nbytes < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def preprocess(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:

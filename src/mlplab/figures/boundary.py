@@ -7,21 +7,21 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mlplab.figures import plane
 from mlplab.figures.style import COLOURS, INK, panels
 
 
-def decision_boundary(probabilities: Tensor, data: Any, *, updates: int, size: float = 5.0) -> Figure:
-    """Class probabilities (resolution², classes) on the grid of the plane of a DataModule's features, and its samples.
+def decision_boundary(points: Tensor, probabilities: Tensor, data: Any, *, updates: int) -> Figure:
+    """Class probabilities (n, classes) on a square grid (n, 2) of two features, and the samples of a DataModule.
 
+    The points go row by row from the lowest values of both features to the highest, edges included.
     For two classes the colour is the probability of the second, white at 0.5; for more the classes' colours are mixed
-    by their probabilities. `size` is in inches.
+    by their probabilities.
     """
-    resolution, two_classes = round(len(probabilities) ** 0.5), data.num_classes == 2
+    resolution, two_classes = round(len(points) ** 0.5), data.num_classes == 2
     values = probabilities.reshape(resolution, resolution, -1).float().numpy()  # (y, x, classes)
     hues = np.array([to_rgb(COLOURS[label % len(COLOURS)]) for label in range(data.num_classes)])
-    x_ends, y_ends = plane.ends(data.source.features).T.tolist()
-    figure, (axes,) = panels(1, width=1.3 * size, height=size, lines_below=1 + (data.num_classes + 1) // 5)
+    x_ends, y_ends = points[[0, -1]].T.tolist()
+    figure, (axes,) = panels(1, width=6.5, height=5, lines_below=1 + (data.num_classes + 1) // 5)
     image = axes.imshow(
         values[..., 1] if two_classes else pale(values @ hues), interpolation="bilinear", vmin=0, vmax=1,
         cmap=LinearSegmentedColormap.from_list("two classes", np.stack([pale(hues[0]), np.ones(3), pale(hues[1])])),
@@ -29,10 +29,10 @@ def decision_boundary(probabilities: Tensor, data: Any, *, updates: int, size: f
     )  # fmt: skip
     if two_classes:
         figure.colorbar(image, label=f"probability of “{data.source.class_names[1]}”")
-    for split, name, marker, area in (("train", "training", "o", 3.2), ("val", "validation", "^", 5.2)):
+    for split, name, marker, area in (("train", "training", "o", 16), ("val", "validation", "^", 26)):
         if len(indices := data.datasets[split].indices):
             (x, y), colours = data.source.features[indices].T.numpy(), hues[data.source.labels[indices].numpy()]
-            axes.scatter(x, y, s=area * size, c=colours, marker=marker, edgecolor=INK, linewidth=0.5)
+            axes.scatter(x, y, s=area, c=colours, marker=marker, edgecolor=INK, linewidth=0.5)
             axes.scatter([], [], color="grey", marker=marker, label=name)
     for name, hue in zip(data.source.class_names, hues, strict=True):
         axes.scatter([], [], color=hue, marker="s", label=name)

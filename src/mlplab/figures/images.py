@@ -18,7 +18,7 @@ Sections = Mapping[str, tuple[Tensor, Sequence[str]]]
 """Heading, which may be empty → uint8 images (n, channels, height, width), and a text above each."""
 
 
-def image_grid(sections: Sections, *, title: str, columns: int = COLUMNS, width: float = 1.2) -> Figure:
+def image_grid(sections: Sections, *, title: str, width: float = 1.2) -> Figure:
     """Images side by side, `width` inches each: grey, RGB, or RGB with opacity. Sections without images are left out.
 
     Those of a section are drawn as one: axes of their own would take much longer.
@@ -28,21 +28,21 @@ def image_grid(sections: Sections, *, title: str, columns: int = COLUMNS, width:
     height, pixels = images.shape[2:]
     gap = max(1, pixels // 12)
     above = gap + round(TEXT * pixels / width * max(text.count("\n") + bool(text) for text in captions))
-    rows = [-(-len(images) // columns) for images, _ in parts.values()]
+    rows = [-(-len(images) // COLUMNS) for images, _ in parts.values()]
     inches = width * (above + height + gap) / (pixels + 2 * gap) * sum(rows)
     inches += TEXT * (2 + title.count("\n") + 2 * sum(map(bool, parts)))
-    figure = Figure(figsize=(width * columns, inches), layout="constrained")
+    figure = Figure(figsize=(width * COLUMNS, inches), layout="constrained")
     figure.suptitle(title, fontsize=10)
     panels = figure.subplots(len(parts), 1, height_ratios=rows, squeeze=False)[:, 0]
     for axes, (heading, (images, captions)) in zip(panels, parts.items(), strict=True):
         shown = images if images.shape[1] in (3, 4) else images[:, :1]
         padded = nn.functional.pad(shown, (gap, gap, above, gap), value=255)
-        picture = make_grid(padded, nrow=columns, padding=0, pad_value=255)
+        picture = make_grid(padded, nrow=COLUMNS, padding=0, pad_value=255)
         axes.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_title(heading, loc="left", fontsize=10, fontweight="normal")
         axes.axis("off")
         for index, caption in enumerate(captions):
-            row, column = divmod(index, columns)
+            row, column = divmod(index, COLUMNS)
             x, y = (column + 0.5) * padded.shape[3], row * padded.shape[2] + above - 0.5
             axes.text(x, y, caption, ha="center", va="bottom", fontsize=8)
     return figure
@@ -95,7 +95,5 @@ def first_layer(weights: Tensor, *, shape: Sequence[int], unit_names: Sequence[s
         scale = "white: weight 0, blue: negative, red: positive"
     names = [shortened(name) for name in unit_names] or [""] * len(images)
     more = f" ({len(chosen)} of {len(weights)} units, the largest)" if len(chosen) < len(weights) else ""
-    return image_grid(
-        {"": ((255 * images).byte(), names)}, title=f"What the first layer looks for, {when}{more}\n{scale}",
-        columns=5 if unit_names else 8 if len(images) <= 32 else 16, width=1.5 if unit_names else 0.75,
-    )  # fmt: skip
+    title = f"What the first layer looks for, {when}{more}\n{scale}"
+    return image_grid({"": ((255 * images).byte(), names)}, title=title, width=1.2 if unit_names else 0.75)

@@ -129,8 +129,6 @@ def shortened(label: str) -> str:
 
 def plain(value: float, _: float = 0) -> str:
     """A number on an axis: 0.01, 10, 2k, 35k."""
-    if abs(value) >= 1e12:
-        return f"{value:.0e}"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{letter}"

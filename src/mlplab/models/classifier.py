@@ -44,7 +44,7 @@ class Classifier(pl.LightningModule):
         self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
         self.compile_batch_size = compile_batch_size
         self._train_reported = False
-        self.train_metrics, self.val_metrics, self.test_metrics = (Metrics() for _ in range(3))
+        self.train_metrics, self.eval_metrics = Metrics(), Metrics()
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (batch, …) → logits (batch, outputs)."""
@@ -112,19 +112,16 @@ class Classifier(pl.LightningModule):
         """Keep the gradients of the latest update, which Lightning would clear: callbacks report their norm."""
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
-        self._evaluate(self.val_metrics, batches)
+        logits = [self.network(batch.features) for batch in batches]
+        losses = [self.loss(batch_logits, batch.labels) for batch_logits, batch in zip(logits, batches, strict=True)]
+        self.eval_metrics.update(batches, losses, logits)
 
     def test_step(self, batches: list[Batch], batch_idx: int) -> None:
-        self._evaluate(self.test_metrics, batches)
+        self.validation_step(batches, batch_idx)
 
     def predict_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
         """Class probabilities (batch, classes)."""
         return torch.cat([self.probabilities(batch.features) for batch in batches])
-
-    def _evaluate(self, metrics: "Metrics", batches: list[Batch]) -> None:
-        logits = [self.network(batch.features) for batch in batches]
-        losses = [self.loss(batch_logits, batch.labels) for batch_logits, batch in zip(logits, batches, strict=True)]
-        metrics.update(batches, losses, logits)
 
     # Reporting. Training and validation are reported together, so that their gap is of the same moment.
 
@@ -133,10 +130,10 @@ class Classifier(pl.LightningModule):
         self._train_reported = False
 
     def on_validation_epoch_end(self) -> None:
-        values = self.val_metrics.compute("val/")
-        self.val_metrics.reset()
+        values = self.eval_metrics.compute("val/")
+        self.eval_metrics.reset()
         if self.trainer.sanity_checking:
-            self._report(values, to_loggers=False)  # for the guard that looks for monitors nobody logs
+            self.trainer.callback_metrics.update(values)  # for the guard that looks for monitors nobody logs
             return
         if self.trainer.state.fn == TrainerFn.FITTING:
             train, val = self.train_metrics.compute("train/"), values
@@ -151,14 +148,14 @@ class Classifier(pl.LightningModule):
             self._report(self.train_metrics.compute("train/"))
 
     def on_test_epoch_end(self) -> None:
-        self._report(self.test_metrics.compute("test/"))
-        self.test_metrics.reset()
+        self._report(self.eval_metrics.compute("test/"))
+        self.eval_metrics.reset()
 
-    def _report(self, values: dict[str, Tensor], *, to_loggers: bool = True) -> None:
+    def _report(self, values: dict[str, Tensor]) -> None:
         """To callbacks, and to the loggers at the number of updates done."""
         # Not by `self.log`: it takes as long as two updates for each value, a third of an epoch of full-batch descent.
         self.trainer.callback_metrics.update(values)
-        for logger in self.loggers if to_loggers else ():
+        for logger in self.loggers:
             logger.log_metrics({name: value.item() for name, value in values.items()}, step=self.trainer.global_step)
 
     # Checkpoints hold the state of the schedule, where it has one, and the metrics of an epoch that is not yet over.
@@ -173,9 +170,7 @@ class Classifier(pl.LightningModule):
 
     def accumulated(self) -> dict[str, Any]:
         """What this process has accumulated of the current epoch's training metrics."""
-        sums: dict[str, Any] = self.train_metrics.metric_state
-        copies = {name: value.clone() for name, value in sums.items()}
-        return {"train_metrics": copies, "train_reported": self._train_reported}
+        return {"train_metrics": self.train_metrics.metric_state, "train_reported": self._train_reported}
 
     def continue_accumulating(self, state: dict[str, Any]) -> None:
         """Go on from `accumulated()`, in the midst of an epoch."""

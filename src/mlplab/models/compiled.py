@@ -33,9 +33,6 @@ UNUSUAL = ("amsgrad", "dampening")
 Step = Callable[[Sequence[Tensor], Tensor], None]
 """An optimizer's step from gradients and a learning rate ()."""
 
-Graph = Callable[[Tensor, Tensor, Tensor], tuple[list[Tensor], list[Tensor], Sequence[Tensor]]]
-"""Several updates: features, labels, learning rates (updates,) → losses, logits, the gradients of the last."""
-
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +53,9 @@ def compiled_updates(
         name = " with ".join([type(optimizer).__name__, *filter(optimizer.param_groups[0].get, UNUSUAL)])
         log.warning("compile: %s is computed eagerly; SGD, Adam and AdamW are compiled", name)
         return eager
-    graph: Graph | None = update_graph(network, loss, parameters, step, batch_size=batch_size, clip_norm=clip_norm)
+    graph: Callable[..., Any] | None = update_graph(
+        network, loss, parameters, step, batch_size=batch_size, clip_norm=clip_norm
+    )
     base_rate, device = optimizer.param_groups[0]["initial_lr"], parameters[0].device
     unrolled = 0  # not known before the first batch is seen
 
@@ -103,8 +102,8 @@ def compiled_updates(
 def update_graph(
     network: nn.Module, loss: nn.Module, parameters: list[nn.Parameter], step: Step, *, batch_size: int,
     clip_norm: float | None,
-) -> Graph:  # fmt: skip
-    """The compiled function of all updates on the batches that its features hold."""
+) -> Callable[..., Any]:  # fmt: skip
+    """Compile several updates: features, labels, learning rates (updates,) → losses, logits, the last gradients."""
 
     def forward(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = network(features)
@@ -176,6 +175,4 @@ def functional_step(optimizer: Optimizer, parameters: list[nn.Parameter]) -> Ste
 
 def has_compiler() -> bool:
     """Whether `torch.compile` can work here: a C++ compiler for the CPU."""
-    return torch.cuda.is_available() or any(
-        shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "cl") if name
-    )
+    return torch.cuda.is_available() or any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from mlplab.config import keys
 from mlplab.config.keys import flat, kind_of
 from mlplab.errors import ConfigError, first_line, noted
 from mlplab.report.numbers import Interval, mean_interval, number, shown
@@ -17,15 +18,14 @@ from mlplab.runs.record import CONFIG, RESULT, Record
 
 MAX_BYTES = 50_000_000
 """Of a file: a folder from a stranger may hold anything."""
-ABSENT = "–"
 
 
 def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """All runs at or below the folders, each once, as they were started; their histories; and what is left out.
+    """All runs at or below the folders, each once, in the order of their names; their histories; and what is left out.
 
-    The columns of the runs have two levels: "about" (where a run is, how it ended, what it was made with), "config"
-    (dotted keys, ABSENT where there is none) and "metrics" (numbers). The histories are the rows of all history.csv,
-    with the number of their run in the column `run`. There is one line for each folder and file that cannot be used.
+    The columns of the runs have two levels: "about" (where a run is, how it ended, its flat config, what it was made
+    with) and "metrics" (numbers). The histories are the rows of all history.csv, with the number of their run in the
+    column `run`. There is one line for each folder and file that cannot be used.
     Raises ConfigError with these lines where no run can be read.
     """
     found, skipped = find(folders)
@@ -35,11 +35,7 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]
             runs.append(read_run(folder, skipped))
     if not runs:
         raise ConfigError(*(skipped or ["folders: none given; name run folders, or folders that hold some"]))
-    runs.sort(key=lambda run: run["about"]["started"])
-    frames = {name: pd.DataFrame([run[name] for run in runs]) for name in ("about", "metrics")}
-    keys = dict.fromkeys(key for config in frames["about"]["config"] for key in config) or [""]
-    values = [[config.get(key, ABSENT) for key in keys] for config in frames["about"]["config"]]
-    frames["config"] = pd.DataFrame(values, columns=list(keys), dtype=object)
+    frames = {level: pd.DataFrame([run[level] for run in runs]) for level in ("about", "metrics")}
     histories = [run["history"].assign(run=index) for index, run in enumerate(runs)]
     return pd.concat(frames, axis=1), pd.concat(histories, ignore_index=True), skipped
 
@@ -78,13 +74,11 @@ def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
     known = history.filter(regex="/|^(lr|seconds)$").dropna(axis=1, how="all")
     about = {
         "folder": folder, "status": status, "finished": status == "finished", "result": result, "config": values,
-        "has_config": bool(config), "study": part(config, "study"),
-        "started": "" if read_sweep(folder.parent) else f"{result.get('started', '')} {folder}",
-        "typed": {key.lstrip("+~"): value for key, _, value in typed},
-        "repetition": str({key: shown(value) for key, value in values.items() if is_repeated(key)} or folder),
+        "study": part(config, "study"), "typed": {key.lstrip("+~"): value for key, _, value in typed},
+        "repetition": str({key: value for key, value in values.items() if is_repeated(key)} or folder),
     }  # fmt: skip
     metrics = {
-        **{name: number(value) for name, value in result.items() if type(value) in (int, float)},
+        **{name: number(value) for name, value in result.items()},
         "data.batch_size": number(result.get("batch_size")),  # what words in the config came to
         "data.train_size": number(part(result, "samples").get("train")),
         **{name: float(column.dropna().iloc[-1]) for name, column in known.items()},
@@ -110,10 +104,12 @@ def read_history(path: Path) -> pd.DataFrame:
 def read_sweep(folder: Path) -> dict[str, Any]:
     """What sweep.json says of a sweep, its jobs and its study; nothing where there is none that can be read."""
     try:
-        sweep = part({"sweep": json.loads(read_text(folder / "sweep.json"))}, "sweep")
+        sweep = json.loads(read_text(folder / "sweep.json"))
     except (ConfigError, ValueError, RecursionError):
         return {}
-    return sweep | {"jobs": listed(sweep.get("jobs")), "study": part(sweep, "study")} if sweep else {}
+    if not isinstance(sweep, dict):
+        return {}
+    return sweep | {"jobs": listed(sweep.get("jobs")), "study": part(sweep, "study")}
 
 
 def read_text(path: Path) -> str:
@@ -140,8 +136,7 @@ def listed(value: Any) -> list[Any]:
 
 def as_typed(value: Any, folder: str) -> Any:
     """A value of a config: a list as one types it, and paths without the run's own folder, which always differs."""
-    if isinstance(value, list | dict):
-        value = json.dumps(value, default=str, separators=(",", ":")).replace('"', "")
+    value = shown(value) if isinstance(value, list | dict) else value
     return value.replace(folder, ".") if isinstance(value, str) else value
 
 
@@ -158,10 +153,9 @@ def compared(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if not is_repeated(key) and kind_of(key) != "shown"]
 
 
-def differing(runs: pd.DataFrame) -> pd.DataFrame:
-    """The settings in which the runs differ, a column each."""
-    config = runs["config"][runs["about"]["has_config"]]
-    return config[[key for key in compared(config) if config[key].map(shown).nunique() > 1]]
+def differing(runs: pd.DataFrame) -> list[str]:
+    """The settings in which the configs of the runs differ."""
+    return compared(keys.differing([config for config in runs["about"]["config"] if config]))
 
 
 def typed_keys(runs: pd.DataFrame) -> list[str]:
@@ -170,33 +164,25 @@ def typed_keys(runs: pd.DataFrame) -> list[str]:
 
 
 def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
-    """The fewest settings that tell all the different experiments apart, a column each.
+    """The fewest settings that tell all the different experiments apart, a column of text each.
 
     Preferred are the keys named `first`, then those that were typed (also a choice such as `batching=full_batch`, which
     is no key of the config, where it goes with a difference in the config), then others of the config.
     """
-    differ, typed = differing(runs), typed_keys(runs)
-    experiments = [tuple(row) for row in differ.map(shown).to_numpy()]
-    chosen: dict[str, list[Any]] = {}
-    told: list[tuple[str, ...]] = [()] * len(runs)  # of each run the values of those chosen so far
+    configs, differ, typed = runs["about"]["config"], differing(runs), typed_keys(runs)
+    values = {key: [shown(config.get(key, "–")) for config in configs] for key in differ}
+    for key in [key for key in typed if not any(key in config for config in configs)]:
+        values[key] = [pairs.get(key, "(default)") for pairs in runs["about"]["typed"]]
+
+    def number_told(names: Sequence[str]) -> int:
+        return len(set(zip(*(values[name] for name in names), strict=True))) or 1
+
+    chosen: list[str] = []
     for key in dict.fromkeys([*first, *typed, *differ]):
-        if key in differ:
-            values = list(differ[key])
-        elif key in typed and key not in runs["config"]:
-            values = [pairs.get(key, "(default)") for pairs in runs["about"]["typed"]]
-        else:
-            continue
-        then = [(*row, shown(value)) for row, value in zip(told, values, strict=True)]
-        splits_an_experiment = len(set(zip(experiments, then, strict=True))) > len(set(experiments))
-        if len(set(then)) > len(set(told)) and not splits_an_experiment:
-            chosen[key], told = values, then
-    return pd.DataFrame(chosen, index=runs.index, dtype=object)
-
-
-def alongside(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
-    """Settings that were typed for some runs and differ as well, always together with the `chosen` ones."""
-    differ = differing(runs)
-    return [key for key in typed_keys(runs) if key in differ and key not in chosen]
+        if key in values and number_told([*chosen, key]) > number_told(chosen):
+            splits_an_experiment = number_told([*differ, key]) > number_told(differ)
+            chosen += [] if splits_an_experiment else [key]
+    return pd.DataFrame({key: values[key] for key in chosen}, index=runs.index)
 
 
 def common_overrides(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
@@ -207,8 +193,7 @@ def common_overrides(runs: pd.DataFrame, chosen: Sequence[str]) -> list[str]:
 
 def as_numbers(runs: pd.DataFrame, key: str) -> pd.Series:
     """A setting of each run, or else what was measured under its name, as numbers; NaN for what is none."""
-    values = runs["config"].get(key, pd.Series(ABSENT, runs.index))
-    found = values.map(lambda value: number(value) if type(value) in (int, float) else np.nan).astype(float)
+    found = runs["about"]["config"].map(lambda config: number(config.get(key))).astype(float)
     return found.fillna(runs["metrics"].get(key, found))
 
 
@@ -225,11 +210,10 @@ class Group(NamedTuple):
     """Runs that differ in their repetition only."""
 
     label: str  # `batch_size=8, lr=0.1`; the value alone where there is one setting
-    name: str  # as it reads in a sentence: `batch_size=8` where "8" alone says too little
+    name: str  # as it reads in a sentence: `batch_size=8`
     settings: dict[str, str]  # the values as text, of a class its name alone
     numbers: dict[str, float]  # of the settings that are numbers in all groups
     members: pd.DataFrame  # all of them
-    unfinished: pd.DataFrame
     runs: pd.DataFrame  # the finished ones, each repetition once: the same seed twice is no second sample
     history: pd.DataFrame  # of these
 
@@ -240,6 +224,10 @@ class Group(NamedTuple):
     def interval(self, metric: str) -> Interval:
         return mean_interval(self.values(metric))
 
+    @property
+    def unfinished(self) -> pd.DataFrame:
+        return self.members[~self.members["about"]["finished"]]
+
     def lines(self, clock: str, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Clock and metric at the validations that have both, of each run that has such a one."""
         rows = self.history.reindex(columns=["run", clock, metric]).dropna()
@@ -247,30 +235,26 @@ class Group(NamedTuple):
 
 
 def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] = ()) -> list[Group]:
-    """The runs by their settings, in order of the values where these are numbers, else as they were started.
+    """The runs by their settings, in order of the values where these are numbers, else of the runs.
 
     Runs that failed before they had a config are in no group, unless there are no others.
     """
-    has_config = runs["about"]["has_config"]
+    has_config = runs["about"]["config"].map(bool)
     runs = runs[has_config] if has_config.any() else runs
-    chosen = settings(runs, first=first) if has_config.any() else pd.DataFrame(index=runs.index)
-    numbers = {key: found for key in chosen if (found := as_numbers(runs, key)).notna().all()}
-    names, texts = short_names(list(chosen)), chosen.map(shown)
-    for key in [key for key in chosen if key.endswith("_target_")]:
+    texts = settings(runs, first=first)
+    for key in [key for key in texts if key.endswith("_target_")]:
         texts[key] = texts[key].str.rpartition(".")[2]
-    told = [tuple(row) for row in texts.to_numpy()]
-    ranks = pd.DataFrame({key: numbers.get(key, texts[key].factorize()[0]) for key in chosen}, runs.index).to_numpy()
+    names = short_names(list(texts))
+    numbers = {key: found for key in texts if (found := as_numbers(runs, key)).notna().all()}
+    in_order = [numbers.get(key, pd.Series(texts[key].factorize()[0], runs.index)) for key in texts]
     groups = []
-    for place in sorted({row: told.index(row) for row in told}.values(), key=lambda place: list(ranks[place])):
-        index, members = runs.index[place], runs[[row == told[place] for row in told]]
-        ended = members["about"]["finished"]
-        again = members["about"]["repetition"][ended].duplicated(keep="last")
-        counted = members[ended][~again]
-        values = dict(texts.loc[index])
-        pairs = ", ".join(f"{names[key]}={text}" for key, text in values.items())
-        label = "".join(values.values()) if len(values) == 1 else pairs or "all runs"
-        name = label if all(isinstance(value, str) for value in chosen.loc[index]) else pairs
-        as_floats = {key: float(found[index]) for key, found in numbers.items()}
+    for _, members in runs.groupby([*in_order, *(texts[key] for key in texts)] or (lambda _: True)):
+        finished = members[members["about"]["finished"]]
+        counted = finished[~finished["about"]["repetition"].duplicated(keep="last")]
+        values = dict(texts.loc[members.index[0]])
+        name = ", ".join(f"{names[key]}={text}" for key, text in values.items()) or "all runs"
+        label = "".join(values.values()) if len(values) == 1 else name
+        as_floats = {key: float(found[members.index[0]]) for key, found in numbers.items()}
         lines = history[history["run"].isin(counted.index)]
-        groups.append(Group(label, name, values, as_floats, members, members[~ended], counted, lines))
+        groups.append(Group(label, name, values, as_floats, members, counted, lines))
     return groups

@@ -9,15 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
-NAMES = {
-    "gap/acc": "accuracy gap", "gap/loss": "loss gap", "fitted/acc": "evaluated training accuracy",
-    "fitted/loss": "evaluated training loss", "gap/fitted/acc": "evaluated accuracy gap",
-    "weights/l2_norm": "weight norm", "grad/norm": "gradient norm", "grad/noise": "gradient noise",
-    "lr": "learning rate", "samples_seen": "samples seen", "seconds": "seconds of training", "epoch": "epochs",
-    "fit_seconds": "seconds of the fit", "updates_per_epoch": "updates per epoch",
-    **{f"{split}/acc": f"{word} accuracy" for split, word in SPLITS.items()},
-    **{f"{split}/loss": f"{word} loss" for split, word in SPLITS.items()},
+WORDS = {
+    "train": "training", "val": "validation", "acc": "accuracy", "fitted": "evaluated training", "lr": "learning rate",
+    "weights": "weight", "l2_norm": "norm", "grad": "gradient", "samples_seen": "samples seen", "epoch": "epochs",
+    "seconds": "seconds of training", "fit_seconds": "seconds of the fit", "updates_per_epoch": "updates per epoch",
 }  # fmt: skip
 WHOLE = ("updates", "samples_seen", "parameters", "epochs")
 
@@ -52,26 +47,24 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Interval | No
     return Interval(float((low + high) / 2), float((high - low) / 2), len(first) + len(second))
 
 
-def power_law(x: Sequence[float], y: Sequence[float]) -> tuple[Interval, Any] | None:
+def power_law(x: np.ndarray, y: np.ndarray) -> tuple[Interval, Any] | None:
     """The exponent of y over x and scipy's line through the logarithms; None with less than three points, or one x.
 
-    Points where x or y is not a positive finite number have no logarithm and are left out.
+    All numbers must be positive and finite.
     """
-    points = np.array([x, y], dtype=float)
-    xs, ys = np.log(points[:, (np.isfinite(points) & (points > 0)).all(axis=0)])
-    if len(xs) < 3 or np.ptp(xs) == 0:
+    if len(x) < 3 or np.ptp(x) == 0:
         return None
-    line = stats.linregress(xs, ys)
-    return Interval(float(line.slope), float(line.stderr * stats.t.ppf(0.975, len(xs) - 2)), len(xs)), line
+    line = stats.linregress(np.log(x), np.log(y))
+    return Interval(float(line.slope), float(line.stderr * stats.t.ppf(0.975, len(x) - 2)), len(x)), line
 
 
 # Words
 
 
 def in_words(metric: str) -> str:
-    """`val/acc` as "validation accuracy"; a name that is not known stays as it is."""
-    best, name = ("best ", metric[5:]) if metric.startswith("best/") else ("", metric)
-    return best + NAMES.get(name, name)
+    """`val/acc` as "validation accuracy", `gap/acc` as "accuracy gap"; words that are not known stay as they are."""
+    words = [WORDS.get(word, word) for word in metric.split("/")]
+    return " ".join([*words[1:], "gap"] if words[0] == "gap" else words)
 
 
 def with_unit(metric: str) -> str:
@@ -88,23 +81,18 @@ def smaller_is_better(metric: str) -> bool:
     return metric.rpartition("/")[2] == "loss"
 
 
-def count(number: int, noun: str) -> str:
-    """ "1 run", "2 runs"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def number(value: Any) -> float:
     """A number as result.json holds it, where NaN and infinities are strings; NaN for anything else."""
     try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
+        return float(str(value))
+    except ValueError:
         return math.nan
 
 
 def shown(value: Any) -> str:
     """A value as one types it on the command line."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
+    if value is None or isinstance(value, bool | list | dict):
+        return json.dumps(value, default=str, separators=(",", ": ")).replace('"', "")
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -2,14 +2,14 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mlplab.figures.style import Picture
+from mlplab.files import now
 from mlplab.report.frames import part
 
 MAX_IMAGE_BYTES = 20_000_000
@@ -29,52 +29,31 @@ class Table:
     shades: Sequence[Sequence[float]] | None = None
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a page that has no template of its own; what is empty is left out."""
+def html(
+    template: str, *, kind: str, title: str, answer: Sequence[str], numbers: dict[str, str], warnings: Sequence[str],
+    made_by: str, question: str = "", claim: str = "", source: str = "", **sections: Any,
+) -> str:  # fmt: skip
+    """A page as one file without scripts, that loads nothing from elsewhere.
 
-    title: str
-    text: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
-    facts: dict[str, str] = field(default_factory=dict)
-    code: Sequence[str] = ()
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """The head of a page and its sections. `numbers` are a few figures at a glance: what → how much."""
-
-    kind: str
-    title: str
-    answer: Sequence[str]
-    numbers: dict[str, str]
-    warnings: Sequence[str]
-    made: str
-    sections: Sequence[Section] = ()
-    question: str = ""
-    claim: str = ""
-    source: str = ""
-
-    def html(self, template: str = "page.html.j2", **values: Any) -> str:
-        """The page as one file without scripts, that loads nothing from elsewhere."""
-        environment = Environment(
-            loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        return environment.get_template(template).render(page=self, **values)
+    `numbers` are a few figures at a glance: what → how much. The `sections` are what the template is about.
+    """
+    environment = Environment(
+        loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(template).render(
+        kind=kind, title=title, answer=answer, numbers=numbers, warnings=warnings, made=f"Made {now()} by {made_by}.",
+        question=question, claim=claim, source=source, **sections,
+    )  # fmt: skip
 
 
-def image(path: Path, alt: str) -> Markup | None:
-    """A PNG file as markup that holds its bytes; None for what is no PNG, or larger than a page should hold."""
-    try:
-        content = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_IMAGE_BYTES else b""
-    except OSError:
-        return None
+def image(path: Path, alt: str) -> Markup:
+    """A PNG file as markup that holds its bytes; nothing for what is no PNG, or larger than a page should hold."""
+    content = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_IMAGE_BYTES else b""
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Markup()
     encoded = base64.b64encode(content).decode("ascii")
-    markup = Markup(f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">')
-    return markup if content.startswith(b"\x89PNG\r\n\x1a\n") else None
+    return Markup(f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">')
 
 
 def made_with(results: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -83,6 +62,5 @@ def made_with(results: Iterable[dict[str, Any]]) -> dict[str, str]:
     for result in results:
         about = {"hardware": result.get("hardware"), "code": result.get("git_commit")}
         for name, value in (part(result, "versions") | about).items():
-            if value:
-                facts.setdefault(str(name), {})[str(value)] = None
+            facts.setdefault(name, {})[str(value or "unknown")] = None
     return {name: "; ".join(values) for name, values in facts.items()}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mlplab.figures.style import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
-from mlplab.report.numbers import half_width, in_words, is_share, power_law, shown_interval, with_unit
+from mlplab.report.numbers import half_width, in_words, is_share, shown_interval, with_unit
 from mlplab.report.study import Fit
 
 CLOCKS = ("updates", "samples_seen", "seconds")
@@ -93,52 +93,51 @@ def show_percent(axis: Axis, metric: str) -> None:
 def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: str = "") -> Figure:
     """Means with 95 % intervals, and each run as a small dot; a panel for each metric.
 
-    Over the numeric setting `x`, with a line for each value of a second one; without `x` a row for each group.
+    Over the numeric setting `x`, with a line for each value of a second one; without `x` a place for each group.
     """
-    figure = Figure(figsize=(WIDTH, 3.4 if x else 0.42 * len(groups) + 1.1), layout="constrained")
-    panels: Any = figure.subplots(1, len(metrics), squeeze=False, sharey=not x)[0]
-    across, along, error = ("place", "value", "yerr") if x else ("value", "place", "xerr")
-    names = [group.settings[lines] if lines else "" if x else group.label for group in groups]
+    names = [group.settings[lines] if lines else "" for group in groups]
     places = [group.numbers[x] if x else float(place) for place, group in enumerate(groups)]
-    steps = pd.Series(names).factorize()[0] if lines else np.zeros(len(groups))
-    beside = np.array(places) * (1 + 0.02 * steps)  # so that the marks of several lines do not hide each other
-    below = beside + (0 if x else 0.22)  # and those of a row not its runs
+    table = pd.DataFrame({"line": names, "x": places, "group": groups})
+    figure = Figure(figsize=(WIDTH, 2.3 * len(metrics) + 1), layout="constrained")
+    panels: Any = figure.subplots(len(metrics), squeeze=False, sharex=True)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
-        runs = pd.DataFrame({"name": names, "place": below, "value": [group.values(metric) for group in groups]})
-        means, halves, _ = zip(*(group.interval(metric) for group in groups), strict=True)
-        table = runs.assign(place=beside, value=means, half=halves)
-        for index, (name, line) in enumerate(table.groupby("name", sort=False)):
-            dots, colour = runs[runs["name"] == name].explode("value"), look(index)["color"]
-            axes.scatter(dots[across], dots[along], s=13, c=colour, alpha=0.45, linewidth=0)
-            bar: dict[str, Any] = {error: line["half"], "linestyle": "-" if x else "", "linewidth": 1.2, **look(index)}
-            axes.errorbar(line[across], line[along], label=f"{lines} = {name}", capsize=3, **bar)
+        for index, (name, line) in enumerate(table.groupby("line", sort=False)):
+            # A little apart, so that the marks of several lines do not hide each other, nor those of a place its runs.
+            beside = line["x"] * (1 + 0.02 * index) if x else line["x"] + 0.15
+            means, halves, _ = zip(*(group.interval(metric) for group in line["group"]), strict=True)
+            style: Any = {"linestyle": "-" if x else "", "linewidth": 1.2, "capsize": 3, **look(index)}
+            axes.errorbar(beside, means, yerr=halves, label=f"{lines} = {name}", **style)
+            for place, group in zip(line["x"], line["group"], strict=True):
+                values = group.values(metric)
+                axes.scatter([place] * len(values), values, s=13, color=style["color"], alpha=0.45, linewidth=0)
         if metric.startswith("gap/"):
-            (axes.axhline if x else axes.axvline)(0, color=FAINT, linewidth=1)
-        if is_wide(places if x else [value for group in groups for value in group.values(metric)]):
-            make_logarithmic(axes, "x", ticks=sorted(set(places)) if x else None)
-        show_percent(axes.yaxis if x else axes.xaxis, metric)
-        axes.set_title(with_unit(metric), loc="left")
-        axes.set_xlabel(x)
+            axes.axhline(0, color=FAINT, linewidth=1)
+        if is_wide([value for group in groups for value in group.values(metric)], VAST_RANGE):
+            make_logarithmic(axes, "y")
+        show_percent(axes.yaxis, metric)
+        axes.set_ylabel(with_unit(metric))
+    if x and is_wide(places):
+        make_logarithmic(panels[-1], "x", ticks=sorted(set(places)))
+    if not x:
+        panels[-1].set_xticks(places, [f"{group.label:.44}" for group in groups], rotation=30, ha="right")
+    panels[-1].set_xlabel(x or ", ".join(groups[0].settings))
     if lines:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
-    if not x:
-        panels[0].set_yticks(places, [f"{name:.44}" for name in names])
-        panels[0].set(ylabel=", ".join(groups[0].settings), ylim=(len(groups) - 0.4, -0.6))  # the first on top
     return figure
 
 
 def power_law_plot(fit: Fit, groups: Sequence[Group]) -> Figure:
     """The points of a fit that has an exponent, and its line, both axes logarithmic."""
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
-    axes = figure.subplots()
-    points = pd.DataFrame(dict(zip("xy", fit.points(groups), strict=True))).sort_values("x")
-    law: Any = power_law(points["x"], points["y"])
+    axes, points = figure.subplots(), fit.points(groups)
+    law: Any = fit.law(groups)
     exponent, line = law
-    points = points[((points > 0) & np.isfinite(points)).all(axis=1)]
-    fitted, label = np.exp(line.intercept) * points["x"] ** line.slope, f"power {shown_interval(exponent, '')}"
+    xs = np.unique(points["x"])
     axes.scatter(points["x"], points["y"], s=26, color=COLOURS[0], alpha=0.7, linewidth=0, label="runs")
-    axes.plot(points["x"], fitted, color=COLOURS[1], label=label)
-    make_logarithmic(axes, "x", ticks=sorted(points["x"].unique()))
+    axes.plot(
+        xs, np.exp(line.intercept) * xs**line.slope, color=COLOURS[1], label=f"power {shown_interval(exponent, '')}"
+    )
+    make_logarithmic(axes, "x", ticks=list(xs))
     make_logarithmic(axes, "y")
     axes.set(xlabel=fit.x, ylabel=in_words(fit.y))
     axes.legend(labelcolor=INK)

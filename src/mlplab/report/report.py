@@ -10,18 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mlplab.errors import RunFailed
+from mlplab.errors import RunFailed, first_line
 from mlplab.files import write_atomically
 from mlplab.report.comparison import comparison
-from mlplab.report.frames import Group, alongside, common_overrides, find, grouped, read, read_sweep
-from mlplab.report.numbers import count, is_share, shown_interval
+from mlplab.report.frames import Group, common_overrides, differing, find, grouped, read, read_sweep, typed_keys
+from mlplab.report.numbers import is_share, shown_interval
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
 from mlplab.report.tables import measured, summary
 from mlplab.runs.record import RESULT
 
 IN_TERMINAL = ("train/acc", "val/acc", "test/acc", "gap/acc", "updates", "seconds")
-MOST_NAMED = 20
 
 
 class Report(NamedTuple):
@@ -50,7 +49,7 @@ def report(folders: Sequence[str], output: str | None = None) -> Report:
         return written
     show(written := write_report(paths, target))
     if not written.runs["about"]["finished"].any():
-        raise RunFailed(f"none of {count(len(written.runs), 'run')} finished; {written.page} names them")
+        raise RunFailed(f"none of the runs finished; {written.page} names them")
     return written
 
 
@@ -65,51 +64,45 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     studies = list(runs["about"]["study"])
     study = study_of(sweep.get("study") or (studies[0] if all(each == studies[0] for each in studies) else {}))
     groups = grouped(runs, history, first=[key for key in (study.x, study.group) if key])
-    rows, missing = summary(runs, groups, output), len(sweep.get("jobs", [])) - len(find(folders)[0])
+    missing = len(sweep.get("jobs", [])) - len(find(folders)[0])
     warnings = [*warnings_of(runs, groups, missing), *(f"left out: {line}" for line in skipped)]
     commands = [f"python {result['command']}" for result in runs["about"]["result"] if result.get("command")]
     commands = [str(sweep["command"])] if sweep.get("command") else commands
     again, title = shlex.join(["python", "scripts/report.py", *map(str, folders)]), output.resolve().name
-    page = comparison(title, study, runs, groups, score_of(study, groups), rows, warnings, [*commands, again])
+    page = comparison(title, study, runs, groups, score_of(study, groups), warnings, [*commands, again])
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "summary.csv", rows.to_csv(index=False))
+    write_atomically(output / "summary.csv", summary(runs, groups, output).to_csv(index=False))
     write_atomically(output / "report.html", page)
     return Report(output / "report.html", runs, groups, warnings)
 
 
 def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> list[str]:
     """What a reader must know before believing the numbers: runs that failed or did not start, mixed-up settings."""
-    unfinished = runs["about"][~runs["about"]["finished"]]
-    lines = ["No run finished."] if len(unfinished) == len(runs) else []
-    for run in unfinished.head(MOST_NAMED).itertuples():
-        error = str(run.result.get("error") or "").strip().removeprefix(f"{run.status}: ").partition("\n")[0][:200]
-        lines.append(f"{run.status}: {run.folder}" + (f": {error}" if error else ""))
-    if len(unfinished) > MOST_NAMED:
-        lines.append(f"… and {count(len(unfinished) - MOST_NAMED, 'run')} more, see summary.csv")
+    lines = []
+    for run in runs["about"][~runs["about"]["finished"]].itertuples():
+        error = first_line(str(run.result.get("error") or "no reason known")).removeprefix(f"{run.status}: ")
+        lines.append(f"{run.status}: {run.folder}: {error:.200}")
     if missing > 0:
-        lines.append(f"{count(missing, 'job')} of the sweep {'has' if missing == 1 else 'have'} not started.")
-    if keys := alongside(runs, list(groups[0].settings)):
-        told = "too, always together with the settings compared: what made the difference cannot be told."
-        lines.append(f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''} {told}")
+        lines.append(f"Jobs of the sweep that have not started: {missing}.")
+    differ = differing(runs)
+    for key in [key for key in typed_keys(runs) if key in differ and key not in groups[0].settings]:
+        lines.append(f"{key} differs too, along with the settings compared: what made the difference cannot be told.")
     return lines
 
 
 def show(written: Report) -> None:
     """Print a row for each group, what did not finish, and where the report is."""
     console = Console(width=max(Console().width, 120))  # a narrow table would break its numbers
-    groups, table = written.groups, Table(show_edge=False, pad_edge=False)
-    names = measured(groups, IN_TERMINAL)
-    table.add_column(", ".join(groups[0].settings) or "setting")
+    settings, names = list(written.groups[0].settings), measured(written.groups, IN_TERMINAL)
+    table = Table(", ".join(settings) or "setting", show_edge=False, pad_edge=False)
     for heading in ("n", *(f"{name}, %" if is_share(name) else name for name in names)):
         table.add_column(escape(heading), justify="right")
-    for group in groups:
+    for group in written.groups:
         cells = [shown_interval(group.interval(name), name) for name in names]
         table.add_row(escape(group.label), str(len(group.runs)), *cells)
-    if common := common_overrides(written.runs, list(groups[0].settings)) if len(written.runs) > 1 else []:
-        console.print("all with", *common, markup=False, highlight=False, soft_wrap=True)
+    if len(written.runs) > 1 and (common := common_overrides(written.runs, settings)):
+        print("all with", *common)
     console.print(table)
-    console.print()
-    if any(len(group.runs) > 1 for group in groups):
-        console.print("n: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
+    print("\nn: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
     for line in (*written.warnings, f"report  {written.page}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print(line)

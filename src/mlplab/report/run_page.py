@@ -3,54 +3,47 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
 
 from mlplab.errors import ConfigError
 from mlplab.figures.curves import best_epoch, learning_curves
 from mlplab.figures.style import as_svg
-from mlplab.files import now
 from mlplab.report.frames import read_text
-from mlplab.report.numbers import in_words, is_share, number, shown, shown_value
-from mlplab.report.page import Page, Table, image, made_with
+from mlplab.report.numbers import in_words, mean_interval, shown, shown_value, with_interval
+from mlplab.report.page import html, image, made_with
 from mlplab.report.plots import CLOCKS
 from mlplab.runs.record import CONFIG
 
-SPLITS = {"train": "training (last epoch)", "val": "validation (last epoch)", "test": "test (best checkpoint)"}
-AT_A_GLANCE = {"updates": "updates", "epochs": "epochs", "fit_seconds": "s of the fit", "parameters": "parameters"}
+AT_A_GLANCE = ("updates", "epochs", "fit_seconds", "parameters")
 TOLD_ELSEWHERE = ("status", "metrics", "overrides", "command", "versions", "hardware", "git_commit", "error")
 
 
 def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, skipped: list[str]) -> str:
     """Everything that a run folder says of its run; `run` is a row of the frame of runs, of the columns "about"."""
     folder, status, result, config = (run[name] for name in ("folder", "status", "result", "config"))
-    units = {name: " %" if is_share(name) else "" for name in metrics if name not in result and "." not in name}
-    known = {name: f"{shown_value(metrics[name], name)}{unit}" for name, unit in units.items()}
+    names = [name for name in metrics if name not in result and "." not in name and np.isfinite(metrics[name])]
+    known = {name: with_interval(mean_interval([metrics[name]]), name) for name in names}
     scores = [f"{in_words(name)} {known[name]}" for name in ("test/acc", "val/acc", "train/acc") if name in known]
-    losses = [[when, known.get(f"{split}/loss", ""), known.get(f"{split}/acc", "")] for split, when in SPLITS.items()]
     reason, error = result.get("stop_reason"), str(result.get("error") or "").strip()
     ended = f"The run is {status}{f' ({reason})' if reason else ''}"
-    page = Page(
+    curves, pngs = course(history, config), sorted((folder / "figures").glob("*.png"))
+    figures = {path.stem: image(path, path.stem) for path in pngs if not (curves and path.stem == "learning_curves")}
+    facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
+    return html(
+        "run.html.j2",
         kind="one run",
         title=folder.resolve().name,
         answer=[f"{ended}: {', '.join(scores)}." if scores else f"{ended}; it has no scores."],
-        numbers={name: shown_value(number(result[key]), key) for key, name in AT_A_GLANCE.items() if key in result},
+        numbers={in_words(key): shown_value(metrics[key], key) for key in AT_A_GLANCE if key in result},
         warnings=[*([f"{status}: {error}"] if error else []), *skipped],
-        made=f"Made {now()} by python scripts/report.py.",
-    )
-    curves, pngs = course(history, config), sorted((folder / "figures").glob("*.png"))
-    images = {path.stem: image(path, path.stem) for path in pngs if not (curves and path.stem == "learning_curves")}
-    facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
-    return page.html(
-        "run.html.j2",
-        scores=Table(["split", "loss", "accuracy"], [row for row in losses if any(row[1:])]),
-        others={in_words(name): text for name, text in known.items() if name.partition("/")[0] not in SPLITS},
+        made_by="python scripts/report.py",
+        metrics={in_words(name): text for name, text in known.items()},
         curves=curves,
         ends=[f"{shown_value(history[name].iloc[-1], name)} {in_words(name)}" for name in CLOCKS if name in history],
-        figures={name: markup for name, markup in images.items() if markup},
-        unreadable=[name for name, markup in images.items() if not markup],
-        facts={key.replace("_", " "): described(value) for key, value in facts.items()},
-        data={key: described(value) for key, value in config.items() if key.startswith("data.")},
+        figures={name: markup for name, markup in figures.items() if markup},
+        facts={key.replace("_", " "): shown(value) for key, value in facts.items()},
+        data={key: shown(value) for key, value in config.items() if key.startswith("data.")},
         command=f"python {result.get('command', 'train.py')}",
         versions=made_with([result]),
         files={"Resolved config": end_of(folder / CONFIG, 10**6), "Log (its end)": end_of(folder / "train.log", 200)},
@@ -59,11 +52,11 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, s
 
 def course(history: pd.DataFrame, config: dict[str, Any]) -> str:
     """Its curves over the epochs as SVG; nothing without a history."""
-    names = ["epoch", "train/acc", "val/acc", "train/loss", "val/loss"]
-    table = history.reindex(columns=list(dict.fromkeys([*history, *names])))
-    if table["epoch"].isna().any() or table[names[1:]].isna().all(axis=None):
+    names = ["train/acc", "val/acc", "train/loss", "val/loss"]
+    table = history.reindex(columns=list(dict.fromkeys([*history, "epoch", *names])))
+    if table["epoch"].isna().any() or table[names].isna().all(axis=None):
         return ""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    rows: Any = table.to_dict("records")
     best = best_epoch(rows, monitor=config.get("monitor"), mode=str(config.get("monitor_mode")))
     return as_svg(learning_curves)(rows, best_epoch=best, alt="Accuracy and loss of training and validation by epoch")
 
@@ -74,10 +67,3 @@ def end_of(path: Path, most: int) -> str:
         return "\n".join(read_text(path).rstrip().splitlines()[-most:])
     except ConfigError:
         return ""
-
-
-def described(value: Any) -> str:
-    """A value of result.json: lists and sections as YAML in one line."""
-    if isinstance(value, dict | list):
-        return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True).strip()
-    return shown(value)

@@ -4,16 +4,18 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from mlplab.report.frames import Group, as_numbers, listed
 from mlplab.report.numbers import (
-    count,
+    Interval,
     difference,
     in_words,
     is_share,
     number,
     power_law,
+    shown_value,
     smaller_is_better,
     with_interval,
 )
@@ -29,12 +31,17 @@ class Fit(NamedTuple):
     at: str = "last"
     expected: float = math.nan
 
-    def points(self, groups: Sequence[Group]) -> tuple[list[float], list[float]]:
-        """x and y of each finished run; NaN where a run does not have them."""
+    def points(self, groups: Sequence[Group]) -> pd.DataFrame:
+        """x and y of each finished run that has both; a power law is fitted to positive finite numbers only."""
         runs, history = pd.concat([group.runs for group in groups]), pd.concat([group.history for group in groups])
-        x, y = as_numbers(runs, self.x), as_numbers(runs, self.y)
-        rows = history.reindex(columns=["run", self.y]).groupby("run")[self.y].agg(self.at)
-        return list(x), list(rows.reindex(runs.index).fillna(y))
+        of_history = history.reindex(columns=["run", self.y]).groupby("run")[self.y].agg(self.at)
+        y = of_history.reindex(runs.index).fillna(as_numbers(runs, self.y))
+        points = pd.DataFrame({"x": as_numbers(runs, self.x), "y": y})
+        return points[((points > 0) & np.isfinite(points)).all(axis=1)]
+
+    def law(self, groups: Sequence[Group]) -> tuple[Interval, Any] | None:
+        """The exponent and the line of the power law, where one can be fitted."""
+        return power_law(*self.points(groups).to_numpy().T)
 
 
 class Study(NamedTuple):
@@ -112,8 +119,7 @@ def answer(study: Study, groups: Sequence[Group], score: str) -> list[str]:
         return [f"No run finished with a {in_words(score)}: there is nothing to compare."]
     fits = [fit_sentence(fit, known) for fit in study.fits]
     if len(known) == 1:
-        opening = f"Of {len(groups)} settings only {known[0].name} has finished runs: the" if groups[1:] else "The"
-        return [f"{opening} {in_words(score)} is {with_basis(known[0], score)}.", *fits]
+        return [f"The {in_words(score)} of {known[0].name} is {with_basis(known[0], score)}.", *fits]
     x, lines = axes_of(study, known)
     if lines and x in known[0].numbers and len(swept(known, x)) > 2:
         fits.insert(0, best_of_each(known, x, lines, score))
@@ -126,24 +132,23 @@ def ranked(groups: Sequence[Group], score: str) -> list[Group]:
 
 
 def best_and_next(groups: Sequence[Group], score: str, baseline: str) -> str:
-    """The best group against the baseline, or against the next, and whether the runs tell them apart; and the last."""
-    best, last = groups[0], groups[-1]
+    """The best group against the baseline, or against the next, and whether the runs tell them apart."""
+    best = groups[0]
     bases = [group for group in groups[1:] if baseline and baseline in (group.label, *group.settings.values())]
     other, role = (bases[0], "the baseline") if bases else (groups[1], "the next")
-    least = f"the {'lowest' if smaller_is_better(score) else 'highest'} {in_words(score)}, {with_basis(best, score)}"
-    end = f"; last of {len(groups)} is {last.name} with {with_interval(last.interval(score), score)}"
-    end = "." if last is other else f"{end}."
-    if math.isclose(best.interval(score).mean, other.interval(score).mean, rel_tol=1e-6):  # as far as 32 bits tell
-        return f"{best.name} and {other.name} share {least} and {with_basis(other, score)}{end}"
-    opening = f"{best.name} has {least}, against {with_basis(other, score)} of {other.name}, {role}"
+    least = "lowest" if smaller_is_better(score) else "highest"
+    opening = (
+        f"{best.name} has the {least} {in_words(score)}, {with_basis(best, score)}, "
+        f"against {with_basis(other, score)} of {other.name}, {role}"
+    )
     gap = difference(best.values(score), other.values(score))
     if gap is None:
-        return f"{opening}: too few runs, or runs too much alike, to say how certain that is{end}"
+        return f"{opening}: too few runs, or runs too much alike, to say how certain that is."
     scale, unit = (100, " percentage points") if is_share(score) else (1, "")
     low, high = scale * (gap.mean - gap.half_width), scale * (gap.mean + gap.half_width)
     verdict = "these runs do not tell the two apart" if low <= 0 <= high else "the two differ"
     bounds = f"difference {scale * gap.mean:.3g}{unit}, 95 % interval {low:.3g} to {high:.3g}".replace("-", "−")
-    return f"{opening}: {verdict} ({bounds}){end}"
+    return f"{opening}: {verdict} ({bounds})."
 
 
 def best_of_each(groups: Sequence[Group], x: str, lines: str, score: str) -> str:
@@ -155,19 +160,14 @@ def best_of_each(groups: Sequence[Group], x: str, lines: str, score: str) -> str
 
 
 def fit_sentence(fit: Fit, groups: Sequence[Group]) -> str:
-    """The exponent of a power law that the study asks for, and whether it is as expected."""
-    x, y = fit.points(groups)
-    law = power_law(x, y)
+    """The exponent of a power law that the study asks for, beside the one that it expects."""
+    law = fit.law(groups)
     if law is None:
         return f"No power law of {in_words(fit.y)} over {fit.x}: it takes three positive values, at two of {fit.x}."
     exponent, line = law
-    left_out = f", {count(len(x) - exponent.n, 'run')} without a positive value left out" if len(x) > exponent.n else ""
-    basis = f"95 % interval, {count(exponent.n, 'run')}{left_out}, R² = {line.rvalue**2:.3f}"
-    sentence = f"The {in_words(fit.y)} goes as {fit.x} to the power {with_interval(exponent, '')} ({basis})"
-    if math.isnan(fit.expected):
-        return f"{sentence}."
-    inside = "within" if abs(exponent.mean - fit.expected) <= exponent.half_width else "outside"
-    return f"{sentence}; the expected {f'{fit.expected:g}'.replace('-', '−')} lies {inside} that interval."
+    expected = "" if math.isnan(fit.expected) else f", expected {shown_value(fit.expected, '')}"
+    basis = f"95 % interval, {exponent.n} of {sum(len(group.runs) for group in groups)} runs, R² {line.rvalue**2:.3f}"
+    return f"The {in_words(fit.y)} goes as {fit.x} to the power {with_interval(exponent, '')}{expected} ({basis})."
 
 
 def with_basis(group: Group, score: str) -> str:

@@ -10,22 +10,15 @@ from mlplab.report.frames import Group, differing, is_repeated
 from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown_value, smaller_is_better, with_unit
 from mlplab.report.page import Table
 from mlplab.report.plots import CLOCKS
-from mlplab.report.study import swept
+from mlplab.report.study import ranked, swept
 
 SCORES = ("train/acc", "val/acc", "best/val/acc", "test/acc", "gap/acc", "val/loss")
-COSTS = ("updates", "seconds", "fit_seconds")
+COSTS = ("updates", "seconds")
 FACTS = ("batch_size", "updates_per_epoch", "parameters", "updates", "epochs", "samples_seen", "fit_seconds")
 ABOUT = (
     "stop_reason", "error", "started", "finished", "git_commit", "hardware", "weights_digest", "config_digest",
     "command",
 )  # fmt: skip
-CHOSEN = (
-    ("epochs trained", "end", "epoch"), ("epoch chosen by validation", "chosen", "epoch"),
-    ("epoch best for the test set", "best", "epoch"), ("test accuracy there, %: chosen", "chosen", "test/acc"),
-    ("best", "best", "test/acc"), ("at the end", "end", "test/acc"), ("test loss: chosen", "chosen", "test/loss"),
-    ("best", "best", "test/loss"), ("at the end", "end", "test/loss"),
-)  # fmt: skip
-"""Heading, row of a run's history, and what stands there."""
 SIMILAR = 1.05
 """Budgets that differ by less than this factor need no table of their own."""
 
@@ -37,20 +30,14 @@ def measured(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
 
 def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> Table:
     """A row per group: settings, number of runs, means with intervals; the group with the best score is marked."""
-    names = measured(groups, [*metrics, *SCORES, *COSTS])
-    if "seconds" in names:  # of training alone, which says more than the time of the fit with figures and checkpoints
-        names = [name for name in names if name != "fit_seconds"]
-    rows = []
+    names, rows = measured(groups, metrics), []
     for group in groups:
         row = dict(group.settings) or {"": group.label}
-        ends = group.unfinished["about"]["status"].value_counts(sort=False)
-        row |= {"n": str(len(group.runs)), "not finished": ", ".join(f"{n} {status}" for status, n in ends.items())}
+        row["n"] = f"{len(group.runs)} of {len(group.members)}" if len(group.unfinished) else str(len(group.runs))
         rows.append(row | {with_unit(name): shown_interval(group.interval(name), name) for name in names})
-    table = pd.DataFrame(rows).drop(columns=[] if any(row["not finished"] for row in rows) else "not finished")
-    known = pd.Series([group.interval(score).mean for group in groups]).dropna()
-    marked = (known.idxmin() if smaller_is_better(score) else known.idxmax()) if len(known) > 1 else None
-    num_names = len(groups[0].settings) or 1
-    return Table(list(table), table.to_numpy().tolist(), num_names=num_names, marked=marked)
+    known = ranked([group for group in groups if group.values(score)], score)
+    marked = [group.label for group in groups].index(known[0].label) if len(known) > 1 else None
+    return Table(list(rows[0]), [list(row.values()) for row in rows], len(groups[0].settings) or 1, marked)
 
 
 def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | None:
@@ -78,28 +65,32 @@ def chosen_epochs(groups: Sequence[Group]) -> Table | None:
     """
     rows = []
     for group in groups:
-        monitor = str(group.runs["config"].get("monitor", pd.Series("val/acc")).iloc[0])
+        monitor = str(group.runs["about"]["config"].iloc[0].get("monitor", "val/acc"))
         oracle = monitor.replace("val/", "test/")
-        columns = dict.fromkeys(["run", "epoch", monitor, oracle, "test/acc", "test/loss"])
-        known = group.history.reindex(columns=list(columns)).dropna()
+        known = group.history.reindex(columns=list({"run", "epoch", "test/acc", "test/loss", monitor, oracle})).dropna()
         if oracle != monitor and len(known):
             runs, first = known.groupby("run"), "idxmin" if smaller_is_better(monitor) else "idxmax"
-            places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "end": runs.tail(1).index}
-            cells = [(known.loc[places[when], what], what.replace("epoch", "epochs")) for _, when, what in CHOSEN]
-            rows.append([group.label, *(shown_interval(mean_interval(values), what) for values, what in cells)])
-    return Table(["", *(heading for heading, _, _ in CHOSEN)], rows) if rows else None
+            places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "last": runs.tail(1).index}
+            cells = {
+                f"{with_unit(what)}: {which}": shown_interval(mean_interval(known.loc[place, what]), what)
+                for what in ("epoch", "test/acc", "test/loss")
+                for which, place in places.items()
+            }
+            rows.append({"": group.label} | cells)
+    return Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else None
 
 
 def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
     """The mean of a metric for every pair of two settings, with half its 95 % interval; – for a pair without runs."""
-    found = {(group.settings[y], group.settings[x]): group.interval(metric) for group in groups}
+    intervals = {(group.settings[y], group.settings[x]): group.interval(metric) for group in groups}
     columns, rows = swept(groups, x), swept(groups, y)
-    cells = [[found.get((row, column), mean_interval([])) for column in columns] for row in rows]
-    means = np.array([[cell.mean for cell in line] for line in cells])
-    shades = np.nan_to_num((means - np.nanmin(means)) / (np.nanmax(means) - np.nanmin(means) or 1)).tolist()
+    cells = [[intervals.get((row, column), mean_interval([])) for column in columns] for row in rows]
     texts = [[shown_interval(cell, metric) or "–" for cell in line] for line in cells]
+    means = np.array([[cell.mean for cell in line] for line in cells])
+    shades = (means - np.nanmin(means)) / (np.nanmax(means) - np.nanmin(means) or 1)
     headings = [f"{with_unit(metric)}: {y} ↓ {x} →", *columns]
-    return Table(headings, [[row, *line] for row, line in zip(rows, texts, strict=True)], shades=shades)
+    lines = [[row, *line] for row, line in zip(rows, texts, strict=True)]
+    return Table(headings, lines, shades=np.nan_to_num(shades).tolist())
 
 
 def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.DataFrame:
@@ -109,7 +100,8 @@ def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.Data
     """
     about, results = runs["about"], runs["about"]["result"]
     labels = {index: group.label for group in groups for index in group.members.index}
-    keys = dict.fromkeys([*groups[0].settings, *differing(runs), *filter(is_repeated, runs["config"])])
+    configured = (key for config in about["config"] for key in config)
+    keys = dict.fromkeys([*groups[0].settings, *differing(runs), *filter(is_repeated, configured)])
     names = [name for name in sorted(runs["metrics"]) if "." not in name and not any(name in each for each in results)]
     values = [typed | config for typed, config in zip(about["typed"], about["config"], strict=True)]
     values = [{key: str(one).lower() if isinstance(one, bool) else one for key, one in each.items()} for each in values]
@@ -128,12 +120,4 @@ def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.Data
 def location(folder: Path, below: Path) -> str:
     """The folder relative to another that holds it, else as it was given."""
     inner, outer = folder.absolute(), below.absolute()
-    return str(inner.relative_to(outer)) if inner.is_relative_to(outer) else str(folder)
-
-
-def run_table(rows: pd.DataFrame) -> Table:
-    """The most important columns of the summary, as text."""
-    names = [name for name in (*SCORES[:5], *COSTS) if name in rows and rows[name].notna().any()]
-    texts = {name: [shown_value(value, name) for value in rows[name].astype(float)] for name in names}
-    cells = rows[["folder", "status"]].assign(**texts).to_numpy().tolist()
-    return Table(["folder", "status", *map(with_unit, names)], cells, num_names=2)
+    return str(inner.relative_to(outer) if inner.is_relative_to(outer) else folder)

@@ -9,21 +9,20 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.utils import deterministic
 
-from mlplab.callbacks.guards import RequireMonitors
 from mlplab.config.targets import SPECIAL, check_result, resolved
 from mlplab.data.augment import Augmentation
 from mlplab.data.module import DataModule
@@ -39,37 +38,10 @@ UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
 GROUP_FLOATS = 2**22
 """steps_per_execution=auto groups updates until their features are so many numbers (16 MB), at most 256 updates."""
-SMALLER = {"data": "choose fewer or smaller samples", "model": "lower model.hidden_sizes"}
-"""What helps where memory has run out."""
 AFTER_THE_EPOCH = {"ModelCheckpoint": "save_on_train_epoch_end", "EarlyStopping": "check_on_train_epoch_end"}
 """Options by which these look at their metric at the end of an epoch; here they look after every validation."""
 
 log = logging.getLogger(__name__)
-
-
-class Training(NamedTuple):
-    """The objects of one training run, and its config: as plain data, and as YAML."""
-
-    data: DataModule
-    classifier: Classifier
-    trainer: Trainer
-    settings: dict[str, Any]
-    yaml: str
-
-
-def training(config: DictConfig, callbacks: Sequence[Callback] = ()) -> Training:
-    """Build all that a training run needs, with `callbacks` beside those of the config; nothing is written."""
-    quiet_libraries()
-    parts = plain(config)
-    seed_everything(parts["seed"], workers=True, verbose=False)
-    data = data_module(parts)
-    model = classifier(parts, data)
-    check_batch_norm(model, data)
-    set_threads(parts, model)
-    return Training(data, model, trainer(parts, data, callbacks), parts, OmegaConf.to_yaml(config, resolve=True))
-
-
-# One part
 
 
 def make(options: Config, key: str, **more: Any) -> Any:
@@ -79,23 +51,22 @@ def make(options: Config, key: str, **more: Any) -> Any:
     """
     described = resolved(plain(options), key)
     target = described["_target_"]
-    if key == "scheduler" and not inspect.isclass(target):
-        # Called at every update, where Hydra's own partial would take longer than the update of a small network.
-        check_options(target, described, key, given=("update", "total"))
-        return functools.partial(target, **{name: value for name, value in described.items() if name not in SPECIAL})
     if key in ("data", "model", "scheduler"):
-        check_options(target, described, key, given=list(more))
-    if key == "scheduler":
-        described["_partial_"] = False
+        is_factor = key == "scheduler" and not inspect.isclass(target)  # a function of updates done and planned
+        check_options(target, described, key, given=("update", "total") if is_factor else list(more))
+        if is_factor:  # called at every update, where Hydra's own partial would take longer than a small network's
+            return functools.partial(target, **{name: described[name] for name in described.keys() - SPECIAL})
+        described.pop("_partial_", None)
     try:
         made = instantiate(described, **more, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
-        memory = f"out of memory; {SMALLER.get(key, 'it is too large')} " if is_out_of_memory(cause) else ""
-        said = f"({first_line(cause)})" if memory else first_line(cause)
-        raise ConfigError(f"{key}: {memory}{said}") from error
+        said = first_line(cause)
+        if is_out_of_memory(cause):
+            said = f"out of memory; choose fewer or smaller samples, or lower model.hidden_sizes ({said})"
+        raise ConfigError(f"{key}: {said}") from error
     if key in ("data", "model"):
         check_result(made, key)
     return made
@@ -202,8 +173,8 @@ def classifier(config: Config, data: DataModule) -> Classifier:
         optimizer: Any = model.configure_optimizers()  # Lightning calls it again, but a wrong option should end here
     except (InstantiationException, TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {first_line(error.__cause__ or error)}") from error
-    # One that evaluates the loss several times in an update asks for a function that does.
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+        # It evaluates the loss several times in an update, and asks for a function that does.
         raise ConfigError(f"optimizer._target_: {type(optimizer).__name__} is not supported; choose another")
     return model
 
@@ -216,22 +187,23 @@ def total_updates(config: Config, data: DataModule) -> int:
 
 def pays_to_compile(config: Config, data: DataModule) -> bool:
     """Whether updates are compiled, as `compile` says; auto compares what it saves with what it costs."""
-    wanted, updates, options = config.get("compile", False), total_updates(config, data), config["trainer"]
-    # Large batches gain nothing: the arithmetic takes the time, not the calls. Other devices have not been measured.
-    saves = data.batch_size * data.num_features < SMALL
-    saves &= options.get("accelerator") == "cpu" or not torch.cuda.is_available()
-    if wanted is False or (wanted == "auto" and not (saves and updates >= UPDATES_WORTH_COMPILING)):
+    asked, updates, options = config.get("compile", False), total_updates(config, data), config["trainer"]
+    wanted = asked
+    if asked == "auto":
+        # In large batches the arithmetic takes the time, not the calls. Other devices have not been measured.
+        on_cpu = options.get("accelerator") == "cpu" or not torch.cuda.is_available()
+        is_small = data.batch_size * data.num_features < SMALL
+        wanted = on_cpu and is_small and updates >= UPDATES_WORTH_COMPILING
+    if not wanted:
         return False
     if options.get("strategy", "auto") != "auto" or options.get("precision") == "16-mixed":
-        if wanted is True:
-            log.warning("compile=true is for one device without a loss scale; updates are not compiled")
+        log.warning("compile=%s is for one device without a loss scale; updates are not compiled", asked)
         return False
     if not has_compiler():
-        log.warning("compile=%s needs a C++ compiler (g++ or clang++), and none is found; not compiled", wanted)
+        log.warning("compile=%s needs a C++ compiler (g++ or clang++), and none is found; not compiled", asked)
         return False
-    if wanted == "auto":
-        pay = f"{updates:,} planned updates pay for the time of compiling"
-        log.info("compile=auto: %s; compile=false for none", pay)
+    if asked == "auto":
+        log.info("compile=auto: %s planned updates are worth compiling; compile=false for none", f"{updates:,}")
     return True
 
 
@@ -260,36 +232,35 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     """Lightning's Trainer with the callbacks and loggers of the config, and `more` callbacks."""
     # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
-    options: dict[str, Any] = {"gradient_clip_val": None, "limit_train_batches": 1.0}
+    options: dict[str, Any] = {
+        "default_root_dir": config["folder"],
+        "callbacks": [*watchers(config, "callbacks", data), *more],
+        "logger": watchers(config, "logger", data) or False,
+        "use_distributed_sampler": False,  # the loader shares batches out itself
+        "log_every_n_steps": 1,
+        "num_sanity_val_steps": 0,
+        # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
+        "gradient_clip_val": None,
+        "limit_train_batches": 1.0,
+    }
     if config["trainer"].get("strategy") != "fsdp":  # which saves in parts, in its own way
         options["plugins"] = [SafeCheckpointIO()]
     interval = share(config["trainer"].get("val_check_interval", 1.0), data.updates_per_epoch)
     if interval < data.updates_per_epoch:
         options["val_check_interval"] = interval // data.group_size
-    return make(
-        config["trainer"],
-        "trainer",
-        **options,
-        default_root_dir=config["folder"],
-        callbacks=[RequireMonitors(), *watchers(config, "callbacks"), *more],
-        logger=watchers(config, "logger") or False,
-        use_distributed_sampler=False,  # the loader shares batches out itself
-        log_every_n_steps=1,
-    )
+    return make(config["trainer"], "trainer", **options)
 
 
-def watchers(config: Config, section: str) -> list[Any]:
-    """The callbacks, or loggers, in the order of the config."""
-    validates = config["data"].get("num_folds") is not None or config["data"].get("val_fraction")
+def watchers(config: Config, section: str, data: DataModule) -> list[Any]:
+    """The callbacks, or loggers, in the order of the config; a name that stands for nothing leaves one out."""
     made = []
     for name, options in config[section].items():
         if not options:
             continue
         more = {"at_end": not is_multirun()} if options.get("at_end") == "auto" else {}
         moment = AFTER_THE_EPOCH.get(options["_target_"].rpartition(".")[2])
-        if moment and validates and options.get("monitor") and moment not in options:
-            more[moment] = False
+        if moment and options.get("monitor") and len(data.datasets["val"]):
+            more = {moment: options.get(moment, False)}
         made.append(make(options, f"{section}.{name}", **more))
     return made
 
@@ -297,7 +268,7 @@ def watchers(config: Config, section: str) -> list[Any]:
 def evaluation_trainer(config: Config, *, accelerator: str) -> Trainer:
     """A Trainer that evaluates a run in its own precision: no callbacks, no loggers, one device."""
     quiet_libraries()
-    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     options: dict[str, Any] = dict.fromkeys(off, False)
     precision = config["trainer"].get("precision", "32-true")
     try:

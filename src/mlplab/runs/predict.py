@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -133,9 +133,8 @@ def check_output(output: Path, *, source: Path, overwrite: bool) -> None:
 def show(classes: Sequence[str], output: Path) -> None:
     """How many rows, how often each class was predicted, and where it is written."""
     counts = Counter(classes).most_common()
-    table = Table("predicted class", show_edge=False, pad_edge=False)
-    for title in ("inputs", "share"):
-        table.add_column(title, justify="right")
+    columns = (Column(title, justify="right") for title in ("inputs", "share"))
+    table = Table("predicted class", *columns, show_edge=False, pad_edge=False)
     for name, count in counts[:MAX_CLASSES_SHOWN]:
         table.add_row(escape(name), f"{count:,}", f"{count / len(classes):.1%}")
     if len(counts) > MAX_CLASSES_SHOWN:

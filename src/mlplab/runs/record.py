@@ -18,6 +18,7 @@ CONFIG = "config.yaml"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
+EDITED = "it is damaged or was edited since the run wrote it"
 
 MAX_EVENTS, MAX_DEPTH = 100_000, 20
 """Of a config's YAML: a folder from a stranger may hold anything."""
@@ -38,14 +39,11 @@ class Record:
         Raises ConfigError if the folder holds a run already, or cannot be written.
         """
         try:
+            if (self.folder / RESULT).exists():
+                advice = f"continue it with resume={self.folder}, or choose another hydra.run.dir"
+                raise ConfigError(f"{self.folder} holds a run already; {advice}")
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock()
-            if (self.folder / RESULT).exists():
-                self.release()
-                raise ConfigError(
-                    f"{self.folder} holds a run already; continue it with resume={self.folder}, "
-                    "or choose another hydra.run.dir"
-                )
             self.write_config(config)
         except OSError as error:
             raise ConfigError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
@@ -76,30 +74,31 @@ class Record:
         try:
             content = (folder / RESULT).read_text(encoding="utf-8")
             values = json.loads(content)
+            if not isinstance(values, dict):
+                raise ValueError("it does not hold a record")
+            has_digest = values.pop("digest", None) is not None or "config_digest" in values  # old records have neither
+            if has_digest and content != with_digest(values):
+                raise ValueError(EDITED)
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{folder / RESULT} cannot be read: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{folder / RESULT} cannot be read: it does not hold a record")
-        has_digest = values.pop("digest", None) is not None or "config_digest" in values  # old records have neither
-        if has_digest and content != with_digest(values):
-            raise ConfigError(f"{folder / RESULT} is damaged or was edited: its digest does not match its content")
         return cls(folder, values)
 
     def plain_config(self) -> dict[str, Any]:
         """The resolved config of the run as plain data. Raises ConfigError when it is missing or damaged."""
         path = self.folder / CONFIG
         try:
+            if not path.is_file():
+                raise ValueError("it is missing, or no file")
             content = path.read_bytes()
-            intact = self.values.get("config_digest") in (None, hashlib.sha256(content).hexdigest())
-            if intact and (b"${" in content or not is_simple(content)):
+            if self.values.get("config_digest") not in (None, hashlib.sha256(content).hexdigest()):
+                raise ValueError(EDITED)
+            if b"${" in content or not is_simple(content):
                 raise ValueError("it refers to other values, or is too large or too deep, unlike what a run writes")
-            config = yaml.load(content, LOADER) if intact else None
+            config = yaml.load(content, LOADER)
+            if not isinstance(config, dict):
+                raise ValueError("it does not hold a config")
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read: {first_line(error)}") from error
-        if not intact:
-            raise ConfigError(f"{path} is damaged or was edited: it is not what this run was made with")
-        if not isinstance(config, dict):
-            raise ConfigError(f"{path} does not hold a config")
         return config
 
     def config(self) -> DictConfig:
@@ -118,8 +117,9 @@ class Record:
         """Set values and write the file anew; readers see the old content or the new, never a part."""
         self.values |= values
         if self.on_disk:
-            text = with_digest(json_ready(self.values))
-            write_atomically(self.folder / RESULT, text)
+            # JSON has no numbers for NaN and infinities, which become texts: "nan", "inf".
+            values = json.loads(json.dumps(self.values), parse_constant=lambda name: str(float(name)))
+            write_atomically(self.folder / RESULT, with_digest(values))
 
     def count_test(self) -> None:
         """Note that the test set was looked at."""
@@ -158,8 +158,3 @@ def with_digest(values: dict[str, Any]) -> str:
     """A record as it stands in its file, with the SHA-256 of its content; any other text for it has been edited."""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return json.dumps(values | {"digest": digest}, indent=2, ensure_ascii=False) + "\n"
-
-
-def json_ready(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values with NaN and infinities as texts ("nan", "inf"), which JSON has no numbers for."""
-    return json.loads(json.dumps(values), parse_constant=lambda name: str(float(name)))

@@ -1,10 +1,8 @@
 """Which run to continue, and whether what is asked of it leaves its numbers as they would have been."""
 
 import contextlib
-import json
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlplab.config.check import CONF
 from mlplab.config.keys import differing, flat, kind_of, require
 from mlplab.errors import ConfigError, noted
+from mlplab.files import moved
 from mlplab.runs.record import RESULT, Record
 from mlplab.signals import slurm_job
 
@@ -29,29 +28,28 @@ def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     return (path.parent.parent, path) if path.suffix == ".ckpt" else (path, None)
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The config that `train.py` composes from overrides, whether Hydra has been started or not."""
+def composed(overrides: Sequence[str]) -> Any:
+    """What `train.py` composes from overrides, as plain data, whether Hydra has been started or not."""
     started = GlobalHydra.instance().is_initialized()
     with contextlib.nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", list(overrides))
+        return OmegaConf.to_container(compose("train", list(overrides)))
 
 
-def continued_config(
-    folder: Path, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig] = composed
-) -> tuple[DictConfig, dict[str, Any]]:
+def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     """The config to continue a run with, and the keys that differ from the config it had.
 
     Its own config, with what `overrides` change of it. Raises ConfigError that lists all changes that would change the
     numbers, or that come too late.
     """
     record = Record.read(folder)
-    config = rebased(record.config(), folder)
+    config = record.config()
+    had_folder = str(config.get("folder", folder))  # it may have been moved since
+    config = OmegaConf.create(moved(OmegaConf.to_container(config), had_folder, str(folder.resolve())))
     kept = [line for line in record.values.get("overrides", []) if not is_of_the_launch(line)]
     asked = [line for line in overrides if not is_of_the_launch(line)]
     changes: dict[str, Any] = {}
     if set(asked) - set(kept):
-        both: list[Any] = [OmegaConf.to_container(compose(lines)) for lines in (kept, [*kept, *asked])]
-        before, after = map(flat, both)
+        before, after = flat(composed(kept)), flat(composed([*kept, *asked]))
         changes = {key: after.get(key) for key in differing([before, after])}
     had = {key: OmegaConf.select(config, key) for key in changes}
     changes = {key: value for key, value in changes.items() if had[key] != value}
@@ -77,15 +75,9 @@ def continued_config(
 
 
 def is_of_the_launch(override: str) -> bool:
-    """Whether an override says where and how to launch, not what to train."""
-    return override.lstrip("+~").startswith(("resume=", "hydra.", "hydra/", "sweep=", "sweep_overwrite="))
-
-
-def rebased(config: DictConfig, folder: Path) -> DictConfig:
-    """A run's config with its paths below `folder`, where the run may have been moved to."""
-    old, new = (json.dumps(str(path))[:-1] for path in (config.get("folder", folder), folder.resolve()))
-    text = json.dumps(OmegaConf.to_container(config), default=str)
-    return OmegaConf.create(json.loads(re.sub(rf'{re.escape(old)}(?=["/\\])', lambda _: new, text)))
+    """Whether an override says where and how to launch, not what to train; or sets what old runs could set."""
+    others = ("resume=", "hydra.", "hydra/", "sweep=", "sweep_overwrite=", "trainer.num_sanity_val_steps=")
+    return override.lstrip("+~").startswith(others)
 
 
 def requeued_run(parent: Path, overrides: Sequence[str]) -> Path | None:

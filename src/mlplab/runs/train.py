@@ -7,18 +7,17 @@ import os
 import secrets
 import signal
 import sys
-import time
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mlplab import signals
+from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.tensorboard import (
     code_block,
@@ -27,18 +26,42 @@ from mlplab.callbacks.tensorboard import (
     log_hyperparameters,
     log_text,
     say_errors_once,
+    table,
 )
 from mlplab.config.check import CONF, config_faults
+from mlplab.data.module import DataModule
 from mlplab.errors import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.files import now, read_checkpoint
+from mlplab.models.classifier import Classifier
 from mlplab.runs import build, facts
-from mlplab.runs.build import Training
 from mlplab.runs.checkpoints import check_whole, load_weights, weights_digest
 from mlplab.runs.record import CHECKPOINTS, Record
 from mlplab.runs.resume import LONGER, continued_config, run_and_checkpoint
 from mlplab.signals import Stopped
 
 log = logging.getLogger(__name__)
+
+
+class Training(NamedTuple):
+    """The objects of one training run, and its config: as plain data, and as YAML."""
+
+    data: DataModule
+    classifier: Classifier
+    trainer: pl.Trainer
+    settings: dict[str, Any]
+    yaml: str
+
+
+def built(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Training:
+    """Build all that a training run needs, with `callbacks` beside those of the config; nothing is written."""
+    build.quiet_libraries()
+    parts = build.plain(config)
+    pl.seed_everything(parts["seed"], workers=True, verbose=False)
+    data = build.data_module(parts)
+    model = build.classifier(parts, data)
+    build.check_batch_norm(model, data)
+    build.set_threads(parts, model)
+    return Training(data, model, build.trainer(parts, data, callbacks), parts, OmegaConf.to_yaml(config, resolve=True))
 
 
 def train(
@@ -59,8 +82,9 @@ def train(
             if config.seed is None:
                 with read_write(config):  # so that the config on disk says which seed it was
                     config.seed = secrets.randbelow(2**32)
-            training = build.training(config, callbacks)
-            record = Record(folder, facts.facts(training, overrides))
+            training = built(config, callbacks)
+            data, network = training.data, training.classifier.network
+            record = Record(folder, facts.facts(data, network, seed=config.seed, overrides=overrides))
             record.on_disk = training.trainer.is_global_zero
             if record.on_disk:
                 record.create(training.yaml)
@@ -87,7 +111,7 @@ def resume(folder: str | Path, *, overrides: Sequence[str] | None = None) -> dic
         log.info("%s is finished; more epochs: trainer.max_epochs=…", folder)
         return record.values["metrics"]
     with signals.caught():
-        training = build.training(config)
+        training = built(config)
         last = folder / CHECKPOINTS / "last.ckpt"
         if checkpoint := checkpoint or (last if last.exists() else None):  # None where the run has to begin anew
             check_whole(checkpoint)
@@ -124,21 +148,26 @@ def complete(
 
     `arguments` are those with which `train.py` does the same.
     """
+    folder = facts.short_path(record.folder)
     try:
-        with several_processes(training.trainer, arguments), ending_noted(training.trainer, record):
+        with several_processes(training.trainer, arguments):
             begin_logs(training, record, checkpoint)
             fit(training, record, checkpoint)
             if training.settings["test"] and len(training.data.datasets["test"]):
                 test(training, record)
             if record.on_disk:
                 finish(training.trainer, record)
-    except Stopped as stop:
-        stop.advice = [f"to continue: python train.py resume={facts.short_path(record.folder)}"]
-        if stop.signal not in (signal.SIGINT, signal.SIGTERM) and (problem := signals.requeue()):
-            log.warning("SLURM does not start this job again: %s", problem)
-        raise
-    except Exception as error:
-        raise explained(error, facts.short_path(record.folder)) from error
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit | Stopped)
+        status = "stopped" if stopped else "diverged" if isinstance(error, Diverged) else "failed"
+        where = "in the test: " if training.trainer.state.fn == "test" else ""
+        with contextlib.suppress(OSError):  # where the disk is full; what ends the run says so
+            record.update(status=status, error=where + (str(error) or type(error).__name__))
+        if isinstance(error, Stopped):
+            error.advice = [f"to continue: python train.py resume={folder}"]
+            if error.signal not in (signal.SIGINT, signal.SIGTERM) and (problem := signals.requeue()):
+                log.warning("SLURM does not start this job again: %s", problem)
+        raise explained(error, folder) from error
     finally:
         record.release()
     return record.values["metrics"]
@@ -146,7 +175,6 @@ def complete(
 
 def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> None:
     """Take back what an earlier launch logged after the checkpoint; without one, say what the run is."""
-    columns = facts.hyperparameters(training.settings, training.data, record.values.get("overrides", []))
     loggers = training.trainer.loggers
     if record.on_disk:
         for path in (record.folder / CHECKPOINTS).glob(".*.tmp"):
@@ -155,38 +183,31 @@ def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> N
         for line in cut_logs(loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
             log.warning(line)
     if checkpoint is None:
-        log_hyperparameters(loggers, columns)
+        overrides = record.values.get("overrides", [])
+        log_hyperparameters(loggers, facts.hyperparameters(training.settings, training.data, overrides))
         log_text(loggers, "command", code_block(record.values["command"]))
         log_text(loggers, "config", code_block(training.yaml))
 
 
 def fit(training: Training, record: Record, checkpoint: Path | None) -> None:
     """Run Lightning's fit; the record says how far it came, whatever happens."""
-    data, classifier, trainer, *_ = training
-    start, outcome = time.perf_counter(), dict[str, Any]()
+    trainer, seen = training.trainer, measured(training.trainer)  # whose clock starts now
+    outcome = {}
     try:
-        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        outcome = {"stop_reason": facts.stop_reason(trainer), "weights_digest": weights_digest(classifier.network)}
+        trainer.fit(training.classifier, datamodule=training.data, ckpt_path=checkpoint, weights_only=True)
+        digest = weights_digest(training.classifier.network)
+        outcome = {"stop_reason": facts.stop_reason(trainer), "weights_digest": digest}
     finally:
-        best, updates = facts.best_checkpoint(trainer), trainer.global_step
-        record.update(
-            **outcome,
-            updates=updates,
-            epochs=updates // data.updates_per_epoch,
-            samples_seen=data.samples_seen(updates),
-            metrics=facts.metrics_of(trainer),
-            best_checkpoint=os.path.relpath(best, record.folder) if best else None,
-            fit_seconds=facts.fit_seconds(trainer, time.perf_counter() - start),
-            test_evaluations=[*record.values.get("test_evaluations", []), *facts.looks_during_training(trainer)],
-        )
+        looks = [*record.values.get("test_evaluations", []), *seen.looks]
+        record.update(**outcome, **facts.progress(trainer, training.data), test_evaluations=looks)
 
 
 def test(training: Training, record: Record) -> None:
     """Look at the test set, once, with the best checkpoint."""
-    data, classifier, trainer, *_ = training
-    if best := facts.best_checkpoint(trainer):
-        load_weights(classifier, Path(best))
-    trainer.test(classifier, datamodule=data, verbose=False)
+    trainer, best = training.trainer, record.values["best_checkpoint"]
+    if best:
+        load_weights(training.classifier, record.folder / best)
+    trainer.test(training.classifier, datamodule=training.data, verbose=False)
     scores = {name: float(trainer.callback_metrics[name]) for name in ("test/loss", "test/acc")}
     record.update(metrics=record.values["metrics"] | scores)
     record.count_test()
@@ -194,10 +215,12 @@ def test(training: Training, record: Record) -> None:
 
 def finish(trainer: pl.Trainer, record: Record) -> None:
     """Close the logs with the best scores, and print the table."""
-    best = {name: value for name, value in record.values["metrics"].items() if name.startswith("best/")}
+    metrics = record.values["metrics"]
+    rows = sorted((name, f"{value:.4f}") for name, value in metrics.items())
+    log_text(trainer.loggers, "result", table(rows, header=("result", "")), updates=trainer.global_step)
     for logger in trainer.loggers:
+        best = {name: value for name, value in metrics.items() if name.startswith("best/")}
         logger.log_metrics(best, step=trainer.global_step)
-    log_text(trainer.loggers, "result", facts.markdown(record), updates=trainer.global_step)
     flush_logs(trainer.loggers)  # which raises what could not be written; closing does not
     for logger in trainer.loggers:
         logger.finalize("success")
@@ -205,32 +228,14 @@ def finish(trainer: pl.Trainer, record: Record) -> None:
     facts.show(record)
 
 
-@contextlib.contextmanager
-def ending_noted(trainer: pl.Trainer, record: Record) -> Iterator[None]:
-    """Note in the record what ends the run before its time."""
-    try:
-        yield
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit | Stopped)
-        status = "stopped" if stopped else "diverged" if isinstance(error, Diverged) else "failed"
-        where = "in the test: " if trainer.state.fn == "test" else ""
-        record.update(status=status, error=where + (str(error) or type(error).__name__))
-        raise
-
-
-def explained(error: Exception, folder: Path) -> Exception:
+def explained(error: BaseException, folder: Path) -> BaseException:
     """The error, or one that says what to do about a machine that has run out of something."""
-    if is_out_of_memory(error):  # Lightning has forgotten by now what it was doing
-        evaluates = any("evaluation_loop" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
-        key = "data.eval_batch_size" if evaluates else "data.batch_size"
-        return RunFailed(
-            f"out of memory: lower {key} (or steps_per_execution, model.hidden_sizes); {first_line(error)}"
-        )
+    if is_out_of_memory(error):
+        advice = "lower data.batch_size, data.eval_batch_size, steps_per_execution or model.hidden_sizes"
+        return RunFailed(f"out of memory: {advice}; {first_line(error)}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return RunFailed(
-            f"{error.filename or folder}: {error.strerror}; the checkpoint saved before is whole. "
-            f"Free some space, then: python train.py resume={folder}"
-        )
+        advice = f"the checkpoint saved before is whole. Free some space, then: python train.py resume={folder}"
+        return RunFailed(f"{error.filename or folder}: {error.strerror}; {advice}")
     return error
 
 
@@ -240,21 +245,22 @@ def several_processes(trainer: pl.Trainer, arguments: Sequence[str]) -> Iterator
 
     Lightning starts them with this process's arguments, which may be those of a whole sweep, or of another program.
     """
+    if trainer.world_size == 1:
+        yield
+        return
     environment, command = dict(os.environ), list(sys.argv)
-    if trainer.world_size > 1:
-        if HydraConfig.initialized():
-            hydra_config: Any = HydraConfig.get()
-            with read_write(hydra_config), open_dict(hydra_config):
-                hydra_config.run.dir = hydra_config.runtime.output_dir
-            sys.argv[1:] = [*arguments, "hydra.mode=RUN"]
-        else:
-            sys.argv = [str(CONF.parent / "train.py"), *arguments, f"hydra.run.dir='{trainer.default_root_dir}'"]
+    if HydraConfig.initialized():
+        hydra_config: Any = HydraConfig.get()
+        with read_write(hydra_config), open_dict(hydra_config):
+            hydra_config.run.dir = hydra_config.runtime.output_dir
+        sys.argv[1:] = [*arguments, "hydra.mode=RUN"]
+    else:
+        sys.argv = [str(CONF.parent / "train.py"), *arguments, f"hydra.run.dir='{trainer.default_root_dir}'"]
     try:
         yield
     finally:
-        if trainer.world_size > 1:
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
-            os.environ.clear()
-            os.environ.update(environment)
-            sys.argv = command
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = command

@@ -1,7 +1,7 @@
 """A search for good settings as YAML describes it, checked before torch is imported or anything is written."""
 
+import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,27 +9,34 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.overrides import composed, job_faults, parsed, quoted, use_faults
-from mlplab.config.rules import NULL, SWITCH, Rule, number
-from mlplab.errors import ConfigError, did_you_mean
+from mlplab.config.rules import Rule, number
+from mlplab.errors import ConfigError
 
 STUDIES = Path("outputs") / "tuning"
-NOT_SEARCHED = {
-    "test": "the test set is not touched",
-    "monitor": "trials are compared by it",
-    "monitor_mode": "trials are compared by it",
-    "seed": "the best seed says nothing about other seeds",
-    "data.split_seed": "scores on different samples do not compare",
-    "data.fold": "scores on different samples do not compare",
-}
-"""Keys that cannot be searched, and why."""
+NOT_SEARCHED = ("test", "monitor", "monitor_mode", "seed", "data.split_seed", "data.fold")
+NOT_FIXED = ("test", "folder", "study", "resume")
 NOT_WORDS = ("null", "true", "false", "nan", "inf")
 """What Hydra reads as another value than the text, unless it is quoted."""
-CHOICES = Rule(
-    "a list of one or more values that differ",
-    lambda value: isinstance(value, list) and len(value) == len(set(map(value_text, value))) > 0,
+
+
+def is_range(domain: Any) -> bool:
+    """Whether two finite numbers are given, the first smaller than the second, and above 0 with log: true."""
+    if not isinstance(domain, dict) or not {"low", "high"} <= domain.keys() <= {"low", "high", "log"}:
+        return False
+    low, high, log = domain["low"], domain["high"], domain.get("log")
+    return number().holds(low) and number(above=low).holds(high) and log in (None, False, True) and (low > 0 or not log)
+
+
+def are_choices(domain: Any) -> bool:
+    """Whether values that differ are given, one or more."""
+    choices = domain.get("choices") if isinstance(domain, dict) and len(domain) == 1 else None
+    return isinstance(choices, list) and len(choices) == len(set(map(value_text, choices))) > 0
+
+
+DOMAIN = Rule("{low: …, high: …} with low below high, and above 0 with log: true", is_range) | Rule(
+    "{choices: […]} with values that differ", are_choices
 )
-KINDS = {"low": number(), "high": number(), "log": NULL | SWITCH}, {"choices": CHOICES}
-"""What may be written beside a key of the space: a range, or choices."""
+"""What may be written beside a key of the space."""
 
 
 class Search(NamedTuple):
@@ -60,7 +67,9 @@ def read_search(config: DictConfig) -> Search:
     if not isinstance(space, dict) or not space:
         example = "optimizer.lr: {low: 0.001, high: 1.0, log: true}"
         raise ConfigError(f"search.space must name what is varied, e.g. {example}")
-    faults = [f"search.space: {fault}" for key, domain in space.items() for fault in domain_faults(key, domain)]
+    faults = [f"search.space: {fault}" for key, domain in space.items() if (fault := DOMAIN.fault(key, domain))]
+    same = "trials compare only where they share the monitor, seeds and samples, and none is tested"
+    faults += [f"search.space: {key} cannot be searched: {same}" for key in space if key in NOT_SEARCHED]
     lines = [*plain["search"].get("overrides", []), *plain["overrides"]]
     fixed = {one.get_key_element(): one for one in ([] if faults else parsed(lines))}
     if faults := faults or override_faults(fixed, space) or trial_faults(fixed, space):
@@ -76,36 +85,15 @@ def read_search(config: DictConfig) -> Search:
     )
 
 
-def domain_faults(key: str, domain: Any) -> Iterator[str]:
-    """One line for each fault in what is written beside a key of the space."""
-    if key in NOT_SEARCHED:
-        yield f"{key} cannot be searched, since {NOT_SEARCHED[key]}"
-    rules = next((rules for rules in KINDS if isinstance(domain, dict) and domain.keys() & rules.keys()), None)
-    if rules is None:
-        yield f"{key} must be {{low: …, high: …}} or {{choices: […]}}, got {domain!r}"
-        return
-    for word in domain:
-        if word not in rules:
-            yield f"{key} has {word!r}, which is none of {', '.join(rules)}{did_you_mean(str(word), rules)}"
-    faults = [fault for word, rule in rules.items() if (fault := rule.fault(f"{word} of {key}", domain.get(word)))]
-    yield from faults
-    if not faults and "low" in domain and domain["low"] >= domain["high"]:
-        yield f"low of {key} must be below high, got {domain['low']!r} and {domain['high']!r}"
-    elif not faults and domain.get("log") and domain["low"] <= 0:
-        yield f"low of {key} must be above 0 with log: true, got {domain['low']!r}"
-
-
 def override_faults(fixed: dict[str, Override], space: dict[str, Any]) -> list[str]:
     """What is wrong with fixed overrides, alone and beside the space."""
-    faults = [f"{key} is in search.space and fixed by {fixed[key].input_line}; leave one of them out"
-              for key in fixed if key in space]  # fmt: skip
+    faults = []
     for key, override in fixed.items():
-        if override.is_hydra_override() or key in ("folder", "study", "resume"):
-            faults.append(f"{override.input_line}: has no meaning for trials; leave it out")
-        if key == "test" and override.value() is not False:
-            faults.append(f"{override.input_line}: the test set is not touched while tuning; leave it out")
-        if key == "seed" and override.value() is None:
-            faults.append(f"{override.input_line}: the best trial could not be repeated; choose a seed")
+        if key in space:
+            faults.append(f"{key} is in search.space and fixed by {override.input_line}; leave one of them out")
+        if override.is_hydra_override() or key in NOT_FIXED:
+            why = "trials begin anew, in folders of their own, and the test set is not touched"
+            faults.append(f"{override.input_line}: {why}; leave it out")
     return faults or list(use_faults(fixed.values(), sweep=False))
 
 
@@ -120,6 +108,8 @@ def trial_faults(fixed: dict[str, Override], space: dict[str, Any]) -> list[str]
     config = composed("train", list(lines.values()))
     if not str(config.monitor).startswith("val/"):
         faults.append(f"monitor={config.monitor}: trials are compared on validation data; choose val/acc or val/loss")
+    if config.seed is None:
+        faults.append("seed=null: the best trial could not be repeated; choose a seed")
     if (devices := OmegaConf.select(config, "trainer.devices")) != 1:
         faults.append(f"trainer.devices={devices}: a trial runs on one device; start several processes")
     return faults
@@ -137,12 +127,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{value_text(item)}" for key, item in value.items()) + "}"
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return json.dumps(value)
     if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z_][\w/.-]*", value) or value.lower() in NOT_WORDS):
         return quoted(value)
     return str(value)
-
-
-def short_text(value: Any) -> str:
-    """A value for people to read: with four digits, as they would type it."""
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else value_text(value)

@@ -1,6 +1,5 @@
 """The Optuna study of a search: opened or continued, shared by processes, its trials told apart."""
 
-import json
 import time
 import warnings
 from pathlib import Path
@@ -10,7 +9,6 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlplab.config.targets import resolved
@@ -22,7 +20,6 @@ HEARTBEAT, GRACE = 10, 60
 WAIT = 60
 """Seconds that a process waits for another that writes to the same SQLite file."""
 ATTEMPTS = 6
-"""How often a study is opened that another process may be creating at the same moment, an error in databases."""
 SEARCH, ERROR, OVERRIDES, FOLDER = "search", "error", "overrides", "folder"
 """What the study and its trials are noted with."""
 
@@ -32,7 +29,7 @@ def open_study(search: Search) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     pruner = make_pruner(search)
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):  # since another process may be creating it at the same moment, an error in databases
         try:
             study = optuna.create_study(
                 study_name=search.name,
@@ -42,17 +39,13 @@ def open_study(search: Search) -> optuna.Study:
                 sampler=optuna.samplers.TPESampler(constant_liar=True),  # constant_liar: away from running trials
                 pruner=pruner,
             )
-            break
-        except (SQLAlchemyError, StorageInternalError, ImportError, OSError, ValueError) as error:
-            if attempt + 1 < ATTEMPTS and isinstance(error, SQLAlchemyError | StorageInternalError):
-                time.sleep(0.5)
-                continue
-            where = "storage" if search.storage else search.folder
-            advice = "; pip install 'psycopg[binary]' for PostgreSQL" if isinstance(error, ImportError) else ""
+            check_same_search(study, search)
+            return study
+        except (SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
             reason = first_line(error.__cause__ or error)
-            raise ConfigError(f"{where}: the study cannot be opened: {reason}{advice}") from error
-    check_same_search(study, search)
-    return study
+            time.sleep(0.3)
+    where = f"storage={search.storage}" if search.storage else search.folder
+    raise ConfigError(f"{where}: the study cannot be opened: {reason}")
 
 
 def make_pruner(search: Search) -> optuna.pruners.BasePruner:
@@ -71,10 +64,8 @@ def open_storage(search: Search) -> BaseStorage:
         return JournalStorage(JournalFileBackend(search.storage))
     if search.storage is None:
         search.folder.mkdir(parents=True, exist_ok=True)
-    url = search.storage or f"sqlite:///{search.folder / 'study.db'}"
     return RDBStorage(
-        url,
-        engine_kwargs={"connect_args": {"timeout": WAIT}} if url.startswith("sqlite") else None,
+        search.storage or f"sqlite:///{search.folder / 'study.db'}?timeout={WAIT}",
         heartbeat_interval=HEARTBEAT,
         grace_period=GRACE,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
@@ -83,9 +74,7 @@ def open_storage(search: Search) -> BaseStorage:
 
 def check_same_search(study: optuna.Study, search: Search) -> None:
     """Note in the study what it searches; raise ConfigError where that differs from an earlier call."""
-    monitor = [search.monitor, search.mode]
-    ours = {"space": search.space, "overrides": sorted(search.overrides), "monitor": monitor}
-    ours = json.loads(json.dumps(ours))
+    ours = {"space": search.space, "overrides": sorted(search.overrides), "monitor": [search.monitor, search.mode]}
     theirs = study.user_attrs.get(SEARCH)
     if theirs is None:
         study.set_user_attr(SEARCH, ours)
@@ -106,10 +95,5 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial with the best score, the earliest of equal ones; None without any."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-    return min(complete, key=lambda trial: (sign * float(trial.value or 0.0), trial.number), default=None)
-
-
-def say(line: str) -> None:
-    """Print a line as it is, however wide the terminal."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    best = min if study.direction == optuna.study.StudyDirection.MINIMIZE else max
+    return best(complete, key=lambda trial: float(trial.value or 0.0), default=None)

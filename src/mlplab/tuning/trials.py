@@ -1,8 +1,6 @@
 """The trials of a search, each a training run with the settings that Optuna suggests, until there are enough."""
 
 import contextlib
-import functools
-import importlib
 import io
 import math
 import signal
@@ -13,11 +11,15 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from mlplab import signals
+from mlplab.callbacks.guards import Pruning
 from mlplab.config.overrides import composed
-from mlplab.errors import ConfigError, RunFailed
+from mlplab.errors import RunFailed, first_line
+from mlplab.report.numbers import shown
+from mlplab.runs import train as training
 from mlplab.signals import Stopped
-from mlplab.tuning.search import Search, override_line, short_text, value_text
-from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, open_study, say
+from mlplab.tuning.report import write_report
+from mlplab.tuning.search import Search, override_line, value_text
+from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, open_study
 
 ONLY_SHOW = ("progress_bar", "network_summary", "figures", "tensorboard", "layers", "gradient_noise", "update_monitor")
 """Callbacks that trials do without: they change no number of a run."""
@@ -30,18 +32,20 @@ def tune(search: Search) -> None:
     RunFailed when no trial was completed, Stopped when a signal ends it: its trial is repeated by the next call.
     """
     study = open_study(search)
-    objective, show = functools.partial(score, search=search), functools.partial(show_trial, search=search)
-    say(f"study {search.name}: {len(finished_trials(study))} of {search.n_trials} trials, in {search.folder}")
+    print(
+        f"study {search.name}: {len(finished_trials(study))} of {search.n_trials} trials, in {search.folder}",
+        flush=True,
+    )
     try:
         with signals.caught():
-            # Imported where nothing can be wrong with the study any more: torch and the figures take seconds.
-            from mlplab.tuning import report
-
-            importlib.import_module("mlplab.runs.train")  # not in the first trial, whose time it would count for
             while len(finished_trials(study)) < search.n_trials:
-                study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[show])
-            report.write_report(study, search)
-            report.show_outcome(study, search)
+                study.optimize(
+                    lambda trial: score(trial, search),
+                    n_trials=1,
+                    catch=(Exception,),
+                    callbacks=[lambda _, trial: show_trial(study, trial, search)],
+                )
+            write_report(study, search)
     except (Stopped, KeyboardInterrupt) as stop:
         number = getattr(stop, "signal", getattr(stop.__cause__, "signal", signal.SIGINT))
         done = len(finished_trials(study))
@@ -51,14 +55,11 @@ def tune(search: Search) -> None:
         raise RunFailed(f"no trial of {search.name} was completed{''.join(reasons[-1:])}")
 
 
-def score(trial: optuna.Trial, *, search: Search) -> float:
+def score(trial: optuna.Trial, search: Search) -> float:
     """Train as the trial suggests; the best value of the monitored metric. Raises TrialPruned where it gives up.
 
     A run that fails leaves its reason with the trial. An interrupted one is put back, to be run by the next call.
     """
-    from mlplab.callbacks.guards import Pruning
-    from mlplab.runs import train as training
-
     chosen = [override_line(key, suggest(trial, key, domain)) for key, domain in search.space.items()]
     overrides, folder = (*search.overrides, *chosen, "test=false"), search.folder / "trials" / str(trial.number)
     trial.set_user_attr(OVERRIDES, overrides[:-1])
@@ -74,8 +75,7 @@ def score(trial: optuna.Trial, *, search: Search) -> float:
         if not math.isfinite(value):
             raise RunFailed(f"the best {search.monitor} is {value}")
     except Exception as error:
-        faults = error.faults if isinstance(error, ConfigError) else str(error).splitlines()[:1]
-        trial.set_user_attr(ERROR, "; ".join(faults) or type(error).__name__)
+        trial.set_user_attr(ERROR, first_line(error))
         raise
     except BaseException as stop:
         trial.study.enqueue_trial(trial.params)
@@ -94,7 +94,7 @@ def suggest(trial: optuna.Trial, key: str, domain: dict[str, Any]) -> Any:
     return (trial.suggest_int if are_whole else trial.suggest_float)(key, **domain)
 
 
-def show_trial(study: optuna.Study, trial: FrozenTrial, *, search: Search) -> None:
+def show_trial(study: optuna.Study, trial: FrozenTrial, search: Search) -> None:
     """One line about a trial that has ended."""
     outcome = {
         TrialState.COMPLETE: f"{search.monitor} {trial.value or 0.0:.4f}",
@@ -104,5 +104,5 @@ def show_trial(study: optuna.Study, trial: FrozenTrial, *, search: Search) -> No
     best = best_trial(study)
     so_far = f"best {best.value:.4f}  " if best else ""
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    settings = " ".join(f"{key}={short_text(value)}" for key, value in trial.params.items())
-    say(f"trial {trial.number}  {outcome}  {so_far}{seconds:.1f} s  {settings}")
+    settings = " ".join(f"{key}={shown(value)}" for key, value in trial.params.items())
+    print(f"trial {trial.number}  {outcome}  {so_far}{seconds:.1f} s  {settings}", flush=True)
