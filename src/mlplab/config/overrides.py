@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.config.check import CONF, config_faults
@@ -131,13 +130,25 @@ def compose_what_fits(config_name: str, lines: Sequence[str]) -> tuple[DictConfi
         if one in choices:
             continue
         try:
-            adds = one.is_add() or one.is_force_add()
-            if not adds and not OmegaConf.is_config(section_of(config, one.key_or_group)):
-                raise ValueError("no section to set it in")  # where OmegaConf would first put an empty one
-            ConfigLoaderImpl._apply_overrides_to_config([one], config)
+            apply(config, one)
         except DOES_NOT_FIT as error:
             faults.append(explain(config, one, error))
     return config, faults
+
+
+def apply(config: DictConfig, override: Override) -> None:
+    """Set, add or delete a plain value, as Hydra does it, whose own function for it is private."""
+    key, value, section = override.key_or_group, override.value(), section_of(config, override.key_or_group)
+    leaf, adds = key.rpartition(".")[2], override.is_add() or override.is_force_add()
+    if override.is_add() and isinstance(section, DictConfig) and leaf in section and not isinstance(value, dict | list):
+        raise ValueError(f"Could not append to config. An item is already at '{key}'")
+    if override.is_delete():
+        with open_dict(config):
+            del section[leaf]
+    elif adds or OmegaConf.is_config(section):
+        OmegaConf.update(config, key, value, force_add=adds)
+    else:
+        raise ValueError(f"{key} has no place in the config")
 
 
 @functools.lru_cache(maxsize=256)

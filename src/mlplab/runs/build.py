@@ -82,15 +82,18 @@ def plain(options: Config) -> dict[str, Any]:
 
 
 def check_options(target: Any, options: Config, key: str, *, given: Sequence[str] = ()) -> None:
-    """Raise ConfigError for an option that the target has no parameter for, or does without though it needs it."""
-    signature = inspect.signature(target)
-    try:
-        signature.bind(**dict.fromkeys([*given, *(name for name in options if name not in SPECIAL)]))
-    except TypeError as error:
-        name, fault = str(error).split("'")[-2], "has no such option" if "unexpected" in str(error) else "needs it"
-        names = ", ".join(name for name in signature.parameters if name not in given)
-        title = f"{target.__module__}.{target.__qualname__}"
-        raise ConfigError(f"{key}.{name}: {title} {fault}; it has: {names or 'none'}") from error
+    """Raise ConfigError for options that the target has no parameter for, or does without though it needs them."""
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    names = {name: parameters[name].default for name in parameters if name not in given}
+    unknown = [name for name in options if name not in names and name not in SPECIAL]
+    needed = [name for name, default in names.items() if default is inspect.Parameter.empty and name not in options]
+    title = f"{target.__module__}.{target.__qualname__}"
+    faults = [f"{key}.{name}: {title} has no such option; it has: {', '.join(names) or 'none'}" for name in unknown]
+    faults += [f"{key}.{name} must be given: {title} needs it" for name in needed]
+    if faults:
+        raise ConfigError(*faults)
 
 
 # Data
