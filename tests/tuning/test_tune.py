@@ -144,10 +144,10 @@ def test_another_search_of_the_same_name_is_refused(other, here, train_quickly):
 
 
 def test_trials_are_given_up_as_the_pruner_says(here, capsys):
-    pruner = {"_target_": "optuna.pruners.ThresholdPruner", "upper": 0.0, "n_warmup_steps": 1}
+    search = make_search(2, **pruner("optuna.pruners.ThresholdPruner", upper=0.0, n_warmup_steps=1))
     with pytest.raises(RunFailed, match="no trial of test was completed"):
-        tune(make_search(2, pruner=pruner))
-    study = open_study(make_search(pruner=pruner))
+        tune(search)
+    study = open_study(search)
     assert states(study) == ["PRUNED", "PRUNED"]
     assert [len(trial.intermediate_values) for trial in study.trials] == [1, 1]
     assert "pruned after 1 validations" in capsys.readouterr().out
@@ -179,17 +179,16 @@ def test_a_diverging_run_and_a_refused_one_are_failed_trials(here):
     assert json.loads((search.folder / "trials" / "0" / "result.json").read_text())["status"] == "diverged"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_an_interrupted_trial_is_repeated_by_the_next_call(number, here, train_quickly):
+def test_an_interrupted_trial_is_repeated_by_the_next_call(here, train_quickly):
     def stop_at_second(config):
         if config.folder.endswith("/1"):
-            raise Stopped(number)
+            raise Stopped(signal.SIGTERM)
         return {"best/val/loss": 0.5}
 
     called = train_quickly(stop_at_second)
     with pytest.raises(Stopped, match="with 1 of 3 trials; the same command goes on") as stop:
         tune(make_search(3))
-    assert stop.value.exit_code == 128 + number
+    assert stop.value.exit_code == 128 + signal.SIGTERM
     tune(make_search(3))
     assert states(open_study(make_search())) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert called[1].optimizer.lr == called[2].optimizer.lr
@@ -233,29 +232,21 @@ def test_ranges_and_choices_are_kept(here, train_quickly):
     assert all(type(config.trainer.max_epochs) is int for config in called)
 
 
-REFUSED = {
-    "an unknown storage": (
-        {"storage": "nonsense://x"},
-        "storage=nonsense://x: the study cannot be opened",
-    ),
-    "an unknown pruner": (
-        {"pruner": {"_target_": "optuna.pruners.MedianPrunner"}},
-        "pruner._target_: no optuna.pruners.MedianPrunner",
-    ),
-    "no pruner": ({"pruner": {"_target_": "optuna.pruners.BasePruner"}}, "pruner._target_ must be a Pruner"),
-    "anything else": ({"pruner": {"_target_": "os.system"}}, "pruner._target_ must come from optuna.pruners"),
-    "an unknown option": (
-        {"pruner": {"_target_": "optuna.pruners.MedianPruner", "warm": 1}},
-        "pruner: .*unexpected keyword argument 'warm'",
-    ),
-    "a bad option": (
-        {"pruner": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": -1}},
-        "pruner: .*n_startup_trials=-1",
-    ),
-}
+def pruner(name, **options):
+    return {"pruner": {"_target_": name, **options}}
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+REFUSED = [
+    ({"storage": "nonsense://x"}, "storage=nonsense://x: the study cannot be opened"),
+    (pruner("optuna.pruners.MedianPrunner"), "pruner._target_: no optuna.pruners.MedianPrunner"),
+    (pruner("optuna.pruners.BasePruner"), "pruner._target_ must be a Pruner"),
+    (pruner("os.system"), "pruner._target_ must come from optuna.pruners"),
+    (pruner("optuna.pruners.MedianPruner", warm=1), "pruner: .*unexpected keyword argument 'warm'"),
+    (pruner("optuna.pruners.MedianPruner", n_startup_trials=-1), "pruner: .*n_startup_trials=-1"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_what_optuna_refuses_is_named_and_nothing_is_written(options, message, here):
     with pytest.raises(ConfigError, match=message):
         tune(make_search(**options))
