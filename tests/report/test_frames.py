@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mlplab.errors import ConfigError
-from mlplab.report.frames import find, read, read_history, read_sweep
+from mlplab.report.frames import find, read, read_sweep
 
 
 def test_run_folders_are_found_at_any_depth_each_once(make_run, tmp_path):
@@ -14,17 +14,6 @@ def test_run_folders_are_found_at_any_depth_each_once(make_run, tmp_path):
     found, skipped = find([tmp_path, deep, tmp_path / "x"])
     assert sorted(found) == sorted([deep, flat])
     assert skipped == []
-
-
-def test_folders_without_runs_are_named(make_run, tmp_path):
-    run = make_run("a")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("")
-    found, skipped = find([run, tmp_path / "empty", tmp_path / "file", tmp_path / "nowhere"])
-    assert found == [run]
-    assert [line.rpartition("/")[2] for line in skipped] == [
-        "empty: no run in it (a run folder holds a result.json)", "file: no such folder", "nowhere: no such folder"
-    ]  # fmt: skip
 
 
 def test_a_sweep_has_the_runs_of_its_jobs_in_their_order(make_run, tmp_path):
@@ -92,14 +81,6 @@ def test_a_damaged_history_is_named_and_the_run_is_kept(make_run, content):
     runs, rows, skipped = read([folder])
     assert (len(runs), len(rows), len(skipped)) == (1, 0, 1)
     assert "history.csv" in skipped[0]
-
-
-def test_a_history_with_gaps_is_read(make_run):
-    folder = make_run("a")
-    (folder / "history.csv").write_text("updates,val/acc,grad/noise\n4,,0.5\n2,0.5,\n")
-    rows = read_history(folder / "history.csv")
-    assert list(rows["updates"]) == [2, 4]
-    assert rows["val/acc"].notna().tolist() == [True, False]
 
 
 def test_a_sweep_file_is_read_and_a_damaged_one_is_none(tmp_path):

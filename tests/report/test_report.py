@@ -160,10 +160,13 @@ def test_several_folders_are_reported_together_and_damage_is_named(make_run, tmp
 
 def test_nothing_to_report_is_a_mistake_of_the_user(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as error:
-        report([str(tmp_path / "empty"), str(tmp_path / "nowhere")])
-    assert len(error.value.faults) == 2
-    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+        report([str(tmp_path / name) for name in ("empty", "file", "nowhere")])
+    assert [line.rpartition("/")[2] for line in error.value.faults] == [
+        "empty: no run in it (a run folder holds a result.json)", "file: no such folder", "nowhere: no such folder"
+    ]  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_runs_that_all_failed_are_reported_and_end_in_failure(make_run, tmp_path):
