@@ -10,8 +10,7 @@ def main(config: DictConfig) -> None:
     from mlplab.tuning.search import read_search
     from mlplab.tuning.study import open_study
 
-    search = read_search(config)
-    open_study(search)  # mistakes are answered at once; what trains takes seconds to import
+    open_study(search := read_search(config))  # mistakes are answered at once; what trains takes seconds to import
     from mlplab.tuning.trials import tune
 
     tune(search)
