@@ -8,11 +8,9 @@ from mlplab.cli import command
 @command("tune")
 def main(config: DictConfig) -> None:
     from mlplab.tuning.search import read_search
-
-    search = read_search(config)
     from mlplab.tuning.study import open_study
 
-    open_study(search)  # mistakes are answered at once; what trains takes seconds to import
+    open_study(search := read_search(config))  # mistakes are answered at once; what trains takes seconds to import
     from mlplab.tuning.trials import tune
 
     tune(search)

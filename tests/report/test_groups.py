@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from mlplab.report.frames import as_numbers, common_overrides, compared, grouped, read, settings, short_names
+from mlplab.report.frames import as_numbers, common_overrides, compared, grouped, read, settings
 from mlplab.report.study import swept
 
 
@@ -84,11 +84,6 @@ def test_words_are_replaced_by_the_numbers_they_came_to(runs):
     assert as_numbers(known, "optimizer.nesterov").isna().all()
 
 
-def test_names_are_short_where_that_is_clear():
-    assert short_names(["optimizer.lr", "model._target_"]) == {"optimizer.lr": "lr", "model._target_": "model"}
-    assert short_names(["a.lr", "b.lr"]) == {"a.lr": "a.lr", "b.lr": "b.lr"}
-
-
 # Groups
 
 
@@ -119,22 +114,22 @@ def test_the_same_seed_twice_counts_once(runs):
     assert len(group.members) == 3
 
 
-def test_two_settings_make_a_label_of_two_parts(runs):
-    rows = [({"optimizer.lr": rate, "data.batch_size": size}, {}) for rate in (0.1, 1.0) for size in (8, 4)]
-    groups = grouped(*runs(*rows))
-    assert [group.label for group in groups] == [
-        "lr=0.1, batch_size=4", "lr=0.1, batch_size=8", "lr=1, batch_size=4", "lr=1, batch_size=8"
-    ]  # fmt: skip
-    assert swept(groups, "data.batch_size") == ["4", "8"]
+LABELS = [
+    (({"model._target_": "lab.MLP"}, {"model._target_": "lab.Residual"}), ["MLP", "Residual"]),
+    (({"model._target_": "lab.MLP"}, {"model._target_": "lab.MLP"}), ["all runs"]),
+    (({"a.lr": 1, "b.lr": 1}, {"a.lr": 1, "b.lr": 2}, {"a.lr": 2, "b.lr": 1}),
+     ["a.lr=1, b.lr=1", "a.lr=1, b.lr=2", "a.lr=2, b.lr=1"]),
+    (({"a.x": 8, "b.lr": 0.1}, {"a.x": 4, "b.lr": 0.1}, {"a.x": 8, "b.lr": 1.0}),
+     ["x=4, lr=0.1", "x=8, lr=0.1", "x=8, lr=1"]),
+]  # fmt: skip
 
 
-def test_of_a_class_its_name_is_enough(runs):
-    groups = grouped(*runs(({"model._target_": "lab.MLP"}, {}), ({"model._target_": "lab.Residual"}, {})))
-    assert [group.label for group in groups] == ["MLP", "Residual"]
-
-
-def test_runs_without_any_difference_are_one_group(runs):
-    assert [group.label for group in grouped(*runs(lr(0.1, 0), lr(0.1, 1)))] == ["all runs"]
+@pytest.mark.parametrize(("configs", "labels"), LABELS)
+def test_a_label_is_short_where_that_is_clear(runs, configs, labels):
+    groups = grouped(*runs(*((config, {}) for config in configs)))
+    assert [group.label for group in groups] == labels
+    for key in groups[0].settings:
+        assert swept(groups, key) == sorted(swept(groups, key))
 
 
 def test_what_was_typed_for_all_is_common(runs):

@@ -41,13 +41,12 @@ def test_one_run_has_a_line_without_a_band(group, history):
 
 
 def test_rows_without_the_metric_are_left_out(group, history):
-    holes = [(1, 2, 16, 0.1, 0.1, 1, 1, 1, math.nan, 0, 1, 1), *history(0.3, 0.5)[1:]]
-    made = group(holes)
+    made = group([(1, 2, 16, 0.1, 0.1, 1, 1, 1, math.nan, 0, 1, 1), *history(0.3, 0.5)[1:]])
     assert curve(made, "updates", "val/acc")[0][0] == 4
     assert curve(made, "updates", "no/such") is None
 
 
-def test_runs_that_do_not_overlap_have_no_curve_and_runs_without_history_neither(group, history):
+def test_runs_that_do_not_overlap_have_no_curve(group, history):
     assert curve(group(history(0.1), history(0.1, 0.2, updates=9)), "updates", "val/acc") is None
 
 

@@ -145,30 +145,28 @@ def test_a_real_run_gives_both_pages(finished, tmp_path):
     assert list(pd.read_csv(tmp_path / "all" / "summary.csv")["updates"]) == [finished.result["updates"]]
 
 
-def test_several_folders_are_reported_together(make_run, tmp_path, monkeypatch):
+def test_several_folders_are_reported_together_and_damage_is_named(make_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_run("a/1", {"x": {"y": 1}}), make_run("b/1", {"x": {"y": 2}})
+    (make_run("b/2") / "result.json").write_text("{")
+    (tmp_path / "a" / "1" / "history.csv").write_text("x")
     written = report(["a", "b"])
     assert [group.label for group in written.groups] == ["1", "2"]
-    assert (tmp_path / "outputs" / "reports" / "a" / "summary.csv").is_file()
-
-
-def test_damaged_runs_are_named_and_skipped(sweep, capsys):
-    (sweep / "lr=0.1,seed=0" / "result.json").write_text("{")
-    (sweep / "lr=0.5,seed=0" / "history.csv").write_text("x")
-    report([str(sweep)])
-    for text in (capsys.readouterr().out, Page(sweep / "report.html").text):
-        assert "lr=0.1,seed=0/result.json cannot be read" in text
-        assert "lr=0.5,seed=0/history.csv cannot be read" in text
-    assert len(pd.read_csv(sweep / "summary.csv")) == 4
+    for text in (capsys.readouterr().out, Page(tmp_path / "outputs" / "reports" / "a" / "report.html").text):
+        assert "b/2/result.json cannot be read" in text
+        assert "a/1/history.csv cannot be read" in text
+    assert len(pd.read_csv("outputs/reports/a/summary.csv")) == 2
 
 
 def test_nothing_to_report_is_a_mistake_of_the_user(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as error:
-        report([str(tmp_path / "empty"), str(tmp_path / "nowhere")])
-    assert len(error.value.faults) == 2
-    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+        report([str(tmp_path / name) for name in ("empty", "file", "nowhere")])
+    assert [line.rpartition("/")[2] for line in error.value.faults] == [
+        "empty: no run in it (a run folder holds a result.json)", "file: no such folder", "nowhere: no such folder"
+    ]  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_runs_that_all_failed_are_reported_and_end_in_failure(make_run, tmp_path):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from mlplab.report.frames import grouped, read
-from mlplab.report.tables import budget_table, chosen_epochs, group_table, heat_map, location, summary
+from mlplab.report.tables import budget_table, chosen_epochs, group_table, heat_map, summary
 
 
 @pytest.fixture
@@ -59,11 +59,6 @@ def test_the_summary_has_a_row_per_run_with_all_that_is_known(runs, tmp_path):
     assert list(rows["samples_seen"]) == [80] * 4
     assert rows["error"][3] == "loss of update 3"
     assert {"updates", "epochs", "fit_seconds", "parameters", "batch_size", "command", "git_commit"} <= set(rows)
-
-
-def test_a_folder_elsewhere_is_named_in_full(tmp_path):
-    assert location(tmp_path / "a" / "b", tmp_path / "a") == "b"
-    assert location(tmp_path / "c", tmp_path / "a") == str(tmp_path / "c")
 
 
 def test_a_heat_map_has_a_cell_for_each_pair_and_says_where_there_is_no_run(make_run):

@@ -35,6 +35,7 @@ SPACE = {
     "optimizer.lr": {"low": 0.01, "high": 1.0, "log": True},
     "model.hidden_sizes": {"choices": [[4, 4], [8, 4]]},
     "data.batch_size": {"choices": [8, "full"]},
+    "data.eval_batch_size": {"low": 30, "high": 32},
 }
 
 
@@ -130,6 +131,10 @@ def test_the_same_command_changes_nothing_and_a_larger_number_goes_on(here, trai
     tune(make_search(5))
     assert [config.folder.rpartition("/")[2] for config in called] == ["0", "1", "2", "3", "4"]
     assert "study test: 3 of 5 trials" in capsys.readouterr().out
+    assert all(0.01 <= config.optimizer.lr <= 1 for config in called)
+    assert {tuple(config.model.hidden_sizes) for config in called} <= {(4, 4), (8, 4)}
+    assert {config.data.batch_size for config in called} <= {8, "full"}
+    assert {str(config.data.eval_batch_size) for config in called} <= {"30", "31", "32"}  # whole
 
 
 @pytest.mark.parametrize(
@@ -144,10 +149,10 @@ def test_another_search_of_the_same_name_is_refused(other, here, train_quickly):
 
 
 def test_trials_are_given_up_as_the_pruner_says(here, capsys):
-    pruner = {"_target_": "optuna.pruners.ThresholdPruner", "upper": 0.0, "n_warmup_steps": 1}
+    search = make_search(2, **pruner("optuna.pruners.ThresholdPruner", upper=0.0, n_warmup_steps=1))
     with pytest.raises(RunFailed, match="no trial of test was completed"):
-        tune(make_search(2, pruner=pruner))
-    study = open_study(make_search(pruner=pruner))
+        tune(search)
+    study = open_study(search)
     assert states(study) == ["PRUNED", "PRUNED"]
     assert [len(trial.intermediate_values) for trial in study.trials] == [1, 1]
     assert "pruned after 1 validations" in capsys.readouterr().out
@@ -179,17 +184,16 @@ def test_a_diverging_run_and_a_refused_one_are_failed_trials(here):
     assert json.loads((search.folder / "trials" / "0" / "result.json").read_text())["status"] == "diverged"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_an_interrupted_trial_is_repeated_by_the_next_call(number, here, train_quickly):
+def test_an_interrupted_trial_is_repeated_by_the_next_call(here, train_quickly):
     def stop_at_second(config):
         if config.folder.endswith("/1"):
-            raise Stopped(number)
+            raise Stopped(signal.SIGTERM)
         return {"best/val/loss": 0.5}
 
     called = train_quickly(stop_at_second)
     with pytest.raises(Stopped, match="with 1 of 3 trials; the same command goes on") as stop:
         tune(make_search(3))
-    assert stop.value.exit_code == 128 + number
+    assert stop.value.exit_code == 128 + signal.SIGTERM
     tune(make_search(3))
     assert states(open_study(make_search())) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert called[1].optimizer.lr == called[2].optimizer.lr
@@ -222,40 +226,21 @@ def test_a_journal_holds_a_study_as_well(here, train_quickly):
     assert len(rows(search)) == 3
 
 
-def test_ranges_and_choices_are_kept(here, train_quickly):
-    space = SPACE | {"trainer.max_epochs": {"low": 1, "high": 3}}
-    called = train_quickly()
-    tune(make_search(4, space=space, overrides=TINY[:2]))
-    assert all(0.01 <= config.optimizer.lr <= 1 for config in called)
-    assert {tuple(config.model.hidden_sizes) for config in called} <= {(4, 4), (8, 4)}
-    assert {config.data.batch_size for config in called} <= {8, "full"}
-    assert all(config.trainer.max_epochs in (1, 2, 3) for config in called)
-    assert all(type(config.trainer.max_epochs) is int for config in called)
+def pruner(name, **options):
+    return {"pruner": {"_target_": name, **options}}
 
 
-REFUSED = {
-    "an unknown storage": (
-        {"storage": "nonsense://x"},
-        "storage=nonsense://x: the study cannot be opened",
-    ),
-    "an unknown pruner": (
-        {"pruner": {"_target_": "optuna.pruners.MedianPrunner"}},
-        "pruner._target_: no optuna.pruners.MedianPrunner",
-    ),
-    "no pruner": ({"pruner": {"_target_": "optuna.pruners.BasePruner"}}, "pruner._target_ must be a Pruner"),
-    "anything else": ({"pruner": {"_target_": "os.system"}}, "pruner._target_ must come from optuna.pruners"),
-    "an unknown option": (
-        {"pruner": {"_target_": "optuna.pruners.MedianPruner", "warm": 1}},
-        "pruner: .*unexpected keyword argument 'warm'",
-    ),
-    "a bad option": (
-        {"pruner": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": -1}},
-        "pruner: .*n_startup_trials=-1",
-    ),
-}
+REFUSED = [
+    ({"storage": "nonsense://x"}, "storage=nonsense://x: the study cannot be opened"),
+    (pruner("optuna.pruners.MedianPrunner"), "pruner._target_: no optuna.pruners.MedianPrunner"),
+    (pruner("optuna.pruners.BasePruner"), "pruner._target_ must be a Pruner"),
+    (pruner("os.system"), "pruner._target_ must come from optuna.pruners"),
+    (pruner("optuna.pruners.MedianPruner", warm=1), "pruner: .*unexpected keyword argument 'warm'"),
+    (pruner("optuna.pruners.MedianPruner", n_startup_trials=-1), "pruner: .*n_startup_trials=-1"),
+]
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_what_optuna_refuses_is_named_and_nothing_is_written(options, message, here):
     with pytest.raises(ConfigError, match=message):
         tune(make_search(**options))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from mlplab.figures.style import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
@@ -61,7 +61,8 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
     for panels, metric in zip(grid, metrics, strict=True):
         panels[0].set_ylabel(with_unit(metric))
         limit(panels, metric)
-        show_percent(panels[0].yaxis, metric)
+        if is_share(metric):
+            panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     title = ", ".join(groups[0].settings) if len(groups) > 1 else None
     figure.legend(handles, labels, title=title, loc="outside upper left", ncols=min(len(labels), 4), alignment="left")
@@ -69,25 +70,13 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
 
 
 def limit(panels: Sequence[Axes], metric: str) -> None:
-    """Let the lines fill the panels of a row, since bands of few runs would, and reach beyond 100 % or a loss below 0.
-
-    A loss that ranges widely gets a logarithmic axis.
-    """
+    """Let the lines fill the panels of a row, since bands of few runs would; logarithmic if a loss ranges widely."""
     drawn = np.concatenate([np.asarray(line.get_ydata()) for axes in panels for line in axes.lines])
     low, high = drawn.min(), drawn.max()
-    margin = 0.15 * (high - low) or 0.05 * abs(high) or 1.0
-    if low > 0 and high > VAST_RANGE * low and not is_share(metric):
+    if is_wide([low, high], VAST_RANGE) and not is_share(metric):
         make_logarithmic(panels[0], "y")
-        panels[0].set_ylim(low / 2, high * 2)
-    else:
-        most = 1.01 if is_share(metric) else math.inf
-        panels[0].set_ylim(max(low - margin, min(low, 0)), min(high + margin, most))
-
-
-def show_percent(axis: Axis, metric: str) -> None:
-    """Let the axis of an accuracy count in %."""
-    if is_share(metric):
-        axis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
+    margin = 0.1 * (high - low) or 0.05
+    panels[0].set_ylim(max(low - margin, low / 2 if low > 0 else -math.inf), high + margin)
 
 
 def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: str = "") -> Figure:
@@ -114,7 +103,8 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
             axes.axhline(0, color=FAINT, linewidth=1)
         if is_wide([value for group in groups for value in group.values(metric)], VAST_RANGE):
             make_logarithmic(axes, "y")
-        show_percent(axes.yaxis, metric)
+        if is_share(metric):
+            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         axes.set_ylabel(with_unit(metric))
     if x and is_wide(places):
         make_logarithmic(panels[-1], "x", ticks=sorted(set(places)))

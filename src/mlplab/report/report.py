@@ -94,7 +94,7 @@ def show(written: Report) -> None:
     """Print a row for each group, what did not finish, and where the report is."""
     console = Console(width=max(Console().width, 120))  # a narrow table would break its numbers
     settings, names = list(written.groups[0].settings), measured(written.groups, IN_TERMINAL)
-    table = Table(", ".join(settings) or "setting", show_edge=False, pad_edge=False)
+    table = Table(escape(", ".join(settings)) or "setting", show_edge=False, pad_edge=False)
     for heading in ("n", *(f"{name}, %" if is_share(name) else name for name in names)):
         table.add_column(escape(heading), justify="right")
     for group in written.groups:

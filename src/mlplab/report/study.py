@@ -65,18 +65,13 @@ class Study(NamedTuple):
 
 def study_of(values: dict[str, Any]) -> Study:
     """The study that a config or a sweep.json describes, as far as it is of the right types."""
-    texts = {key: text(values.get(key)) for key in Study._fields[:-2]}
+    texts = {key: str(values.get(key) or "").strip() for key in Study._fields[:-2]}
     fits = [
-        Fit(y, x, fit["at"] if fit.get("at") in ("first", "mean") else "last", number(fit.get("expected")))
+        Fit(str(fit["y"]), str(fit["x"]), fit.get("at", "last"), number(fit.get("expected")))
         for fit in listed(values.get("fit"))
-        if isinstance(fit, dict) and (y := text(fit.get("y"))) and (x := text(fit.get("x")))
+        if isinstance(fit, dict) and {"x", "y"} <= fit.keys() and fit.get("at", "last") in ("first", "last", "mean")
     ]
     return Study(**texts, metrics=[str(metric) for metric in listed(values.get("metrics"))][:6], fits=fits)
-
-
-def text(value: Any) -> str:
-    """A plain value as text, an empty one for nothing."""
-    return "" if value is None or isinstance(value, dict | list) else " ".join(str(value).split())
 
 
 def score_of(study: Study, groups: Sequence[Group]) -> str:
