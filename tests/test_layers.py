@@ -62,6 +62,12 @@ def test_inside_a_room_the_imports_make_no_circle():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+def test_one_file_imports_what_a_library_keeps_private():
+    names = {module: {name for name, _ in imports(path)} for module, path in FILES.items()}
+    private = {module for module, of_file in names.items() if any("._" in name for name in of_file)}
+    assert private == {"models.compiled"}  # which says why; models.loops knows Lightning's private attributes
+
+
 def test_one_file_knows_hydras_instantiate():
     knowing = {name for name, path in FILES.items() if ("hydra.utils", "instantiate") in set(imports(path))}
     assert knowing == {"runs.build"}
