@@ -89,7 +89,7 @@ def sweep_json(name="a"):
 
 def job(lr, seed, name="a"):
     """The folder of a job of GRID."""
-    (folder,) = Path("outputs/sweeps", name).glob(f"optimizer.lr-{lr}_seed-{seed}_*")
+    (folder,) = Path("outputs/sweeps", name).glob(f"lr-{lr}_seed-{seed}_*")
     return folder
 
 
@@ -318,7 +318,7 @@ def test_a_study_is_a_sweep_of_its_name(options, multirun):
 def test_the_command_line_adds_to_the_grid_of_a_study(multirun):
     done = multirun("study=batching", "seed=7", "data.batch_size=8", "optimizer.lr=0.1,0.2", "sweep=other")
     assert {lr for lr, _ in done.ran} == {0.1, 0.2}
-    assert all("data.batch_size-8" in name for name in folders("other"))
+    assert all("batch_size-8" in name for name in folders("other"))
 
 
 def test_all_faults_beside_a_study_are_found(multirun):
@@ -346,7 +346,7 @@ def test_different_overrides_never_share_a_folder_and_names_are_short_and_plain(
     with initialize_config_dir(str(CONF), version_base="1.3"):
         names = [job_name(overrides) for overrides in SIMILAR]
         assert names == [job_name(list(reversed(overrides))) for overrides in SIMILAR]  # in whatever order
-        assert job_name(["model=mlp_dropout", "data.batch_size=1"]).startswith("data.batch_size-1_model-mlp_dropout_")
+        assert job_name(["model=mlp_dropout", "data.batch_size=1"]).startswith("batch_size-1_model-mlp_dropout_")
         assert job_name(["study=batching", "seed=1"]).startswith("seed-1_")
     assert len(set(map(str.lower, names))) == len(names)
     for name in names:

@@ -87,18 +87,18 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
     names = [group.settings[lines] if lines else "" for group in groups]
     places = [group.numbers[x] if x else float(place) for place, group in enumerate(groups)]
     table = pd.DataFrame({"line": names, "x": places, "group": groups})
+    apart = 0.0 if x else 0.015 * len(groups)  # the runs of a place from its mean
     figure = Figure(figsize=(WIDTH, 2.3 * len(metrics) + 1), layout="constrained")
     panels: Any = figure.subplots(len(metrics), squeeze=False, sharex=True)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
         for index, (name, line) in enumerate(table.groupby("line", sort=False)):
-            # A little apart, so that the marks of several lines do not hide each other, nor those of a place its runs.
-            beside = line["x"] * (1 + 0.02 * index) if x else line["x"] + 0.15
+            beside = line["x"] * (1 + 0.02 * index) if x else line["x"]  # the marks of several lines, a little apart
             means, halves, _ = zip(*(group.interval(metric) for group in line["group"]), strict=True)
             style: Any = {"linestyle": "-" if x else "", "linewidth": 1.2, "capsize": 3, **look(index)}
             axes.errorbar(beside, means, yerr=halves, label=f"{lines} = {name}", **style)
             for place, group in zip(line["x"], line["group"], strict=True):
                 values = group.values(metric)
-                axes.scatter([place] * len(values), values, s=13, color=style["color"], alpha=0.45, linewidth=0)
+                axes.scatter([place - apart] * len(values), values, s=13, color=style["color"], alpha=0.45, linewidth=0)
         if metric.startswith("gap/"):
             axes.axhline(0, color=FAINT, linewidth=1)
         if is_wide([value for group in groups for value in group.values(metric)], VAST_RANGE):

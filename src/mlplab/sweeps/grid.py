@@ -81,7 +81,8 @@ def job_name(overrides: Sequence[str]) -> str:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     numbers = {key: value for key, value in flat(plain).items() if kind_of(key) == "numbers"}
     exact = json.dumps([sorted(overrides), numbers], sort_keys=True)
-    readable = "_".join(sorted(line for line in overrides if not line.startswith("study=")))
+    short = (re.sub(r"^[+~]*[\w./]+\.(?=[^=]*=)", "", line) for line in sorted(overrides) if line[:6] != "study=")
+    readable = "_".join(short)
     readable = re.sub(r"[^\w.+]+", "-", readable, flags=re.ASCII)[:80].strip("-") or "default"
     return f"{readable}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
 
