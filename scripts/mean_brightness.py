@@ -89,8 +89,7 @@ def drawn(result: Brightness, images: Any) -> Figure:
     for cell, index in zip(below.subplots(2, n, squeeze=False).flat, [*order[:n], *order[::-1][:n]], strict=True):
         pixels = images[index].permute(1, 2, 0).numpy()
         cell.imshow(pixels if pixels.shape[2] in (3, 4) else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
-        cell.set(xticks=[], yticks=[])
-        cell.set_xlabel(f"{values[index]:.3f}", fontsize=9)
+        cell.set(xticks=[], yticks=[], xlabel=f"{values[index]:.3f}")
     return figure
 
 

@@ -175,6 +175,7 @@ def complete(
 
 def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> None:
     """Take back what an earlier launch logged after the checkpoint; without one, say what the run is."""
+    columns = facts.hyperparameters(training.settings, training.data, record.values.get("overrides", []))
     loggers = training.trainer.loggers
     if record.on_disk:
         for path in (record.folder / CHECKPOINTS).glob(".*.tmp"):
@@ -183,8 +184,7 @@ def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> N
         for line in cut_logs(loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
             log.warning(line)
     if checkpoint is None:
-        overrides = record.values.get("overrides", [])
-        log_hyperparameters(loggers, facts.hyperparameters(training.settings, training.data, overrides))
+        log_hyperparameters(loggers, columns)
         log_text(loggers, "command", code_block(record.values["command"]))
         log_text(loggers, "config", code_block(training.yaml))
 
