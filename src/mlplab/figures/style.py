@@ -4,7 +4,7 @@ import functools
 import io
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 from cycler import cycler
@@ -62,13 +62,6 @@ def as_png(draw: Callable[[], Figure], *, dpi: int) -> bytes:
     with matplotlib.rc_context(STYLE):
         draw().savefig(file, format="png", dpi=dpi, pil_kwargs={"compress_level": 4})
     return file.getvalue()
-
-
-class Picture(NamedTuple):
-    """A figure of a page: SVG or `<img>` markup that is safe to insert, and a caption as plain text."""
-
-    markup: Markup
-    caption: str
 
 
 def as_svg(draw: Callable[..., Figure]) -> Callable[..., Markup]:
