@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.config.check import CONF
 from mlplab.config.keys import differing, flat, kind_of, require
+from mlplab.config.overrides import hydra_started
 from mlplab.errors import ConfigError, noted
 from mlplab.files import moved
 from mlplab.runs.record import RESULT, Record
@@ -30,8 +29,7 @@ def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
 
 def composed(overrides: Sequence[str]) -> Any:
     """What `train.py` composes from overrides, as plain data, whether Hydra has been started or not."""
-    started = GlobalHydra.instance().is_initialized()
-    with contextlib.nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_started():
         return OmegaConf.to_container(compose("train", list(overrides)))
 
 
