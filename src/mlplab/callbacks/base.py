@@ -82,7 +82,8 @@ def moments_passed(trainer: Any, updates: int, *, every: int | str = "auto", cou
 
 def planned_updates(trainer: Any) -> int | None:
     """The number of updates after which a run ends at the latest; None where only time or patience ends it."""
-    planned = [trainer.max_steps, (trainer.max_epochs or -1) * trainer.datamodule.updates_per_epoch]
+    data = trainer.datamodule
+    planned = [trainer.max_steps, (trainer.max_epochs or -1) * data.span * data.updates_per_epoch]
     return min((limit for limit in planned if limit > 0), default=None)
 
 

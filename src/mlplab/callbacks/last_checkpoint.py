@@ -66,8 +66,9 @@ class LastCheckpoint(Checkpoint):
         due |= bool(self.every_n_minutes and updates and minutes >= self.every_n_minutes)
         self._save_and_stop(trainer, pl_module, due=due)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        due = bool(self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0)
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        updates = (self.every_n_epochs or 0) * trainer.datamodule.updates_per_epoch
+        due = bool(updates and trainer.global_step // updates > self._saved_update // updates)
         affordable = self._seconds_saving <= self.max_share * (time.monotonic() - self._started)
         self._save_and_stop(trainer, pl_module, due=due and affordable)
 
@@ -111,10 +112,10 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Tell Lightning, and the data, from where training goes on."""
         exact, updates, data = checkpoint["exact"], checkpoint["global_step"], trainer.datamodule
-        epoch, update = divmod(updates, data.updates_per_epoch)
-        checkpoint["loops"] = {"fit_loop": loop_state(updates, epoch, update // data.group_size)}
+        span, update = divmod(updates, data.span * data.updates_per_epoch)
+        checkpoint["loops"] = {"fit_loop": loop_state(updates, span, update // data.group_size)}
         checkpoint["callbacks"] = moved(checkpoint["callbacks"], exact["folder"], str(self.path.parent))
-        data.done = (epoch, update)
+        data.done = (span * data.span, update)
         trainer.should_stop = exact["stopped_early"]
         measured(trainer).seconds_before = exact["seconds"]
         self._restored = exact | {"mid_epoch": update > 0}

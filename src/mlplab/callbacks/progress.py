@@ -88,8 +88,8 @@ def scores(trainer: pl.Trainer, names: tuple[str, ...]) -> str:
 
 def epoch_of(trainer: Any) -> str:
     """The current epoch, and the last one planned."""
-    total = planned_updates(trainer)
-    return f"epoch {trainer.current_epoch + 1}/{-(-total // trainer.datamodule.updates_per_epoch) if total else '∞'}"
+    total, per_epoch = planned_updates(trainer), trainer.datamodule.updates_per_epoch
+    return f"epoch {-(-max(1, trainer.global_step) // per_epoch)}/{-(-total // per_epoch) if total else '∞'}"
 
 
 class NetworkSummary(Callback):

@@ -47,10 +47,11 @@ KEYS: dict[Rule, str] = {
     SWITCH | one_of("warn"): "trainer.deterministic",
     # how many, how often
     COUNT: """
-        data.eval_batch_size batch_size trainer.num_nodes trainer.check_val_every_n_epoch
-        callbacks.update_monitor.every_n_updates
+        data.eval_batch_size batch_size trainer.num_nodes callbacks.update_monitor.every_n_updates
     """,
-    AUTO | COUNT: "steps_per_execution callbacks.figures.every callbacks.layers.every",
+    AUTO | COUNT: """
+        steps_per_execution trainer.check_val_every_n_epoch callbacks.figures.every callbacks.layers.every
+    """,
     AUTO | integer(1, 1024): "threads",
     NULL | COUNT: "checkpoint.every_n_epochs checkpoint.every_n_updates",
     NULL | POSITIVE: "checkpoint.every_n_minutes trainer.gradient_clip_val",

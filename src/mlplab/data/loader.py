@@ -56,22 +56,26 @@ class InMemoryDataset(Dataset[Samples]):
 
 @dataclass
 class EpochOrder:
-    """The order of each epoch: a permutation that depends on (seed, epoch) alone, or 0, 1, … without shuffling."""
+    """The order of each epoch: a permutation that depends on (seed, epoch) alone, or 0, 1, … without shuffling.
+
+    Lightning takes `span` epochs for one of its own; `epoch` is the first of them.
+    """
 
     num_samples: int
     seed: int = 0
     shuffle: bool = True
     epoch: int = 0
+    span: int = 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning announces epochs by this."""
-        self.epoch = epoch
+        """Lightning announces its epochs by this."""
+        self.epoch = epoch * self.span
 
-    def order(self) -> Tensor:
-        """Sample positions (n,) in the order of the current epoch."""
+    def order(self, later: int = 0) -> Tensor:
+        """Sample positions (n,) in the order of the epoch that is so many later than the current one."""
         if not self.shuffle:
             return torch.arange(self.num_samples)
-        return torch.randperm(self.num_samples, generator=epoch_generator(self.seed, self.epoch))
+        return torch.randperm(self.num_samples, generator=epoch_generator(self.seed, self.epoch + later))
 
 
 class GroupedBatches(Sampler[Group]):
@@ -80,7 +84,8 @@ class GroupedBatches(Sampler[Group]):
     The last batch of an epoch may be smaller; nothing is dropped. With several processes the batches are those of a
     single one: process r of w takes samples r, r + w, … of each. The weight is w × (its share of the batch), so that
     the mean of the processes' weighted means is the mean over the batch; a process without a share computes along on
-    one sample of weight 0. `done` is an epoch, and how many of its batches an earlier launch of this run has used.
+    one sample of weight 0. `done` is the first epoch of a span, and how many of the span's batches an earlier launch of
+    this run has used.
     """
 
     def __init__(
@@ -90,25 +95,25 @@ class GroupedBatches(Sampler[Group]):
         self.sampler, self.batch_size, self.group_size = sampler, batch_size, group_size
         self.done, self.rank, self.world_size = done, rank, world_size
         available = -(-sampler.num_samples // batch_size)
-        self.num_batches = available if max_batches is None else min(available, max_batches)
+        self.num_batches = available if max_batches is None else min(available, max_batches)  # of an epoch
 
     def __len__(self) -> int:
-        return -(-self.num_batches // self.group_size)
+        return -(-self.num_batches * self.sampler.span // self.group_size)
 
     def __iter__(self) -> Iterator[Group]:
-        order = self.sampler.order()
+        order = [self.sampler.order(later)[: self.num_batches * self.batch_size] for later in range(self.sampler.span)]
+        batches = [batch for epoch in order for batch in epoch.split(self.batch_size)]
         epoch, done = self.done
         start = done if self.sampler.epoch == epoch else 0
-        while start < self.num_batches:
-            stop = min(start - start % self.group_size + self.group_size, self.num_batches)  # the rest of a group begun
-            positions = order[start * self.batch_size : stop * self.batch_size]
-            batches, start = positions.split(self.batch_size), stop
+        while start < len(batches):
+            stop = min(start - start % self.group_size + self.group_size, len(batches))  # the rest of a group begun
+            group, start = batches[start:stop], stop
             if self.world_size == 1:
-                yield Group(positions, [len(batch) for batch in batches], [1.0] * len(batches))
+                yield Group(torch.cat(group), [len(batch) for batch in group], [1.0] * len(group))
                 continue
-            shares = [batch[self.rank :: self.world_size] for batch in batches]
-            weights = [self.world_size * len(share) / len(batch) for share, batch in zip(shares, batches, strict=True)]
-            shares = [share if len(share) else batch[:1] for share, batch in zip(shares, batches, strict=True)]
+            shares = [batch[self.rank :: self.world_size] for batch in group]
+            weights = [self.world_size * len(share) / len(batch) for share, batch in zip(shares, group, strict=True)]
+            shares = [share if len(share) else batch[:1] for share, batch in zip(shares, group, strict=True)]
             yield Group(torch.cat(shares), [len(share) for share in shares], weights)
 
 

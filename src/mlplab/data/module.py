@@ -66,7 +66,8 @@ class DataModule(pl.LightningDataModule):
         self.updates_per_epoch = -(-len(train) // self.batch_size)  # mlplab.runs may set fewer
         self.group_size = 1  # updates that share one pass through the framework; mlplab.runs sets how many
         self.tested_split = "test"  # what `Trainer.test` evaluates; mlplab.runs.evaluate sets another
-        self.done = (0, 0)  # an epoch, and how many of its updates an earlier launch of this run has made
+        self.span = 1  # epochs that Lightning takes for one; mlplab.runs sets how many
+        self.done = (0, 0)  # the first epoch of a span, and how many of its updates an earlier launch has made
         self._uniforms: tuple[int, Tensor] | None = None  # (epoch, (samples, NUM_UNIFORMS))
 
     @property
@@ -120,7 +121,9 @@ class DataModule(pl.LightningDataModule):
         # Data that take less than half of a GPU's free memory live there.
         if on_gpu and self.num_workers == 0 and dataset.features.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
             dataset = InMemoryDataset(dataset.features.to(device), dataset.labels.to(device), dataset.indices)
-        order = EpochOrder(len(dataset), seed=self.order_seed, shuffle=shuffle, epoch=self.done[0])
+        order = EpochOrder(len(dataset), seed=self.order_seed, shuffle=shuffle)
+        if shuffle:
+            order.epoch, order.span = self.done[0], self.span
         return make_loader(
             dataset,
             GroupedBatches(order, **options),

@@ -72,7 +72,12 @@ class Classifier(pl.LightningModule):
         losses, logits = self.updates(batches, factors)
         if not self._scales_loss:
             count_updates(self.trainer, len(batches))
-        self.train_metrics.update(batches, losses, logits)
+        # Of the epoch of the latest update: a group may begin in an earlier one.
+        per_epoch = self.trainer.datamodule.updates_per_epoch
+        begun = (done + len(batches) - 1) // per_epoch * per_epoch - done
+        if begun >= 0:
+            self.train_metrics.reset()
+        self.train_metrics.update(*(part[max(0, begun) :] for part in (batches, losses, logits)))
         if done + len(batches) == self.trainer.max_steps:
             self.trainer.should_stop = True  # ends with a validation, wherever in an epoch this is
         return {"losses": torch.stack(losses)}
@@ -126,7 +131,6 @@ class Classifier(pl.LightningModule):
     # Reporting. Training and validation are reported together, so that their gap is of the same moment.
 
     def on_train_epoch_start(self) -> None:
-        self.train_metrics.reset()
         self._train_reported = False
 
     def on_validation_epoch_end(self) -> None:

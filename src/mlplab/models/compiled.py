@@ -72,7 +72,7 @@ def compiled_updates(
         logits: list[Tensor] = []
         for start in range(0, len(batches), unrolled):
             chunk, chunk_factors = batches[start : start + unrolled], factors[start : start + unrolled]
-            whole = len(chunk) == unrolled and len(chunk[-1].labels) == batch_size
+            whole = len(chunk) == unrolled and all(len(batch.labels) == batch_size for batch in chunk)
             chunk_losses, chunk_logits = (in_graph if whole and graph else eager)(chunk, chunk_factors)
             losses += chunk_losses
             logits += chunk_logits

@@ -31,13 +31,12 @@ from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler
 from mlplab.runs.checkpoints import SafeCheckpointIO
+from mlplab.runs.passes import epoch_span, group_size, share, total_updates
 
 Config = Mapping[Any, Any]
 
 UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
-GROUP_FLOATS = 2**22
-"""steps_per_execution=auto groups updates until their features are so many numbers (16 MB), at most 256 updates."""
 AFTER_THE_EPOCH = {"ModelCheckpoint": "save_on_train_epoch_end", "EarlyStopping": "check_on_train_epoch_end"}
 """Options by which these look at their metric at the end of an epoch; here they look after every validation."""
 
@@ -113,6 +112,7 @@ def data_module(config: Config) -> DataModule:
     )
     options = config.get("trainer") or {}
     module.updates_per_epoch = share(options.get("limit_train_batches", 1.0), module.updates_per_epoch)
+    module.span = epoch_span(config, module)
     module.group_size = group_size(config, module)
     return module
 
@@ -126,35 +126,6 @@ def kept_source(options: str) -> Source:
 def is_multirun() -> bool:
     """Whether this process runs jobs of a sweep. Elsewhere the files of a data set may change between two uses."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def share(wanted: float, updates: int) -> int:
-    """So many of an epoch's updates, or such a fraction of them, at least 1."""
-    return max(1, min(updates, wanted if isinstance(wanted, int) else int(wanted * updates)))
-
-
-def group_size(config: Config, data: DataModule) -> int:
-    """How many updates share one pass through Lightning, which counts passes where a person counts updates."""
-    wanted, options, updates = config.get("steps_per_execution", 1), config.get("trainer") or {}, data.updates_per_epoch
-    if options.get("strategy") == "fsdp":
-        return 1  # a sharded network gathers its weights once per pass
-    if wanted == "auto":
-        # Enough to make the pass cheap in comparison, few enough that the group's floats stay in the processor's cache.
-        wanted = max(1, min(256, GROUP_FLOATS // (data.batch_size * data.num_features)))
-    elif wanted > updates:
-        log.info("steps_per_execution=%d: clipped to %d, an epoch's updates", wanted, updates)
-    interval = share(options.get("val_check_interval", 1.0), updates)
-    saves = [callback.get("every_n_train_steps") for callback in (config.get("callbacks") or {}).values() if callback]
-
-    def fits(size: int) -> bool:
-        """Whether validations and checkpoints, which are due after so many updates, fall between passes."""
-        if interval < updates and interval % size:
-            return False
-        if updates % interval and -(-updates // size) % (interval // size) == 0:
-            return False  # the smaller last pass of an epoch would be taken for a whole one
-        return not any(count % size or updates % size for count in saves if count)  # counted across epochs
-
-    return next(size for size in range(min(wanted, updates), 0, -1) if fits(size))
 
 
 # Network
@@ -180,12 +151,6 @@ def classifier(config: Config, data: DataModule) -> Classifier:
         # It evaluates the loss several times in an update, and asks for a function that does.
         raise ConfigError(f"optimizer._target_: {type(optimizer).__name__} is not supported; choose another")
     return model
-
-
-def total_updates(config: Config, data: DataModule) -> int:
-    """The planned number of updates, at least 1; where there is no limit, 1 (no schedule that needs it is allowed)."""
-    limits = [config["trainer"]["max_steps"], config["trainer"]["max_epochs"] * data.updates_per_epoch]
-    return max(1, min((limit for limit in limits if limit > 0), default=1))
 
 
 def pays_to_compile(config: Config, data: DataModule) -> bool:
@@ -235,6 +200,7 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     """Lightning's Trainer with the callbacks and loggers of the config, and `more` callbacks."""
     # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    limits = {key: config["trainer"].get(key) for key in ("max_epochs", "min_epochs", "check_val_every_n_epoch")}
     options: dict[str, Any] = {
         "default_root_dir": config["folder"],
         "callbacks": [*watchers(config, "callbacks", data), *more],
@@ -245,7 +211,7 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
         # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
         "gradient_clip_val": None,
         "limit_train_batches": 1.0,
-    }
+    } | {key: -(-count // data.span) for key, count in limits.items() if (count or -1) > 0}
     if config["trainer"].get("strategy") != "fsdp":  # which saves in parts, in its own way
         options["plugins"] = [SafeCheckpointIO()]
     interval = share(config["trainer"].get("val_check_interval", 1.0), data.updates_per_epoch)

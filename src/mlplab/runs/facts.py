@@ -77,7 +77,7 @@ def stop_reason(trainer: pl.Trainer) -> str:
         return "trainer.max_time reached"
     if trainer.max_steps >= 0 and trainer.global_step >= trainer.max_steps:
         return f"trainer.max_steps={trainer.max_steps} reached"
-    return f"trainer.max_epochs={trainer.max_epochs} reached"
+    return f"trainer.max_epochs={trainer.max_epochs * trainer.datamodule.span} reached"
 
 
 def hyperparameters(settings: dict[str, Any], data: Any, overrides: Sequence[str]) -> dict[str, str | int | float]:

@@ -35,11 +35,14 @@ from mlplab.files import now, read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build, facts
 from mlplab.runs.checkpoints import check_whole, load_weights, weights_digest
+from mlplab.runs.passes import epochs_per_validation
 from mlplab.runs.record import CHECKPOINTS, Record
 from mlplab.runs.resume import LONGER, continued_config, run_and_checkpoint
 from mlplab.signals import Stopped
 
 log = logging.getLogger(__name__)
+
+SELDOM = "short epochs (updates in each: %d) are validated every %d; trainer.check_val_every_n_epoch=1: every one"
 
 
 class Training(NamedTuple):
@@ -58,6 +61,12 @@ def built(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Training
     parts = build.plain(config)
     pl.seed_everything(parts["seed"], workers=True, verbose=False)
     data = build.data_module(parts)
+    interval = epochs_per_validation(parts, data)
+    if parts["trainer"]["check_val_every_n_epoch"] == "auto":
+        with read_write(config):  # so that the config on disk says it
+            config.trainer.check_val_every_n_epoch = parts["trainer"]["check_val_every_n_epoch"] = interval
+        if interval > 1:
+            log.info(SELDOM, data.updates_per_epoch, interval)
     model = build.classifier(parts, data)
     build.check_batch_norm(model, data)
     build.set_threads(parts, model)
