@@ -14,7 +14,7 @@ from mlplab.callbacks.base import Measured, activations, evaluating, look_is_due
 def trainer(max_epochs=None, max_steps=-1, updates_per_epoch=4):
     return SimpleNamespace(
         max_epochs=max_epochs, max_steps=max_steps, global_step=0,
-        datamodule=SimpleNamespace(updates_per_epoch=updates_per_epoch),
+        datamodule=SimpleNamespace(updates_per_epoch=updates_per_epoch, span=1),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ SETTINGS = {
     "plateau, early stopping": ("scheduler=plateau", "scheduler.patience=0", "regularization=early_stopping"),
     "validation within epochs": ("model=mlp_dropout", "trainer.val_check_interval=3"),
     "max_steps": ("model=mlp_dropout", "trainer.max_epochs=-1", "trainer.max_steps=33"),
+    "short epochs": ("data.batch_size=20", "trainer.max_epochs=16", "trainer.check_val_every_n_epoch=8"),
     "one update at a time": ("model=mlp_dropout", "steps_per_execution=1", "data.val_fraction=0", "monitor=train/loss"),
 }  # fmt: skip
 

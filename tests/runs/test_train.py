@@ -112,10 +112,10 @@ def test_early_stopping_within_an_epoch_does_not_depend_on_the_grouping(group_si
 
 
 def test_validation_every_second_epoch_leaves_the_training_metrics_of_each(launch, scalars):
-    run = launch("trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4", "logger=tensorboard")
+    run = launch("data.batch_size=2", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4", "logger=tensorboard")
     logged = scalars(run.folder)
-    assert steps(logged["val/loss"]) == [4, 8]
-    assert steps(logged["train/loss"]) == [2, 4, 6, 8]
+    assert steps(logged["val/loss"]) == [56, 112]
+    assert steps(logged["train/loss"]) == [28, 56, 84, 112]
 
 
 # Seeds

@@ -65,7 +65,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batches: list[Batch], batch_idx: int) -> dict[str, Tensor]:
         """Perform one update for each batch of the group; gives their losses (updates,)."""
-        done = self.trainer.global_step
+        done, data = self.trainer.global_step, self.trainer.datamodule  # type: ignore[attr-defined]
         if self.trainer.max_steps >= 0:
             batches = batches[: self.trainer.max_steps - done]
         factors = [self.schedule(update, self.total_updates) for update in range(done, done + len(batches))]
@@ -73,11 +73,11 @@ class Classifier(pl.LightningModule):
         if not self._scales_loss:
             count_updates(self.trainer, len(batches))
         # Of the epoch of the latest update: a group may begin in an earlier one.
-        per_epoch = self.trainer.datamodule.updates_per_epoch
-        begun = (done + len(batches) - 1) // per_epoch * per_epoch - done
+        begun = (done + len(batches) - 1) // data.updates_per_epoch * data.updates_per_epoch - done
         if begun >= 0:
             self.train_metrics.reset()
-        self.train_metrics.update(*(part[max(0, begun) :] for part in (batches, losses, logits)))
+        begun = max(0, begun)
+        self.train_metrics.update(batches[begun:], losses[begun:], logits[begun:])
         if done + len(batches) == self.trainer.max_steps:
             self.trainer.should_stop = True  # ends with a validation, wherever in an epoch this is
         return {"losses": torch.stack(losses)}

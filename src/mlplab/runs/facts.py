@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
@@ -65,14 +64,14 @@ def progress(trainer: Any, data: DataModule) -> dict[str, Any]:
     }
 
 
-def stop_reason(trainer: pl.Trainer) -> str:
+def stop_reason(trainer: Any) -> str:
     """Why training ended, in words."""
     for callback in trainer.early_stopping_callbacks:
         if callback.wait_count >= callback.patience:
             return f"early stopping after epoch {callback.stopped_epoch + 1}: no better {callback.monitor}"
     if reason := measured(trainer).stop_reason:
         return reason
-    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
     if any((timer.time_remaining() or 0) <= 0 for timer in timers):
         return "trainer.max_time reached"
     if trainer.max_steps >= 0 and trainer.global_step >= trainer.max_steps:

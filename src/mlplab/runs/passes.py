@@ -17,7 +17,7 @@ GROUP_FLOATS = 2**22
 MOST_UPDATES = 256
 SHORT = 20
 """An epoch of fewer updates is short: looking at the network, with its checkpoints and events, takes longer than it."""
-FEWEST_LOOKS = 20
+FEWEST_LOOKS = 50
 """In a run that is not looked at after each of its short epochs."""
 
 log = logging.getLogger(__name__)
