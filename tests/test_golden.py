@@ -113,16 +113,19 @@ RUNS = {
     "perceptron": ["model=perceptron", "data.batch_size=8"],
     "softmax_batch_1": ["model=softmax_regression", "data.batch_size=1"],
     "mlp_batch_32": ["model=mlp", "data.batch_size=32", "trainer.max_epochs=4"],
-    "sequential_full_batch_adam": ["model=mlp_sequential", "batching=full_batch", "optimizer=adam"],
+    "sequential_full_batch_adam": [
+        "model=mlp_sequential", "batching=full_batch", "optimizer=adam", "optimizer.fused=false",
+    ],
     "dropout_decay_smoothing": [
         "model=mlp_dropout", "optimizer.weight_decay=0.01", "loss.label_smoothing=0.1", "data.batch_size=8",
-        "optimizer=momentum", "scheduler=cosine", "callbacks.update_monitor.every_n_updates=1",
+        "optimizer=momentum", "optimizer.fused=false", "scheduler=cosine", "callbacks.update_monitor.every_n_updates=1",
     ],
     "digits_augmented_residual": [
         "data=digits", "data.train_size=60", "regularization=augmentation_digits", "model=mlp_residual",
     ],
     "early_stopping": [
         "data=moons", "data.num_samples=80", "data.noise=0.5", "optimizer=adam", "optimizer.lr=0.3",
+        "optimizer.fused=false",
         "regularization=early_stopping", "callbacks.early_stopping.patience=2", "trainer.max_epochs=30",
     ],
 }  # fmt: skip
@@ -136,7 +139,7 @@ def test_a_run_gives_the_same_numbers(name, launch_full, scalars):
 
 @bitwise
 def test_an_interrupted_run_gives_the_same_numbers(launch_full, scalars):
-    overrides = (*resuming.COMMON, *resuming.SETTINGS["dropout, momentum, cosine"])
+    overrides = (*resuming.COMMON, *resuming.SETTINGS["dropout, momentum, cosine"], "optimizer.fused=false")
     with resuming.interrupted(29, resuming.terminate), pytest.raises(resuming.Stopped):  # of 12 updates an epoch
         launch_full(*overrides, folder="broken")
     whole = launch_full(*overrides, folder="whole").folder

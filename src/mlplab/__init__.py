@@ -15,7 +15,12 @@ The house has these rooms, in this order; each imports only from those before it
     cli                    commands, messages, exit codes
 """
 
+import os
 from typing import Any
+
+# Before torch is loaded, which reads it then: threads that wait for each other sleep. By default they spin, and where
+# other processes need the cores, training takes many times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 __all__ = ["load_run"]

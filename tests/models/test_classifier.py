@@ -4,25 +4,27 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torchmetrics import SumMetric
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from mlplab.data.loader import Batch, EpochOrder
-from mlplab.models.classifier import Metrics
+from mlplab.models.classifier import Classifier, Metrics
 from mlplab.models.losses import CrossEntropy
+from mlplab.models.schedules import constant
 from mlplab.models.update import set_learning_rate
 from mlplab.runs import build
 from mlplab.runs.train import train
 
 OPTIMIZERS = {  # as conf/optimizer says, without reading it
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
-    "nesterov": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
-    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.001),
-    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.001, weight_decay=0.01),
+    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, fused=True),
+    "nesterov": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, fused=True),
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.001, fused=True),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.001, weight_decay=0.01, fused=True),
     "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.001),
-    "adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=0.01),
+    "adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=0.01, fused=True),
 }
 BATCH_SIZE = 5  # of the 56 training points of `launch`; the last batch has one sample
 UPDATES_PER_EPOCH = 12
@@ -63,6 +65,24 @@ def test_training_is_the_plain_loop(name, launch, same_weights):
     decay = "regularization=weight_decay" if name == "adamw" else "regularization=none"
     run = launch(f"optimizer={name}", decay, f"data.batch_size={BATCH_SIZE}")
     assert same_weights(run.weights, plain_loop(run.config, OPTIMIZERS[name]))
+
+
+def test_a_fused_step_differs_by_rounding_only(launch):
+    ordinary = launch("optimizer=adam", "optimizer.fused=false", folder="ordinary")
+    assert ordinary.trainer.optimizers[0].defaults["fused"] is False
+    torch.testing.assert_close(launch("optimizer=adam").weights, ordinary.weights, rtol=1e-4, atol=1e-6)
+
+
+def test_where_no_fused_step_is_possible_the_ordinary_one_is_made(caplog):
+    def make_optimizer(parameters, *, fused=True):
+        return torch.optim.Adam(parameters, fused=fused)
+
+    model = Classifier(
+        nn.Linear(2, 1, dtype=torch.complex64), loss=CrossEntropy(), make_optimizer=make_optimizer, schedule=constant,
+        total_updates=1,
+    )  # fmt: skip
+    assert model.configure_optimizers().defaults["fused"] is False
+    assert "optimizer.fused=true is not for this device" in caplog.text
 
 
 @pytest.mark.parametrize(

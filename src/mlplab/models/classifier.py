@@ -1,6 +1,7 @@
 """Classifier: the LightningModule that trains any network, several updates for each pass through the framework."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,9 +12,12 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from mlplab.data.loader import Batch
+from mlplab.errors import first_line
 from mlplab.models.compiled import compiled_updates
 from mlplab.models.loops import count_updates
 from mlplab.models.update import eager_updates
+
+log = logging.getLogger(__name__)
 
 Schedule = Callable[[int, int], float]
 """Factor on the base learning rate, from the number of updates done and the planned total."""
@@ -33,7 +37,7 @@ class Classifier(pl.LightningModule):
     """
 
     def __init__(
-        self, network: nn.Module, *, loss: nn.Module, make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        self, network: nn.Module, *, loss: nn.Module, make_optimizer: Callable[..., Optimizer],
         schedule: Schedule, total_updates: int, gradient_clip_norm: float | None = None, monitor: str = "val/acc",
         compile_batch_size: int | None = None,
     ) -> None:  # fmt: skip
@@ -58,7 +62,15 @@ class Classifier(pl.LightningModule):
     # Training
 
     def configure_optimizers(self) -> Optimizer:
-        optimizer = self.make_optimizer(self.network.parameters())
+        try:
+            optimizer = self.make_optimizer(self.network.parameters())
+        except RuntimeError as error:
+            if "fused" not in str(error):
+                raise
+            log.warning(
+                "optimizer.fused=true is not for this device (%s); computed the ordinary way", first_line(error)
+            )
+            optimizer = self.make_optimizer(self.network.parameters(), fused=False)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         return optimizer

@@ -136,7 +136,7 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     model = Classifier(
         make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs),
         loss=make(config["loss"], "loss"),
-        make_optimizer=make(config["optimizer"], "optimizer"),
+        make_optimizer=make(optimizer_options(config), "optimizer"),
         schedule=make(config["scheduler"], "scheduler"),
         total_updates=total_updates(config, data),
         gradient_clip_norm=config["trainer"].get("gradient_clip_val"),
@@ -151,6 +151,14 @@ def classifier(config: Config, data: DataModule) -> Classifier:
         # It evaluates the loss several times in an update, and asks for a function that does.
         raise ConfigError(f"optimizer._target_: {type(optimizer).__name__} is not supported; choose another")
     return model
+
+
+def optimizer_options(config: Config) -> Config:
+    """What the config says of the optimizer; in half precision no fused step, which would unscale what is clipped."""
+    options = plain(config["optimizer"])
+    if config["trainer"].get("precision") in ("16-mixed", 16) and options.get("fused"):
+        options["fused"] = False
+    return options
 
 
 def pays_to_compile(config: Config, data: DataModule) -> bool:
