@@ -62,14 +62,9 @@ class Classifier(pl.LightningModule):
     # Training
 
     def configure_optimizers(self) -> Optimizer:
-        try:
-            optimizer = self.make_optimizer(self.network.parameters())
-        except RuntimeError as error:
-            if "fused" not in str(error):
-                raise
-            log.warning(
-                "optimizer.fused=true is not for this device (%s); computed the ordinary way", first_line(error)
-            )
+        optimizer = self.make_optimizer(self.network.parameters())
+        if optimizer.defaults.get("fused") and (reason := why_not_fused(self.make_optimizer, self.network)):
+            log.warning("optimizer.fused=true is not for this device (%s); computed the ordinary way", reason)
             optimizer = self.make_optimizer(self.network.parameters(), fused=False)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
@@ -192,6 +187,17 @@ class Classifier(pl.LightningModule):
         """Go on from `accumulated()`, in the midst of an epoch."""
         self.train_metrics.restore(state["train_metrics"])
         self._train_reported = state["train_reported"]
+
+
+def why_not_fused(make_optimizer: Callable[..., Optimizer], network: nn.Module) -> str | None:
+    """What torch says to a fused step on the device and type of the weights, which it does not say before a step."""
+    weight = next(network.parameters()).detach().flatten()[:1].clone().requires_grad_()
+    weight.grad = torch.zeros_like(weight)
+    try:
+        make_optimizer([weight]).step()
+    except RuntimeError as error:
+        return first_line(error)
+    return None
 
 
 class Metrics(Metric):
