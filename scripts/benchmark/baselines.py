@@ -85,20 +85,23 @@ def loop_over_loader(work: Workload) -> list[float]:
     return loop(work, lambda: ((features.to(work.device), labels.to(work.device)) for features, labels in loader))
 
 
-def loop_over_tensors(work: Workload) -> list[float]:
+def loop_over_tensors(work: Workload, **options: int) -> list[float]:
     """The faster loop: all samples as floats on the device, batches by indexing a permutation; it never augments."""
     features, labels = (tensor.to(work.device) for tensor in work.dataset("train").tensors)
     size, n = work.data.batch_size, len(labels)
-    return loop(work, lambda: ((features[i], labels[i]) for i in torch.randperm(n, device=work.device).split(size)))
+    order = lambda: torch.randperm(n, device=work.device).split(size)  # noqa: E731
+    return loop(work, lambda: ((features[indices], labels[indices]) for indices in order()), **options)
 
 
-def loop(work: Workload, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> list[float]:
-    """Forward, loss, backward and step for each of the batches of an epoch, then the accuracy on validation data."""
+def loop(
+    work: Workload, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]], *, epochs: int = EPOCHS, every: int = 1
+) -> list[float]:  # fmt: skip
+    """Forward, loss, backward and step for each of the batches of an epoch; the validation accuracy `every` epochs."""
     network = work.network()
     optimizer = work.optimizer(network)
     val = [tensor.to(work.device).split(VAL_BATCH_SIZE) for tensor in work.dataset("val").tensors]
     seconds = []
-    for _ in range(EPOCHS):
+    for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         network.train()
         for features, labels in batches():
@@ -108,7 +111,7 @@ def loop(work: Workload, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]])
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            for features, labels in zip(*val, strict=True):
+            for features, labels in zip(*val, strict=True) if epoch % every == 0 else ():
                 logits = network(features)
                 ((logits > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)) == labels).sum().item()
         seconds.append(now(work.device) - start)

@@ -4,6 +4,8 @@ import contextlib
 import io
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +23,12 @@ from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
+from rivals import RIVALS
 from torch.utils.data import DataLoader
 
 from mlplab.files import now
 from mlplab.runs import build, facts
+from mlplab.runs.passes import epochs_per_validation
 
 PASSING = ("data=passing", "model=mlp_sequential", "optimizer.lr=0.01")  # 2-16-8-1
 IMAGES = ("data=noise_images", "model=mlp_dropout", "model.hidden_sizes=[256,128]", "optimizer.lr=0.01")
@@ -86,15 +90,18 @@ CONTENDERS: dict[str, Callable[[Workload], list[float]]] = {
     "plain Lightning": baselines.plain_lightning,
     "mlplab": mlplab,
     "mlplab compiled": partial(mlplab, compile=True),
+    **RIVALS,
 }
 """Name → what trains a workload and gives the seconds of each epoch. Those named mlplab are compared to the others."""
 
 
-def workload(overrides: Sequence[str], config: DictConfig, *, batch_size: int, train: int, val: int) -> Workload:
+def workload(
+    overrides: Sequence[str], config: DictConfig, *, batch_size: int | str, train: int, val: int, epochs: int = EPOCHS
+) -> Workload:  # fmt: skip
     """So many training and validation samples, and nothing to test."""
     lab = lab_config(
         config, *overrides, f"data.batch_size={batch_size}", f"data.num_samples={train + val}", "data.test_fraction=0",
-        f"data.val_fraction={val / (train + val)}", f"trainer.max_epochs={EPOCHS}",
+        f"data.val_fraction={val / (train + val)}", f"trainer.max_epochs={epochs}",
     )  # fmt: skip
     device = build.evaluation_trainer(lab, accelerator=config.accelerator).strategy.root_device
     data = build.data_module(lab)
@@ -107,6 +114,39 @@ def training(overrides: Sequence[str], batch_size: int, updates: int, config: Di
     work = workload(overrides, config, batch_size=batch_size, train=samples, val=max(1000, samples // 10))
     contenders = {name: partial(train, work) for name, train in CONTENDERS.items()}
     return {"updates": updates, "seconds": in_turn(contenders, config.repetitions)}
+
+
+def short_epochs(overrides: Sequence[str], batch_size: int | str, epochs: int, config: DictConfig) -> dict[str, Any]:
+    """The seconds of many short epochs, with as many validations in the loop as in mlplab."""
+    work = workload(overrides, config, batch_size=batch_size, train=700, val=150, epochs=epochs)
+    options = {"epochs": epochs, "every": epochs_per_validation(work.config, work.data)}
+    contenders = {
+        "loop over tensors": lambda: [0.0, sum(baselines.loop_over_tensors(work, **options))],
+        "mlplab": lambda: [0.0, sum(mlplab(work))],
+    }
+    return {"updates": epochs * work.data.updates_per_epoch, "seconds": in_turn(contenders, config.repetitions)}
+
+
+def busy(config: DictConfig) -> dict[str, list[dict[str, float]]]:
+    """Seconds of training by itself, and beside two processes that never rest."""
+
+    def seconds(*overrides: str) -> dict[str, float]:
+        taken = []
+        for others in (0, 2):
+            loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
+            fit(lab_config(config, *overrides), clock := EpochClock())
+            taken.append(sum(clock.seconds))
+            for process in loops:
+                process.kill()
+        return {"idle, s": taken[0], "busy, s": taken[1], "busy : idle": taken[1] / taken[0]}
+
+    jobs = {"experiment=digits_mlp": partial(seconds, "experiment=digits_mlp")} | {
+        f"CIFAR-10 shape, batch {size}": partial(
+            seconds, *IMAGES, f"data.batch_size={size}", "data.num_samples=12800", f"trainer.max_epochs={EPOCHS}"
+        )
+        for size in (32, 128)
+    }
+    return in_turn(jobs, config.repetitions)
 
 
 def evaluation(config: DictConfig) -> dict[str, list[float]]:
@@ -156,6 +196,12 @@ MEASUREMENTS: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
         )
         for size, updates in epochs.items()  # batch size → updates in an epoch
     },
+    "short epochs, full batch": partial(short_epochs, PASSING, "full", 1000),
+    "short epochs, full batch, each validated": partial(
+        short_epochs, (*PASSING, "trainer.check_val_every_n_epoch=1"), "full", 1000
+    ),
+    "short epochs, batch 32": partial(short_epochs, PASSING, 32, 50),
+    "busy": busy,
     "evaluation": evaluation,
     "figures": figures,
 }

@@ -31,7 +31,7 @@ from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler
 from mlplab.runs.checkpoints import SafeCheckpointIO
-from mlplab.runs.passes import epoch_span, group_size, share, total_updates
+from mlplab.runs.passes import epoch_span, epochs_per_validation, group_size, share, total_updates
 
 Config = Mapping[Any, Any]
 
@@ -208,7 +208,8 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     """Lightning's Trainer with the callbacks and loggers of the config, and `more` callbacks."""
     # Filling every new tensor with NaN only shows who reads what was never written; nothing here does.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    limits = {key: config["trainer"].get(key) for key in ("max_epochs", "min_epochs", "check_val_every_n_epoch")}
+    limits = {key: config["trainer"].get(key) for key in ("max_epochs", "min_epochs")}
+    limits["check_val_every_n_epoch"] = epochs_per_validation(config, data)
     options: dict[str, Any] = {
         "default_root_dir": config["folder"],
         "callbacks": [*watchers(config, "callbacks", data), *more],
