@@ -79,7 +79,7 @@ def test_steps_per_execution_are_those_asked_for_or_the_whole_epoch(asked, given
     [
         (["trainer.val_check_interval=4"], [4, 8, 12, 16, 20, 24]),
         (["trainer.val_check_interval=0.5"], [6, 12, 18, 24]),
-        (["trainer.val_check_interval=5"], [5, 10, 17, 22]),
+        (["trainer.val_check_interval=5"], [5, 10, 17, 22, 24]),  # and the last state
         (["trainer.max_steps=17"], [12, 17]),  # the last update, also within an epoch
     ],
 )

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from mlplab import signals
-from mlplab.callbacks.base import measured
+from mlplab.callbacks.base import measured, stopped_early
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.tensorboard import flush_logs, log_sizes
 from mlplab.files import moved
@@ -102,7 +102,8 @@ class LastCheckpoint(Checkpoint):
         checkpoint["exact"] = {
             "processes": processes,  # in the order of their ranks
             "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
-            "stopped_early": any(early.wait_count >= early.patience for early in trainer.early_stopping_callbacks),
+            "reported_after": pl_module.reported_after,
+            "stopped_early": stopped_early(trainer) is not None,
             "logs": log_sizes(trainer.loggers),
             "folder": str(self.path.parent),
             "seconds": measured(trainer).seconds,
@@ -122,6 +123,7 @@ class LastCheckpoint(Checkpoint):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         metrics = self._restored.get("metrics", {})  # they also count where nothing is left to train
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        pl_module.reported_after = dict(self._restored.get("reported_after", {}))
 
 
 def random_states() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from mlplab.callbacks.base import evaluating, measured
 from mlplab.config.keys import require
 from mlplab.config.rules import one_of
 from mlplab.files import now
+from mlplab.models.losses import predicted
 
 CURVES = {"test": ("test/loss", "test/acc"), "train": ("fitted/loss", "fitted/acc", "gap/fitted/acc")}
 """Split → the columns that its curve adds to history.csv."""
@@ -139,8 +140,7 @@ class SplitCurve(Callback):
             for indices in dataset.indices.split(data.eval_batch_size):
                 logits, labels = answers(pl_module, data, self.split, indices)
                 loss_sum += float(pl_module.loss(logits, labels)) * len(labels)
-                predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
-                correct += float((predicted == labels).sum())
+                correct += float((predicted(logits) == labels).sum())
         loss, acc = loss_sum / len(dataset), correct / len(dataset)
         values = loss, acc, acc - float(trainer.callback_metrics["val/acc"])
         measured(trainer).latest |= zip(self.names, values, strict=False)
