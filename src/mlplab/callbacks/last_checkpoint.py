@@ -20,7 +20,7 @@ from mlplab.callbacks.base import measured, stopped_early
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.tensorboard import flush_logs, log_sizes
 from mlplab.files import moved
-from mlplab.models.loops import begin_epoch_anew, loop_state
+from mlplab.models.loops import begin_epoch_anew, ends_now, loop_state
 from mlplab.signals import Stopped
 
 
@@ -69,7 +69,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         due = bool(self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0)
         affordable = self._seconds_saving <= self.max_share * (time.monotonic() - self._started)
-        self._save_and_stop(trainer, pl_module, due=due and affordable)
+        # At the end of training other callbacks have a last look first.
+        self._save_and_stop(trainer, pl_module, due=due and affordable and not ends_now(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._save_and_stop(trainer, pl_module, due=trainer.global_step > self._saved_update or not self.path.exists())

@@ -50,9 +50,9 @@ class UpdateMonitor(Callback):
 def norms(network: nn.Module) -> dict[str, Tensor]:
     """The L2 norms () of all weights and, where there is one, of the gradient of the latest batch."""
     parameters = list(network.parameters())
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad.float() for parameter in parameters if parameter.grad is not None]
     found = {"grad/norm": nn.utils.get_total_norm(gradients)} if gradients else {}
-    return found | {"weights/l2_norm": nn.utils.get_total_norm([parameter.detach() for parameter in parameters])}
+    return found | {"weights/l2_norm": nn.utils.get_total_norm([weight.detach().float() for weight in parameters])}
 
 
 class GradientNoise(Callback):
@@ -107,8 +107,9 @@ class GradientNoise(Callback):
             for _ in range(self.num_batches):
                 chosen = torch.randperm(len(dataset), generator=generator)[: data.batch_size]
                 logits, labels = answers(pl_module, data, "train", dataset.indices[chosen])
-                gradient = torch.autograd.grad(pl_module.loss(logits, labels), parameters)
-                total = [a + b for a, b in zip(total, gradient, strict=True)] if total else list(gradient)
+                parts = torch.autograd.grad(pl_module.loss(logits, labels), parameters)
+                gradient = [part.float() for part in parts]
+                total = [a + b for a, b in zip(total, gradient, strict=True)] if total else gradient
                 squares += sum(float(part.square().sum()) for part in gradient)
         squared_mean = sum(float((part / self.num_batches).square().sum()) for part in total)
         return max(0.0, (float(squares) - self.num_batches * squared_mean) / (self.num_batches - 1))

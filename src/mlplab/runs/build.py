@@ -30,7 +30,7 @@ from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler
 from mlplab.runs.checkpoints import SafeCheckpointIO
-from mlplab.runs.network import check_eps, check_outputs, computing_in, number_type
+from mlplab.runs.network import check_eps, check_outputs, computing_as, number_type
 
 Config = Mapping[Any, Any]
 
@@ -175,7 +175,7 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     network = make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs)
     check_outputs(network, data)
     model = Classifier(
-        computing_in(number_type(config), network),
+        computing_as(config, network),
         loss=make(config["loss"], "loss"),
         make_optimizer=make(config["optimizer"], "optimizer"),
         schedule=make(config["scheduler"], "scheduler"),
@@ -255,7 +255,10 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     options["val_check_interval"] = interval // data.group_size if interval < data.updates_per_epoch else 1.0
     if number_type(config) != torch.float32:
         options["precision"] = "32-true"  # the network sees to it
-    return make(config["trainer"], "trainer", **options)
+    made, asked = make(config["trainer"], "trainer", **options), config["trainer"].get("precision")
+    if asked in ("16-mixed", 16) and made.precision == "bf16-mixed":
+        log.warning("trainer.precision=%s is for GPUs; on the CPU it is computed as with bf16-mixed", asked)
+    return made
 
 
 def watchers(config: Config, section: str, data: DataModule) -> list[Any]:
@@ -295,6 +298,9 @@ def quiet_libraries() -> None:
         "sync_dist=True",  # torchmetrics has synchronised the values
         "does not have many workers",
         "The `srun` command is available",
+        "Total length of `list` across ranks is zero",  # of validation data, where none are wanted
+        "AMP with fp16 is not supported on CPU",
+        "is supported for historical reasons",
         "your dataloader is not resumable",  # it continues where it was
         "Checkpoint directory .* exists and is not empty",
     ):

@@ -17,22 +17,21 @@ PRECISIONS = {"64-true": torch.float64, 64: torch.float64, "bf16-true": torch.bf
 def check_outputs(network: nn.Module, data: Any) -> None:
     """Raise ConfigError where a network does not give a column for each class, or one or two for two classes.
 
-    It computes on two samples of zeros, without training, and without a trace in the streams of random numbers.
+    It computes on a few samples of zeros, without training, and without a trace in the streams of random numbers.
     """
     widths = (1, 2) if data.num_classes == 2 else (data.num_classes,)
+    samples = torch.zeros(max(widths) + 1, *data.feature_shape)  # so many that rows cannot be taken for columns
     try:
         with evaluating(network), torch.random.fork_rng(devices=[]):
-            logits = network(torch.zeros(2, *data.feature_shape))
+            logits = network(samples)
     except Exception as error:  # whatever the user's own code raises
         said = f"{type(error).__name__}: {first_line(error)}"
-        raise ConfigError(
-            f"model: it cannot compute on features of shape {(2, *data.feature_shape)}: {said}"
-        ) from error
+        raise ConfigError(f"model: it fails on features of shape {tuple(samples.shape)}: {said}") from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    needed = [(2, width) for width in widths]
+    needed = [(len(samples), width) for width in widths]
     if shape not in needed:
         raise ConfigError(
-            f"model: for 2 samples of {data.num_classes} classes its outputs have the shape {shape}, "
+            f"model: its outputs for {len(samples)} samples of {data.num_classes} classes have the shape {shape}, "
             f"and must have {' or '.join(map(str, needed))}: (samples, outputs)"
         )
 
@@ -44,16 +43,18 @@ def number_type(config: Mapping[Any, Any]) -> torch.dtype:
     return own or torch.float32
 
 
-def computing_in(dtype: torch.dtype, network: nn.Module) -> nn.Module:
-    """The network with weights of a type, in which it computes; its features are float32, its logits at least.
+def computing_as(config: Mapping[Any, Any], network: nn.Module) -> nn.Module:
+    """The network with the weights that trainer.precision asks for; it takes float32 features.
 
-    Lightning would also convert features that are not normalized yet, and what is summed up over an epoch.
+    Its logits are float32 at least, so that losses are not rounded. Lightning would also convert features that are not
+    normalized yet, and what is summed up over an epoch.
     """
-    if dtype == torch.float32:
-        return network
-    network.register_forward_pre_hook(lambda _, inputs: tuple(values.to(dtype) for values in inputs))
-    network.register_forward_hook(lambda *call: call[-1].to(torch.promote_types(dtype, torch.float32)))
-    return network.to(dtype)
+    dtype = number_type(config)
+    if dtype != torch.float32:
+        network.to(dtype).register_forward_pre_hook(lambda _, inputs: tuple(values.to(dtype) for values in inputs))
+    if config["trainer"].get("precision", "32-true") not in ("32-true", 32):
+        network.register_forward_hook(lambda *call: call[-1].to(torch.promote_types(call[-1].dtype, torch.float32)))
+    return network
 
 
 def check_eps(optimizer: Optimizer, config: Mapping[Any, Any]) -> None:
