@@ -147,9 +147,10 @@ def test_the_last_state_is_validated_and_each_number_is_of_its_moment(end, updat
 
 
 def test_an_interval_of_validations_is_at_most_an_epoch(launch):
-    assert launch("data.batch_size=5", "trainer.val_check_interval=12").metrics == launch(
-        "data.batch_size=5", folder="without"
-    ).metrics
+    assert (
+        launch("data.batch_size=5", "trainer.val_check_interval=12").metrics
+        == launch("data.batch_size=5", folder="without").metrics
+    )
 
 
 def test_validation_every_second_epoch_leaves_the_training_metrics_of_each(launch, scalars):
@@ -503,7 +504,12 @@ def start_together(tmp_path, *overrides):
     ],
 )
 def test_two_processes_give_the_weights_of_one_and_as_many_files(train_size, batch_size, launch_full, tmp_path):
-    settings = [f"data.batch_size={batch_size}", f"data.train_size={train_size}", "trainer.max_epochs=2", "figures=none"]
+    settings = [
+        f"data.batch_size={batch_size}",
+        f"data.train_size={train_size}",
+        "trainer.max_epochs=2",
+        "figures=none",
+    ]
     alone = launch_full(*settings, folder="alone")
     start_together(tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
     ours, theirs = (
