@@ -24,13 +24,20 @@ class Two(networks.SequentialMLP):
         super().__init__(num_features, columns)
 
 
+@pytest.fixture
+def two(monkeypatch):
+    """It as one of mlplab's networks; what chooses it."""
+    monkeypatch.setattr(Two, "__module__", networks.__name__)
+    monkeypatch.setattr(networks, "Two", Two, raising=False)
+    return "model=softmax_regression", "model._target_=mlplab.models.networks.Two"
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "perceptron"])
-def test_two_columns_for_two_classes_decide_everywhere(loss, launch_full, monkeypatch, tmp_path):
-    monkeypatch.setattr(networks, "SoftmaxRegression", Two)
+def test_two_columns_for_two_classes_decide_everywhere(loss, two, launch_full, monkeypatch, tmp_path):
     seen = {}
     monkeypatch.setattr("mlplab.figures.classification.confusion", lambda *both, **_: seen.update(figure=both))
     run = launch_full(
-        "model=softmax_regression", f"loss={loss}", "optimizer.lr=0.5", "trainer.max_epochs=8", "callbacks=study_fit",
+        *two, f"loss={loss}", "optimizer.lr=0.5", "trainer.max_epochs=8", "callbacks=study_fit",
         "figures=every_epoch", "test=false",
     )  # fmt: skip
     network, data, right = run.classifier.network.eval(), run.trainer.datamodule, {}
@@ -84,7 +91,7 @@ def test_outputs_of_another_shape_are_refused_with_the_shape_they_need(classes, 
     assert said in str(caught.value)
 
 
-def test_a_look_at_the_outputs_leaves_no_trace(launch):
+def test_a_look_at_the_outputs_leaves_no_trace():
     network = Shaped(2, lambda logits: logits)
     network.linear.eval()
     before, state = torch.get_rng_state(), {name: value.clone() for name, value in network.state_dict().items()}
@@ -94,10 +101,9 @@ def test_a_look_at_the_outputs_leaves_no_trace(launch):
     assert [module.training for module in network.children()] == [False, True]
 
 
-def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(launch, monkeypatch, tmp_path):
-    monkeypatch.setattr(networks, "SoftmaxRegression", Two)
+def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(two, launch, tmp_path):
     with pytest.raises(ConfigError, match="model: its outputs for 3 samples of 2 classes have the shape"):
-        launch("model=softmax_regression", "+model.columns=3")
+        launch(*two, "+model.columns=3")
     assert not (tmp_path / "run").exists()
 
 

@@ -133,7 +133,7 @@ def test_a_run_folder_may_be_moved(launch):
         (),
         ("callbacks.early_stopping.patience=0",),  # which has not stopped it
         ("+trainer.min_epochs=5", "+callbacks.early_stopping.stopping_threshold=9"),  # which may not stop it yet
-        # What it adds, at a moment without a validation of its own, counts neither for the plateau nor for the patience.
+        # The validation at its end, where none is due, counts neither for the plateau nor for the patience.
         ("trainer.check_val_every_n_epoch=3", "callbacks.early_stopping.patience=1", "optimizer.lr=0.001",
          "scheduler=plateau", "scheduler.patience=0", "callbacks.early_stopping.min_delta=0.01"),
     ],
