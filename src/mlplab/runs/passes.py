@@ -55,8 +55,9 @@ def epoch_span(config: Config, data: DataModule) -> int:
     every, options = epochs_per_validation(config, data), config.get("trainer") or {}
     interval = share(options.get("val_check_interval", 1.0), data.updates_per_epoch)
     callbacks = [callback for callback in (config.get("callbacks") or {}).values() if callback]
-    saves = any(callback.get("every_n_train_steps") for callback in callbacks)
-    if data.updates_per_epoch >= SHORT or interval < data.updates_per_epoch or saves or data.augmentation:
+    counts = any(callback.get("every_n_train_steps") for callback in callbacks)
+    counts |= bool(options.get("min_epochs") or options.get("min_steps"))
+    if data.updates_per_epoch >= SHORT or interval < data.updates_per_epoch or counts or data.augmentation:
         return 1  # augmentation draws for one epoch at a time
     most, max_epochs = MOST_UPDATES // data.updates_per_epoch, max(0, options.get("max_epochs", -1))
     return next(size for size in range(min(most, every), 0, -1) if every % size == max_epochs % size == 0)
@@ -75,9 +76,10 @@ def group_size(config: Config, data: DataModule) -> int:
         log.info("steps_per_execution=%d: clipped to %d, an epoch's updates", wanted, updates)
     interval = share(options.get("val_check_interval", 1.0), updates)
     saves = [callback.get("every_n_train_steps") for callback in (config.get("callbacks") or {}).values() if callback]
+    saves.append(options.get("min_steps"))
 
     def fits(size: int) -> bool:
-        """Whether validations and checkpoints, which are due after so many updates, fall between passes."""
+        """Whether validations, checkpoints and an early end, due after so many updates, fall between passes."""
         if interval < updates and interval % size:
             return False
         if updates % interval and -(-updates // size) % (interval // size) == 0:

@@ -35,6 +35,7 @@ from mlplab.files import now, read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build, facts
 from mlplab.runs.checkpoints import check_whole, load_weights, weights_digest
+from mlplab.runs.network import check_batch_norm
 from mlplab.runs.passes import epochs_per_validation
 from mlplab.runs.record import CHECKPOINTS, Record
 from mlplab.runs.resume import LONGER, continued_config, run_and_checkpoint
@@ -68,9 +69,10 @@ def built(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Training
         if interval > 1:
             log.info(SELDOM, data.updates_per_epoch, interval)
     model = build.classifier(parts, data)
-    build.check_batch_norm(model, data)
     build.set_threads(parts, model)
-    return Training(data, model, build.trainer(parts, data, callbacks), parts, OmegaConf.to_yaml(config, resolve=True))
+    trainer = build.trainer(parts, data, callbacks)
+    check_batch_norm(model, data, processes=trainer.world_size)
+    return Training(data, model, trainer, parts, OmegaConf.to_yaml(config, resolve=True))
 
 
 def train(
