@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from mlplab.callbacks.base import Row, measured
@@ -16,6 +17,10 @@ COLUMNS = (
     "epoch", "updates", "samples_seen", "seconds", "lr", "train/loss", "train/acc", "val/loss", "val/acc",
     "gap/loss", "gap/acc", "weights/l2_norm", "grad/norm", "grad/noise",
 )  # fmt: skip
+
+
+COUNTS = ("updates", "samples_seen")
+"""The columns of whole numbers."""
 
 
 class History(Callback):
@@ -78,8 +83,17 @@ class History(Callback):
     on_save_checkpoint, on_train_end, on_exception = write, end, end
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": [list(row.values()) for row in self.rows]}
+        return {
+            "numbers": torch.tensor([[cell or 0.0 for cell in row.values()] for row in self.rows], dtype=torch.float64),
+            "known": torch.tensor([[cell is not None for cell in row.values()] for row in self.rows]),
+        }  # numbers by themselves take longer to save
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = [dict(zip(self.columns, values, strict=True)) for values in state_dict["rows"]]
+        rows = state_dict.get("rows")  # as earlier versions kept them
+        if rows is None:
+            pairs = zip(state_dict["numbers"].tolist(), state_dict["known"].tolist(), strict=True)
+            rows = [[cell if is_known else None for cell, is_known in zip(*row, strict=True)] for row in pairs]
+        self.rows = [dict(zip(self.columns, values, strict=True)) for values in rows]
+        for row in self.rows:
+            row |= {name: int(row[name] or 0) for name in COUNTS}
         self._lines = []

@@ -34,7 +34,7 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(
         self, *, dirpath: str, every_n_epochs: int | None = 1, every_n_updates: int | None = None,
-        every_n_minutes: float | None = None, max_share: float = 0.1,
+        every_n_minutes: float | None = None, max_share: float = 0.05,
     ) -> None:  # fmt: skip
         self.path = Path(dirpath) / "last.ckpt"
         self.every_n_epochs, self.every_n_updates = every_n_epochs, every_n_updates
@@ -129,13 +129,14 @@ class LastCheckpoint(Checkpoint):
 
 
 def random_states() -> dict[str, Any]:
-    """The states of all random number generators a program may draw from, as plain data."""
+    """The states of all random number generators a program may draw from, as plain data and tensors."""
     name, keys, *position = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, np.asarray(keys).tolist(), *position],
-        "python": random.getstate(),
+        "numpy": [name, torch.tensor(np.asarray(keys, dtype=np.int64)), *position],  # numbers by themselves take longer
+        "python": [version, torch.tensor(internal), gauss],
     }
 
 
@@ -144,6 +145,6 @@ def restore_random_states(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
-    np.random.set_state(states["numpy"])
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
+    (name, keys, *position), (version, internal, gauss) = states["numpy"], states["python"]
+    np.random.set_state((name, torch.as_tensor(keys).numpy(), *position))
+    random.setstate((version, tuple(torch.as_tensor(internal).tolist()), gauss))
