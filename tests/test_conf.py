@@ -99,7 +99,8 @@ def test_every_choice_of_a_group_composes_and_resolves(group, name):
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert set(resolved) == set(train_config()) | ({"study"} if group == "study" else set())
     faults = config_faults(config)
-    assert faults == (["data.root must be given: write data.root=…"] if name == "image_folder" else [])
+    needed = {"image_folder": ["data.root"], "csv": ["data.path", "data.label"]}.get(name, [])
+    assert faults == [f"{key} must be given: write {key}=…" for key in needed]
 
 
 @pytest.mark.parametrize(("group", "name"), [choice for choice in CHOICES if choice[0] in OF_TUNING])

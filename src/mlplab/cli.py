@@ -41,7 +41,18 @@ NOT_TO_BE_USED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EN
 
 SWITCHES = ("--help -h", "--multirun -m", "--resolve", "--hydra-help", "--version", "--shell-completion -sc")
 WITH_VALUE = ("--cfg -c", "--package -p", "--info -i")
-PATHS = ("run", "resume", "input", "output", "into", "figure", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = (
+    "run",
+    "resume",
+    "input",
+    "output",
+    "into",
+    "figure",
+    "data.root",
+    "data.path",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 """Keys whose values are paths."""
 
 Command = Callable[[DictConfig], Any]

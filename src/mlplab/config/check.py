@@ -191,7 +191,7 @@ def _memory_faults(values: Values) -> Iterator[str]:
     """Data and networks that cannot fit into the memory of this machine."""
     samples, size, channels = _get(values, "data", "num_samples", "size", "channels")
     (sizes,) = _get(values, "model", "hidden_sizes")
-    needed, there = {}, _memory()
+    needed, there = {}, memory()
     if integer(1).holds(samples):
         pixels = size * size * (channels or 1) if integer(1).holds(size) else 0
         needed[f"data.num_samples={samples}", "choose fewer"] = samples * (BYTES_OF_A_SAMPLE + pixels)
@@ -204,7 +204,7 @@ def _memory_faults(values: Values) -> Iterator[str]:
             yield f"{key} needs about {both}; {advice}"
 
 
-def _memory() -> float:
+def memory() -> float:
     """Bytes that this machine has, or that its container may use; infinite where the system does not say."""
     found = [math.inf]
     with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows does not say

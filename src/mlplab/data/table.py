@@ -1,0 +1,179 @@
+"""A CSV file as a data set: numbers as they are, a column for each of several texts, and one column of labels."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mlplab.config.check import memory
+from mlplab.data.sources import Source
+from mlplab.errors import ConfigError, did_you_mean, first_line
+
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")
+"""Cells, in small letters, that say that there is no value."""
+MOST_TEXTS = 50
+"""Different texts in a column of features."""
+FEWEST = 3
+"""Rows of each class: one in each split."""
+MAX_NAMED = 4
+"""How many faults of a kind are named; the others are counted."""
+LARGE, BYTES_FOR_ONE = 200_000_000, 8
+"""From this size of a file on, the memory that reading takes is said before: so many bytes for each of the file."""
+
+log = logging.getLogger(__name__)
+
+
+def table(*, path: str, label: str | int, columns: Sequence[str] | None = None) -> Source:
+    """Read a CSV file with a header: classes from the column `label`, features from `columns` (null: all others).
+
+    Cells are separated by commas, semicolons or tabs. A column of numbers is a feature; of texts each one becomes a
+    feature of 0 and 1, named `<column>=<text>`. Labels may be texts or numbers; they are the names of the classes.
+    Raises ConfigError for a file that cannot be read, unknown columns, and values that are missing or of no use.
+    """
+    cells, key = read_table(Path(path).expanduser(), key="data.path"), str(label)
+    chosen = [name for name in cells if name != key] if columns is None else list(map(str, columns))
+    faults = [
+        f"{option}: {path} has no column {name!r}{did_you_mean(name, cells)}; it has: {', '.join(cells)}"
+        for option, name in (("data.label", key), *(("data.columns", name) for name in chosen))
+        if name not in cells
+    ]
+    if key in chosen:
+        faults.append(f"data.columns: {key!r} is the label; leave it out")
+    if not chosen:
+        faults.append(f"data.columns: {path} has no column beside the label {key!r}")
+    if faults:
+        raise ConfigError(*faults)
+    check_complete(cells[[*chosen, key]], key="data.path")
+    names = feature_names(cells[chosen])
+    labels, classes = numbered(cells[key], path=path)
+    return Source(features_of(cells, names, key="data.path"), labels, classes, names)
+
+
+def read_table(path: Path, *, key: str) -> pd.DataFrame:
+    """The cells of a CSV file as text, under the names of its header; the index counts the lines of the file.
+
+    A decimal comma is a point in the result, where commas do not separate. Raises ConfigError that names `key`.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{key}={path}: no such file")
+    needed, there = BYTES_FOR_ONE * path.stat().st_size, memory()
+    said = f"{key}={path}: reading it takes about {needed / 2**30:.1f} GB of memory"
+    if needed > there:
+        raise ConfigError(f"{said}, and this machine has {there / 2**30:.1f} GB; choose fewer rows")
+    if path.stat().st_size > LARGE:
+        log.info(said)
+    try:
+        with path.open(encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
+            heading = file.readline()
+        separator = max(",;\t", key=heading.count)
+        cells = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig",
+                            skip_blank_lines=False, skipinitialspace=True, index_col=False)  # fmt: skip
+    except (ValueError, OSError) as error:  # pandas' own errors and those of decoding are ValueErrors
+        raise ConfigError(f"{key}={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
+    cells = cells.apply(lambda column: column.fillna("").str.strip())
+    cells = cells[(cells != "").any(axis=1)]  # without blank lines
+    header = list(cells.iloc[0]) if len(cells) else []
+    if len(cells) < 2 or "" in header or len(set(header)) < len(header):
+        raise ConfigError(f"{key}={path} must have a header of different names, and rows below it; got {header}")
+    if pd.to_numeric(pd.Series(header), errors="coerce").notna().all():
+        raise ConfigError(f"{key}={path} must begin with the names of the columns, got the numbers {header}")
+    cells = cells.iloc[1:].set_axis(header, axis=1).set_axis(cells.index[1:] + 1, axis=0)
+    if separator != ",":
+        cells = cells.replace(r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$", r"\1.\2", regex=True)
+    return cells
+
+
+def check_complete(cells: pd.DataFrame, *, key: str) -> None:
+    """Raise ConfigError that names the cells without a value."""
+    places = np.argwhere(cells.apply(lambda column: column.str.lower().isin(MISSING)).to_numpy())
+    faults = [
+        f"{key}: line {cells.index[row]}, column {cells.columns[column]!r} has no value, got "
+        f"{cells.iat[row, column]!r}; fill it in, remove the row, or choose other columns with data.columns=[…]"
+        for row, column in places[:MAX_NAMED]
+    ]
+    if len(places) > MAX_NAMED:
+        faults.append(f"{key}: … and {len(places) - MAX_NAMED} more cells without a value")
+    if faults:
+        raise ConfigError(*faults)
+
+
+def feature_names(cells: pd.DataFrame) -> tuple[str, ...]:
+    """A name for each column of numbers, `<column>=<text>` for each text of the others, in alphabetical order."""
+    names: list[str] = []
+    for column in cells:
+        texts = cells[column][as_numbers(cells[column]).isna()]
+        if texts.empty:
+            names.append(column)
+        elif len(texts) <= len(cells) / 2:  # a column of numbers, with something else in it
+            check_numbers(cells[[column]], key="data.path")
+        elif (count := cells[column].nunique()) > min(MOST_TEXTS, len(cells) / 2):
+            raise ConfigError(
+                f"data.columns: {column!r} has {count:,} different texts in {len(cells):,} rows, of no use as a "
+                f"feature; choose the others with data.columns=[…]"
+            )
+        else:
+            names += [f"{column}={text}" for text in sorted(cells[column].unique())]
+    return tuple(names)
+
+
+def features_of(cells: pd.DataFrame, names: Sequence[str], *, key: str) -> Tensor:
+    """The features float32 (n, len(names)) of a table that has their columns, in the order of the names."""
+    numbers = [name for name in names if name in cells]
+    check_complete(cells[numbers], key=key)
+    check_numbers(cells[numbers], key=key)
+    features = {name: as_numbers(cells[name]) for name in numbers}
+    for column in dict.fromkeys(name.partition("=")[0] for name in names if name not in cells):
+        known = [name.partition("=")[2] for name in names if name.startswith(f"{column}=")]
+        unknown = cells[column][~cells[column].isin(known)]
+        if len(unknown):
+            raise ConfigError(
+                f"{key}: line {unknown.index[0]}, column {column!r}: {unknown.iloc[0]!r} is none of the texts of "
+                f"training: {', '.join(known)}"
+            )
+        features |= {f"{column}={text}": cells[column] == text for text in known}
+    return torch.from_numpy(np.stack([features[name].to_numpy(np.float32) for name in names], axis=1))
+
+
+def as_numbers(column: pd.Series) -> pd.Series:
+    """The numbers that a column's texts are, NaN for what is none or not finite."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    return numbers.where(numbers.abs() <= np.finfo(np.float32).max)
+
+
+def check_numbers(cells: pd.DataFrame, *, key: str) -> None:
+    """Raise ConfigError that names the first cells that are no finite numbers."""
+    faults = [
+        f"{key}: line {line}, column {column!r} must be a finite number, got {text!r}"
+        for column in cells
+        for line, text in cells[column][as_numbers(cells[column]).isna()].head(MAX_NAMED).items()
+    ]
+    if faults:
+        raise ConfigError(*faults[:MAX_NAMED])
+
+
+def numbered(column: pd.Series, *, path: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Class numbers (n,) and the names of the classes: numbers in their order, else texts in alphabetical order."""
+    values, numbers = column, as_numbers(column)
+    if numbers.notna().all():
+        values = numbers.map("{:.12g}".format)  # 1 and 1.0 are one class
+    counts = values.value_counts()
+    classes = sorted(counts.index, key=float if values is not column else str)
+    if len(classes) < 2:
+        raise ConfigError(f"data.label: {path} has one class only, {column.name}={classes[0]}; two or more are needed")
+    if len(classes) > max(2, len(values) / 2):
+        raise ConfigError(
+            f"data.label: {column.name!r} has {len(classes):,} different values in {len(values):,} rows; "
+            "labels are classes that repeat, not measurements"
+        )
+    if rare := [f"{name} ({counts[name]})" for name in classes if counts[name] < FEWEST]:
+        more = f" … and {len(rare) - MAX_NAMED} more" if len(rare) > MAX_NAMED else ""
+        raise ConfigError(
+            f"data.label: each class of {column.name!r} needs {FEWEST} rows or more, one for each split; "
+            f"fewer have {', '.join(rare[:MAX_NAMED])}{more}"
+        )
+    order = {name: number for number, name in enumerate(classes)}
+    return torch.from_numpy(values.map(order).to_numpy(np.int64)), tuple(classes)
