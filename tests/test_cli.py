@@ -299,7 +299,7 @@ def test_a_command_that_is_no_run_is_called_with_every_combination(enter):
 
 
 def test_two_launches_in_the_same_second_have_different_names():
-    first, second = (OmegaConf.create({"a": "${launch_name:}", "b": "${launch_name:}"}) for _ in range(2))
+    first, second = (OmegaConf.create({"a": "${run_folder:null}", "b": "${run_folder:null}"}) for _ in range(2))
     assert first.a == first.b
     assert first.a != second.a
 

@@ -15,6 +15,7 @@ The house has these rooms, in this order; each imports only from those before it
     cli                    commands, messages, exit codes
 """
 
+import importlib
 import os
 from typing import Any
 
@@ -23,13 +24,16 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
-__all__ = ["load_run"]
+HOMES = {"train": "mlplab.runs.launch", "sweep": "mlplab.sweeps.launch", "load_run": "mlplab.runs.evaluate"}
+"""What is for notebooks, and where it is; imported only when used: `import mlplab` itself must not import torch."""
+__all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """`mlplab.load_run`, imported only when used: `import mlplab` itself must not cost seconds of importing torch."""
-    if name == "load_run":
-        from mlplab.runs.evaluate import load_run
-
-        return load_run
+    if name in HOMES:
+        return getattr(importlib.import_module(HOMES[name]), name)
     raise AttributeError(f"module 'mlplab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(HOMES)

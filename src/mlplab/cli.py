@@ -183,8 +183,11 @@ def check(config_name: str, given: argparse.Namespace) -> list[Override]:
         overrides = with_params(shared, overrides)
     if faults := all_faults(config_name, overrides, sweep=sweeps):
         raise ConfigError(*faults)
-    if sweeps and any(override.key_or_group == "resume" for override in overrides):
+    given_keys = {override.key_or_group for override in overrides}
+    if sweeps and "resume" in given_keys:
         raise ConfigError("resume continues one run; to continue a multirun, repeat its command with sweep=…")
+    if sweeps and config_name == "train" and "name" in given_keys:
+        raise ConfigError("name is of one run; a multirun is named by sweep=…")
     return overrides
 
 
@@ -198,9 +201,9 @@ def continuing(overrides: Sequence[str]) -> list[str]:
     asked = [one.value() for one in parsed([*overrides, *added]) if one.key_or_group == "resume"]
     if not asked or not asked[-1]:
         return []
-    folder, _ = run_and_checkpoint(str(asked[-1]))
+    folder, checkpoint = run_and_checkpoint(str(asked[-1]))
     continued_config(folder, [*overrides, *added])
-    return [*added, f"hydra.run.dir={quoted(folder)}"]
+    return [f"resume={quoted(checkpoint or folder)}", f"hydra.run.dir={quoted(folder)}"]
 
 
 # Errors

@@ -23,7 +23,7 @@ WIDE = 110
 
 
 class ProgressBar(pl.callbacks.ProgressBar):
-    """One bar for the whole run in a terminal; in a file or a pipe about ten plain lines in all.
+    """One bar for the whole run in a terminal, one line in a notebook; in a file or a pipe about ten plain lines in all.
 
     The bar shows updates and their rate, which mean the same at every batch size, and is drawn at most
     `draws_per_second` times a second, so that it neither flickers nor costs much when updates are short.
@@ -33,6 +33,7 @@ class ProgressBar(pl.callbacks.ProgressBar):
         super().__init__()
         require("callbacks.progress_bar.draws_per_second", draws_per_second)
         self.pause = 1 / draws_per_second
+        self.in_notebook = "ipykernel" in sys.modules
         self.is_enabled = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._bar: Progress | None = None
         self._drawn_at, self._lines_done = 0.0, -1
@@ -67,13 +68,20 @@ class ProgressBar(pl.callbacks.ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         updates, moments = trainer.global_step, moments_passed(trainer, trainer.global_step)
-        is_due = moments > self._lines_done or updates == planned_updates(trainer)
-        if is_due and trainer.is_global_zero and not self.is_enabled:
+        is_over = updates == planned_updates(trainer)
+        is_due = moments > self._lines_done or is_over
+        line = f"{epoch_of(trainer)}  update {updates}  {scores(trainer, SCORES)}"
+        if self.in_notebook and (is_over or monotonic() - self._drawn_at >= self.pause):
+            self._drawn_at = monotonic()
+            print(f"\r{line}", end="", flush=True)
+        elif is_due and trainer.is_global_zero and not self.is_enabled and not self.in_notebook:
             self._lines_done = moments
-            log.info("%s  update %d  %s", epoch_of(trainer), updates, scores(trainer, SCORES))
+            log.info(line)
 
     def stop(self, *_: Any, **__: Any) -> None:
-        """Take the bar away."""
+        """Take the bar away, or end the notebook's line."""
+        if self.in_notebook:
+            print()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -131,8 +131,7 @@ KEYS: dict[Rule, str] = {
     TEXT | NATURAL: "data.label",
     NULL | NAME: "logger.tensorboard.name",
     NULL | NAME | NATURAL: "logger.tensorboard.version",
-    FOLDER_NAME: "name",
-    NULL | FOLDER_NAME: "sweep",
+    NULL | FOLDER_NAME: "name sweep",
     PATH: "run input output data.root data.path",
     NULL | PATH: "resume into",
     NULL | PICTURE: "figure",
@@ -150,7 +149,7 @@ COMPUTED = ("steps_per_execution", "data.num_workers", "checkpoint", "callbacks.
 """Keys and sections that change how a run is computed and saved, not a bit of what comes out."""
 
 SHOWN = (
-    "folder", "resume", "sweep", "study", "test", "logger", "figures", "hydra", "trainer.enable_progress_bar",
+    "folder", "name", "resume", "sweep", "study", "test", "logger", "figures", "hydra", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "callbacks.checkpoint", "callbacks.figures", "callbacks.gradient_noise",
     "callbacks.history", "callbacks.layers", "callbacks.network_summary", "callbacks.progress_bar",
     "callbacks.tensorboard", "callbacks.update_monitor", "trainer.num_sanity_val_steps",

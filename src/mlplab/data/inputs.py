@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, decode
+from mlplab.data.table import features_of
 from mlplab.errors import ConfigError, first_line
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,22 @@ def as_pixels(path: Path, values: Tensor) -> Tensor:
     if pixels.amax() <= 1:
         log.warning("%s: no pixel is above 1 on the scale from 0 (black) to 255 (white); was it scaled to 0–1?", path)
     return pixels
+
+
+def as_features(values: Any, *, feature_shape: Sequence[int], feature_names: Sequence[str]) -> Tensor:
+    """Samples in memory as a network takes them: a frame by the names of its columns, an array or tensor as it is.
+
+    Gives float32 (n, features) or uint8 (n, channels, height, width). Raises ConfigError for other shapes and values.
+    """
+    if isinstance(values, pd.DataFrame):
+        return features_of(values.astype(str), feature_names or list(values), key="features")
+    tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
+    if tuple(tensor.shape[1:]) != tuple(feature_shape):
+        expected = ", ".join(map(str, ("n", *feature_shape)))
+        raise ConfigError(f"features must have the shape ({expected}), got {tuple(tensor.shape)}")
+    if not tensor.isfinite().all():
+        raise ConfigError("features must be finite numbers")
+    return as_pixels(Path("features"), tensor) if len(feature_shape) == 3 else tensor.float()
 
 
 def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:

@@ -56,6 +56,7 @@ class DataModule(pl.LightningDataModule):
                 f"data.batch_size must be at most {len(train)}, the number of training samples, got {batch_size}; "
                 "batching=full_batch uses them all in every update"
             )
+        self.class_names, self.feature_names = data.class_names, data.feature_names
         self.feature_shape = tuple(data.features.shape[1:])  # (features,) or (channels, height, width)
         self.num_features, self.num_classes = math.prod(self.feature_shape), len(data.class_names)
         self.num_outputs = 1 if self.num_classes == 2 else self.num_classes  # logits that a network needs

@@ -2,17 +2,26 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import pandas as pd
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
-from mlplab.errors import ConfigError
+from mlplab.callbacks.history import HISTORY
+from mlplab.data.inputs import as_features
+from mlplab.data.loader import Batch
+from mlplab.data.module import preprocess
+from mlplab.errors import ConfigError, did_you_mean
 from mlplab.files import read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build
 from mlplab.runs.checkpoints import load_weights
 from mlplab.runs.facts import TITLES, score_table
+from mlplab.runs.folders import find_run
 from mlplab.runs.record import Record
 
 
@@ -24,13 +33,48 @@ class Run(NamedTuple):
     config: DictConfig
     metrics: dict[str, float]
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.config.folder)
 
-def load_run(folder: str | Path, *, checkpoint: str = "best") -> Run:
-    """Rebuild a run from its folder alone, with the weights of its best (or last) checkpoint, in evaluation mode.
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of the columns of probabilities."""
+        return list(self.data.class_names)
 
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row for each validation: losses, accuracies, learning rate, norms, time."""
+        return pd.read_csv(self.folder / HISTORY)
+
+    def predict(self, features: Any) -> pd.DataFrame:
+        """Class and probability of every class for each sample.
+
+        `features` are a frame with the columns of the training data, or an array or tensor: (n, features), or uint8
+        images (n, channels, height, width). Raises ConfigError where they do not fit the network.
+        """
+        shape, names = self.data.feature_shape, self.data.feature_names
+        return predictions(self, as_features(features, feature_shape=shape, feature_names=names))
+
+    def plot(self, name: str | None = None) -> Any:
+        """One of the figures of the run folder as a matplotlib figure; without a name, a list of those there are."""
+        there = {path.stem: path for path in sorted((self.folder / "figures").glob("*.png"))}
+        if name is None:
+            return list(there)
+        if name not in there:
+            known = ", ".join(there) or "none, as with figures=none"
+            raise ConfigError(f"no figure {name!r}{did_you_mean(name, there)}; there are: {known}")
+        return picture(there[name])
+
+
+def load_run(run: str | Path, *, checkpoint: str = "best") -> Run:
+    """Rebuild a run with the weights of its best (or last) checkpoint, in evaluation mode, from its folder alone.
+
+    `run` is a folder, the name of a run, or "last".
     Raises ConfigError when the folder is no run, a file is damaged, or the checkpoint does not fit the config.
     """
-    return rebuilt(Path(folder), checkpoint, lambda config, path: build.data_module(config))
+    return rebuilt(find_run(run), checkpoint, lambda config, path: build.data_module(config))
 
 
 def rebuilt(folder: Path, checkpoint: str, data_of: Callable[[DictConfig, Path], Any]) -> Run:
@@ -44,7 +88,40 @@ def rebuilt(folder: Path, checkpoint: str, data_of: Callable[[DictConfig, Path],
     data = data_of(config, path)
     model = build.classifier(config, data)
     load_weights(model, path)
+    config.folder = str(folder)  # which may have been moved
     return Run(model.eval(), data, config, record.values["metrics"])
+
+
+def predictions(run: Run, features: Tensor, **options: Any) -> pd.DataFrame:
+    """Predicted class, and the probability of every class, of samples as they are stored; a row for each."""
+    shares = probabilities(run, features, **options)
+    table = pd.DataFrame(shares.numpy(), columns=[f"p({name})" for name in run.class_names])
+    table.insert(0, "class", [run.class_names[index] for index in shares.argmax(dim=1).tolist()])
+    return table
+
+
+def probabilities(run: Run, features: Tensor, *, batch_size: int = 1000, accelerator: str = "auto") -> Tensor:
+    """Class probabilities float32 (n, classes) of uint8 (n, channels, height, width) or float32 (n, features)."""
+
+    def collate(samples: list[tuple[Tensor]]) -> list[Batch]:
+        batch = preprocess(torch.stack([sample for (sample,) in samples]), run.data.mean, run.data.std)
+        return [Batch(batch, labels=torch.zeros(len(batch), dtype=torch.int64))]  # no step reads these labels
+
+    loader: Any = DataLoader(TensorDataset(features), batch_size=batch_size, collate_fn=collate)
+    build.set_threads(run.config, run.model)
+    trainer = build.evaluation_trainer(run.config, accelerator=accelerator)
+    return torch.cat(cast(list[Tensor], trainer.predict(run.model, dataloaders=loader))).float()
+
+
+def picture(path: Path) -> Any:
+    """A PNG file as a matplotlib figure of its size, which a notebook shows by itself."""
+    import matplotlib.pyplot as plt  # here, since only figures need it: it tells notebooks how to show them
+    from matplotlib.figure import Figure
+
+    pixels = plt.imread(path)
+    figure = Figure(figsize=(pixels.shape[1] / 110, pixels.shape[0] / 110), dpi=110)
+    figure.figimage(pixels)
+    return figure
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -52,7 +129,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
     A look at the test set is counted in the run's `result.json`.
     """
-    record, split = Record.read(Path(config.run)), config.split
+    record, split = Record.read(find_run(config.run)), config.split
     run = load_run(record.folder, checkpoint=config.checkpoint)
     if not len(run.data.datasets[split]):
         raise ConfigError(f"split={split}: this run has no samples in it; choose another")

@@ -6,25 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import pandas as pd
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
-from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
 
 from mlplab.config.keys import require
 from mlplab.data.inputs import check_kind, read_inputs
-from mlplab.data.loader import Batch
-from mlplab.data.module import preprocess
 from mlplab.errors import ConfigError, noted
 from mlplab.files import read_checkpoint, write_atomically
-from mlplab.runs import build
-from mlplab.runs.evaluate import Run, rebuilt
+from mlplab.runs.evaluate import Run, predictions, rebuilt
+from mlplab.runs.folders import find_run
 
 MAX_CLASSES_SHOWN = 20
 
@@ -40,7 +35,7 @@ def predict(config: DictConfig) -> None:
     source, output = Path(config.input), Path(config.output)
     run, inputs, faults = None, None, list[str]()
     with noted(faults):
-        run = load_predictor(Path(config.run), checkpoint=config.checkpoint)
+        run = load_predictor(find_run(config.run), checkpoint=config.checkpoint)
     with noted(faults):
         if run is None:
             check_kind(source)  # all that can be said of the source alone
@@ -52,10 +47,7 @@ def predict(config: DictConfig) -> None:
     if faults or run is None or inputs is None:
         raise ConfigError(*faults)
 
-    shares = probabilities(run, inputs.features, batch_size=config.batch_size, accelerator=config.accelerator)
-    names = run.data.class_names
-    table = pd.DataFrame(shares.numpy(), columns=[f"p({name})" for name in names])
-    table.insert(0, "class", [names[index] for index in shares.argmax(dim=1).tolist()])
+    table = predictions(run, inputs.features, batch_size=config.batch_size, accelerator=config.accelerator)
     table.insert(0, "name", inputs.names)
     try:
         # Nine digits tell any two float32 apart, so that the probabilities can be read back exactly.
@@ -100,19 +92,6 @@ def load_predictor(folder: Path, *, checkpoint: str = "best") -> Run:
     Raises ConfigError when the folder is no run, a file is damaged, or the checkpoint does not fit the config.
     """
     return rebuilt(folder, checkpoint, lambda config, path: training_data(path))
-
-
-def probabilities(run: Run, features: Tensor, *, batch_size: int = 1000, accelerator: str = "auto") -> Tensor:
-    """Class probabilities float32 (n, classes) of uint8 (n, channels, height, width) or float32 (n, features)."""
-
-    def collate(samples: list[tuple[Tensor]]) -> list[Batch]:
-        batch = preprocess(torch.stack([sample for (sample,) in samples]), run.data.mean, run.data.std)
-        return [Batch(batch, labels=torch.zeros(len(batch), dtype=torch.int64))]  # no step reads these labels
-
-    loader: Any = DataLoader(TensorDataset(features), batch_size=batch_size, collate_fn=collate)
-    build.set_threads(run.config, run.model)
-    trainer = build.evaluation_trainer(run.config, accelerator=accelerator)
-    return torch.cat(cast(list[Tensor], trainer.predict(run.model, dataloaders=loader))).float()
 
 
 # The output

@@ -13,6 +13,7 @@ from mlplab.config.keys import differing, flat, kind_of, require
 from mlplab.config.overrides import hydra_started
 from mlplab.errors import ConfigError, noted
 from mlplab.files import moved
+from mlplab.runs.folders import find_run
 from mlplab.runs.record import RESULT, Record
 from mlplab.signals import slurm_job
 
@@ -23,7 +24,7 @@ LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     """The run folder, and the checkpoint if one was named, that `resume=` means."""
     require("resume", resume)
-    path = Path(resume)
+    path = find_run(resume)
     return (path.parent.parent, path) if path.suffix == ".ckpt" else (path, None)
 
 
@@ -74,7 +75,7 @@ def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig
 
 def is_of_the_launch(override: str) -> bool:
     """Whether an override says where and how to launch, not what to train; or sets what old runs could set."""
-    others = ("resume=", "hydra.", "hydra/", "sweep=", "sweep_overwrite=", "trainer.num_sanity_val_steps=")
+    others = ("name=", "resume=", "hydra.", "hydra/", "sweep=", "sweep_overwrite=", "trainer.num_sanity_val_steps=")
     return override.lstrip("+~").startswith(others)
 
 

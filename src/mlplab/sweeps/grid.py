@@ -4,12 +4,10 @@ import hashlib
 import itertools
 import json
 import re
-import secrets
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +22,6 @@ from mlplab.runs.record import RESULT, Record, is_in_use
 
 DONE = ("finished", "diverged")
 """Ends of a job that running it again would only repeat."""
-
-
-def launch_name() -> str:
-    """The time, with a short id that tells apart what starts in the same second."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
-
-
-OmegaConf.register_new_resolver("launch_name", launch_name, use_cache=True, replace=True)  # for conf/hydra/default.yaml
 
 
 @dataclass(frozen=True)

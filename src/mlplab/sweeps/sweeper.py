@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from mlplab import signals
 from mlplab.config.overrides import parsed, quoted
 from mlplab.errors import RunFailed, first_line
+from mlplab.runs.folders import launch_name
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped
-from mlplab.sweeps.grid import DONE, Job, jobs_of, launch_name, with_params, write_sweep
+from mlplab.sweeps.grid import DONE, Job, jobs_of, with_params, write_sweep
 from mlplab.sweeps.job import run_job
 from mlplab.sweeps.progress import SweepProgress, ending, looking
 

@@ -1,0 +1,46 @@
+"""Names of run folders: given by a person or by the time, and found again."""
+
+import itertools
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from mlplab.errors import ConfigError, did_you_mean
+from mlplab.runs.record import RESULT
+
+RUNS = Path("outputs/train")
+
+
+def launch_name() -> str:
+    """The time, with a short id that tells apart what starts in the same second."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+
+
+def new_folder(name: str | None) -> str:
+    """The folder of a new run: its name, with a number where there is such a run; the time without a name."""
+    if not name:
+        return str(RUNS / launch_name())
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(str(RUNS / one) for one in names if not (RUNS / one).exists())
+
+
+OmegaConf.register_new_resolver("run_folder", new_folder, use_cache=True, replace=True)  # for conf/hydra/default.yaml
+
+
+def find_run(run: str | Path) -> Path:
+    """The folder of a run: a path, a name, or "last" for the one that was written to last.
+
+    Raises ConfigError where there is none.
+    """
+    if Path(run).exists() or len(Path(run).parts) != 1:
+        return Path(run)
+    there = {path.parent.name: path for path in RUNS.glob(f"*/{RESULT}")}
+    if run == "last" and there:
+        return max(there.values(), key=lambda path: path.stat().st_mtime_ns).parent
+    if str(run) in there:
+        return RUNS / run
+    if not there:
+        raise ConfigError(f"no run {run}: there are no runs in {RUNS} yet; python train.py makes one")
+    raise ConfigError(f"no run {run} in {RUNS}{did_you_mean(str(run), there)}; there are {len(there)}, and last")
