@@ -23,7 +23,7 @@ WIDE = 110
 
 
 class ProgressBar(pl.callbacks.ProgressBar):
-    """One bar for the whole run in a terminal, one line in a notebook; in a file or a pipe about ten plain lines in all.
+    """One bar for the whole run in a terminal, one line in a notebook; elsewhere about ten plain lines in all.
 
     The bar shows updates and their rate, which mean the same at every batch size, and is drawn at most
     `draws_per_second` times a second, so that it neither flickers nor costs much when updates are short.

@@ -1,0 +1,91 @@
+"""The front door for notebooks: what the command line does, as functions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import mlplab
+from mlplab.errors import ConfigError
+
+TINY = ("data.num_samples=80", "trainer.max_epochs=3", "trainer=cpu", "logger=none")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("front"))
+        yield mlplab.train(*TINY, "model=mlp_dropout", "model.dropout=0.5", name="first")
+
+
+def test_the_package_shows_what_is_for_notebooks():
+    assert dir(mlplab) == ["load_run", "sweep", "train"]
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = mlplab.trian
+
+
+def test_a_run_tells_what_it_is(run):
+    assert run.folder.as_posix().endswith("outputs/train/first")
+    assert run.config.model.dropout == 0.5
+    assert run.class_names == ["fail", "pass"]
+    assert run.history["epoch"].tolist() == [1, 2, 3]
+    assert run.history["val/acc"].iloc[-1] == run.metrics["val/acc"]
+    assert not run.model.training
+
+
+def test_arrays_tensors_lists_and_frames_are_predicted_alike(run):
+    points = np.array([[0.1, 0.2], [0.9, 0.8]], dtype=np.float32)
+    expected = run.predict(points)
+    with torch.no_grad():
+        shares = run.model.probabilities(run.data.preprocess(torch.from_numpy(points)))
+    assert np.allclose(expected[["p(fail)", "p(pass)"]], shares)
+    assert expected["class"].tolist() == [run.class_names[int(row.argmax())] for row in shares]
+    frame = pd.DataFrame(points, columns=["lectures attended", "hours on the final project"])
+    for same in (points.tolist(), torch.from_numpy(points), frame, frame.iloc[:, ::-1].assign(name="x")):
+        pd.testing.assert_frame_equal(run.predict(same), expected)
+    with pytest.raises(ConfigError, match=r"features must have the shape \(n, 2\), got \(2, 3\)"):
+        run.predict(np.zeros((2, 3)))
+    with pytest.raises(ConfigError, match="finite"):
+        run.predict([[0.0, np.nan]])
+
+
+def test_figures_of_the_run_folder(run):
+    assert {"decision_boundary", "learning_curves", "weights"} <= set(run.plot())
+    assert isinstance(run.plot("learning_curves"), Figure)
+    with pytest.raises(ConfigError, match="no figure 'learning_curve'; did you mean 'learning_curves'"):
+        run.plot("learning_curve")
+
+
+def test_a_name_is_used_once_and_found_again(run):
+    again = mlplab.train(*TINY, "figures=none", "seed=1", name="first")
+    assert again.folder.name == "first_2"
+    for name in ("last", "first_2"):
+        assert mlplab.load_run(name).config.seed == 1
+    assert mlplab.load_run("first").config.seed == 0
+    longer = mlplab.train("resume=first_2", "trainer.max_epochs=5")
+    assert len(longer.history) == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model=mpl"], "model=mpl: no such choice; did you mean 'mlp'"),
+        (["optimizer.lrr=1", "data.batch_size=0"], r"optimizer\.lrr: no such key.*\n.*data\.batch_size must be"),
+        (["name=a/b"], "name must be null or a folder's name"),
+        (["resume=nowhere"], "no run nowhere in"),
+        (["seed=0,1"], "several values need a multirun"),
+    ],
+)
+def test_mistakes_are_exceptions_with_the_text_of_the_command_line(overrides, said, run):
+    with pytest.raises(ConfigError, match=said):
+        mlplab.train(*overrides)
+
+
+@pytest.mark.slow
+def test_a_sweep_gives_its_summary(run, capsys):
+    sweep = mlplab.sweep(*TINY, "seed=range(2)", "test=false", name="seeds")
+    assert (len(sweep.summary), sweep.folder.name) == (2, "seeds")
+    assert "2/2  seed=1" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="model=mpl: no such choice"):
+        mlplab.sweep("model=mpl,mlp")
