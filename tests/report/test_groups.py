@@ -104,7 +104,7 @@ def test_folds_of_a_cross_validation_form_a_group(runs):
 def test_what_did_not_finish_is_kept_apart(runs):
     groups = grouped(*runs(lr(0.1, 0, 0.5), lr(0.1, 1, 0.0, status="diverged"), lr(9.0, 0, 0.0, status="failed")))
     assert [len(group.runs) for group in groups] == [1, 0]
-    assert [list(group.unfinished["about"]["status"]) for group in groups] == [["diverged"], ["failed"]]
+    assert [list(group.members["about"]["status"]) for group in groups] == [["finished", "diverged"], ["failed"]]
     assert groups[1].interval("val/acc").n == 0
 
 

@@ -67,7 +67,7 @@ def test_the_page_holds_everything_and_loads_nothing(sweep, capsys):
     assert "url(http" not in (sweep / "report.html").read_text()
     assert len(pd.read_csv(sweep / "summary.csv")) == 5
     printed = capsys.readouterr().out
-    assert re.search(r"^0.1 +│ 2 │", printed, re.MULTILINE)
+    assert re.search(r"^0.1 +│ +2 │", printed, re.MULTILINE)
     assert "diverged: " in printed
 
 
@@ -206,4 +206,4 @@ def test_the_figure_of_each_group_is_on_the_page_beside_its_label(tmp_path, make
     assert "Boundary side by side" in page
     assert page.count("data:image/png") == 2
     assert all(content in page for content in contents)
-    assert page.index("boundary of 2") < page.index("boundary of 8")
+    assert page.index("<h3>batch_size=2</h3>") < page.index(contents[0]) < page.index("<h3>batch_size=8</h3>")

@@ -29,11 +29,11 @@ ANSWERS = {
     "the best is set against the next": (
         {"adam": [0.9, 0.91, 0.92], "sgd": [0.5, 0.51, 0.52]}, "",
         ["lr=adam has the highest validation accuracy, 91.00 ± 2.48 % (n = 3), against 51.00 ± 2.48 % (n = 3) of "
-         "lr=sgd, the next: the two differ (difference 40 percentage points, 95 % interval 37.7 to 42.3)."],
+         "lr=sgd, the next: the two differ (difference 40.00 percentage points, 95 % interval 37.73 to 42.27)."],
     ),
     "what the runs do not tell apart is said": (ALIKE, "", [": these runs do not tell the two apart ("]),
     "one run each proves nothing": ({"a": [0.9], "b": [0.5]}, "", ["1 run, so no interval", ": too few runs"]),
-    "a tie has no winner": ({"a": [0.9, 0.8], "b": [0.8, 0.9]}, "", ["not tell the two apart (difference 0 percent"]),
+    "a tie has no winner": ({"a": [0.9, 0.8], "b": [0.8, 0.9]}, "", ["not tell the two apart (difference 0.00 "]),
     "the baseline is the one compared with": (
         {"none": [0.5, 0.52], "dropout": [0.7, 0.72], "combined": [0.8, 0.82]}, "none", [" of lr=none, the baseline: "],
     ),

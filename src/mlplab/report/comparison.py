@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlplab.figures.style import MOST_LINES, as_svg
-from mlplab.report.frames import Group, common_overrides
+from mlplab.report.frames import Group, common_overrides, comparable
 from mlplab.report.numbers import in_words
 from mlplab.report.page import html, image, made_with
 from mlplab.report.plots import curves, power_law_plot, scores
@@ -52,7 +52,7 @@ def comparison(
         num_groups=len(known),
         **(figures(study, known, score) if known else {}),
         groups=group_table(groups, [*study.metrics, *SCORES, *COSTS], score),
-        common=common_overrides(runs, keys),
+        common=common_overrides(comparable(runs), keys),
         has_folds=any(config.get("data.num_folds") for config in about["config"]),
         budgets=budget_table(known),
         commands=commands,
@@ -72,7 +72,7 @@ def figures(study: Study, groups: Sequence[Group], score: str) -> dict[str, Any]
     courses = [[name for name in course if any(group.lines("updates", name) for group in drawn)] for course in COURSES]
     file = f"figures/{Path(study.pictures).name}.png"
     pictures = {
-        group.label: image(group.runs["about"]["folder"].iloc[0] / file, f"{study.pictures} of {group.label}")
+        group.name: image(group.runs["about"]["folder"].iloc[0] / file, f"{study.pictures} of {group.name}")
         for group in groups[:MOST_PLACES]
     }
     return {
@@ -81,7 +81,7 @@ def figures(study: Study, groups: Sequence[Group], score: str) -> dict[str, Any]
         "maps": [heat_map(groups, name, x, lines) for name in measured(groups, (score, "gap/acc"))] if has_map else [],
         "curves": [as_svg(curves)(drawn, names, alt=f"Curves of {', '.join(names)}") for names in courses if names],
         "num_curves": len(drawn),
-        "pictures": {label: markup for label, markup in pictures.items() if markup},
+        "pictures": {name: markup for name, markup in pictures.items() if markup},
         "chosen": chosen_epochs(groups),
         "laws": {
             fit: as_svg(power_law_plot)(fit, groups, alt=f"{in_words(fit.y)} over {fit.x} with a fitted line")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from mlplab.runs.record import CONFIG, RESULT, Record
 
 MAX_BYTES = 50_000_000
 """Of a file: a folder from a stranger may hold anything."""
+MOST_BY_CHANCE, LEAST_LEARNED = 0.05, 0.25
+"""Of the way from always naming the most frequent class to being always right."""
 
 
 def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
@@ -84,7 +87,22 @@ def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
         **{name: float(column.dropna().iloc[-1]) for name, column in known.items()},
         **{str(name): number(value) for name, value in part(result, "metrics").items()},
     }
+    about["collapsed"] = status == "finished" and is_collapsed(metrics)
     return {"about": about, "metrics": metrics, "history": history}
+
+
+def is_collapsed(metrics: dict[str, float]) -> bool:
+    """Whether a run ended about where one is that always names the most frequent class, which has `majority_share`.
+
+    Validation speaks too: dropout, augmentation and early epochs lower the training accuracy of a run that learns.
+    """
+
+    def skill(metric: str) -> float:
+        return (metrics.get(metric, math.nan) - chance) / (1 - chance)  # 0 by chance, 1 when all are right
+
+    chance = metrics.get("majority_share", 1.0)
+    training = "fitted/acc" if "fitted/acc" in metrics else "train/acc"
+    return chance < 1 and skill(training) < MOST_BY_CHANCE and not skill("val/acc") > LEAST_LEARNED
 
 
 def read_history(path: Path) -> pd.DataFrame:
@@ -153,9 +171,15 @@ def compared(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if not is_repeated(key) and kind_of(key) != "shown"]
 
 
+def comparable(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs but those that failed before they had a config, which say nothing of settings, unless all did."""
+    has_config = runs["about"]["config"].map(bool)
+    return runs[has_config] if has_config.any() else runs
+
+
 def differing(runs: pd.DataFrame) -> list[str]:
     """The settings in which the configs of the runs differ."""
-    return compared(keys.differing([config for config in runs["about"]["config"] if config]))
+    return compared(keys.differing(list(runs["about"]["config"])))
 
 
 def typed_keys(runs: pd.DataFrame) -> list[str]:
@@ -213,6 +237,7 @@ class Group(NamedTuple):
     name: str  # as it reads in a sentence: `batch_size=8`
     settings: dict[str, str]  # the values as text, of a class its name alone
     numbers: dict[str, float]  # of the settings that are numbers in all groups
+    places: dict[str, Any]  # what puts the values of each setting in order
     members: pd.DataFrame  # all of them
     runs: pd.DataFrame  # the finished ones, each repetition once: the same seed twice is no second sample
     history: pd.DataFrame  # of these
@@ -222,11 +247,7 @@ class Group(NamedTuple):
         return [float(value) for value in self.runs["metrics"].get(metric, ()) if np.isfinite(value)]
 
     def interval(self, metric: str) -> Interval:
-        return mean_interval(self.values(metric))
-
-    @property
-    def unfinished(self) -> pd.DataFrame:
-        return self.members[~self.members["about"]["finished"]]
+        return mean_interval(self.values(metric), metric)
 
     def lines(self, clock: str, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Clock and metric at the validations that have both, of each run that has such a one."""
@@ -235,26 +256,39 @@ class Group(NamedTuple):
 
 
 def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] = ()) -> list[Group]:
-    """The runs by their settings, in order of the values where these are numbers, else of the runs.
-
-    Runs that failed before they had a config are in no group, unless there are no others.
-    """
-    has_config = runs["about"]["config"].map(bool)
-    runs = runs[has_config] if has_config.any() else runs
+    """The comparable runs by their settings, in order of the values of these."""
+    runs = comparable(runs)
     texts = settings(runs, first=first)
     for key in [key for key in texts if key.endswith("_target_")]:
         texts[key] = texts[key].str.rpartition(".")[2]
     names = short_names(list(texts))
     numbers = {key: found for key in texts if (found := as_numbers(runs, key)).notna().all()}
-    in_order = [numbers.get(key, pd.Series(texts[key].factorize()[0], runs.index)) for key in texts]
+    places = {key: places_of(texts[key], numbers.get(key)) for key in texts}
     groups = []
-    for _, members in runs.groupby([*in_order, *(texts[key] for key in texts)] or (lambda _: True)):
+    for _, members in runs.groupby([texts[key] for key in texts] or (lambda _: True), sort=False):
         finished = members[members["about"]["finished"]]
         counted = finished[~finished["about"]["repetition"].duplicated(keep="last")]
-        values = dict(texts.loc[members.index[0]])
+        one = members.index[0]
+        values = dict(texts.loc[one])
         name = ", ".join(f"{names[key]}={text}" for key, text in values.items()) or "all runs"
         label = "".join(values.values()) if len(values) == 1 else name
-        as_floats = {key: float(found[members.index[0]]) for key, found in numbers.items()}
+        as_floats = {key: float(found[one]) for key, found in numbers.items()}
+        in_order = {key: found[one] for key, found in places.items()}
         lines = history[history["run"].isin(counted.index)]
-        groups.append(Group(label, name, values, as_floats, members, counted, lines))
-    return groups
+        groups.append(Group(label, name, values, as_floats, in_order, members, counted, lines))
+    return sorted(groups, key=lambda group: list(group.places.values()))
+
+
+def places_of(texts: pd.Series, numbers: pd.Series | None) -> pd.Series:
+    """What puts values in order: numbers and lists of them by size, then words as they appear, and null at the end."""
+    if numbers is not None:
+        return numbers
+    appeared = list(dict.fromkeys(texts))
+
+    def place(text: str) -> tuple[int, list[float]]:
+        try:
+            return 0, [float(part) for part in text.strip("[]").split(",") if part]
+        except ValueError:
+            return (2, []) if text == "null" else (1, [appeared.index(text)])
+
+    return texts.map(place)

@@ -18,10 +18,11 @@ WHOLE = ("updates", "samples_seen", "parameters", "epochs")
 
 
 class Interval(NamedTuple):
-    """The mean of `n` numbers and half the width of its 95 % interval by Student's t; NaN where they say nothing."""
+    """The mean of `n` numbers and the ends of its 95 % interval by Student's t; NaN where they say nothing."""
 
     mean: float
-    half_width: float
+    low: float
+    high: float
     n: int
 
 
@@ -31,20 +32,28 @@ def half_width(values: Any) -> Any:
     return stats.sem(values) * stats.t.ppf(0.975, n - 1) if n > 1 else np.full(np.shape(values)[1:], math.nan)
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], metric: str = "") -> Interval:
     """The mean with its 95 % interval; values that are not finite are left out, and one value has no interval."""
     finite = [value for value in map(float, values) if math.isfinite(value)]
-    mean = float(np.mean(finite)) if finite else math.nan
-    return Interval(mean, float(half_width(finite)) if finite else math.nan, len(finite))
+    mean, half = (float(np.mean(finite)), float(half_width(finite))) if finite else (math.nan, math.nan)
+    low, high = np.clip((mean - half, mean + half), *limits(metric)).tolist()
+    return Interval(mean, low, high, len(finite))
 
 
-def difference(first: Sequence[float], second: Sequence[float]) -> Interval | None:
+def limits(metric: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric can have, where an interval of it ends at the latest."""
+    least = -math.inf if not is_share(metric) else -1.0 if metric.startswith("gap/") else 0.0
+    return least, 1.0 if is_share(metric) else math.inf
+
+
+def difference(first: Sequence[float], second: Sequence[float], metric: str = "") -> Interval | None:
     """How much larger the mean of `first` is, with a 95 % interval by Welch's t; None without spread to judge by."""
     if min(len(first), len(second)) < 2 or np.ptp(first) == 0 == np.ptp(second):
         return None
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of one that has no spread
-        low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
-    return Interval(float((low + high) / 2), float((high - low) / 2), len(first) + len(second))
+        found = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    low, high = np.clip(found, *limits(f"gap/{metric}")).tolist()
+    return Interval(float(np.mean(first) - np.mean(second)), low, high, len(first) + len(second))
 
 
 def power_law(x: np.ndarray, y: np.ndarray) -> tuple[Interval, Any] | None:
@@ -55,7 +64,8 @@ def power_law(x: np.ndarray, y: np.ndarray) -> tuple[Interval, Any] | None:
     if len(x) < 3 or np.ptp(x) == 0:
         return None
     line = stats.linregress(np.log(x), np.log(y))
-    return Interval(float(line.slope), float(line.stderr * stats.t.ppf(0.975, len(x) - 2)), len(x)), line
+    half = line.stderr * stats.t.ppf(0.975, len(x) - 2)
+    return Interval(float(line.slope), float(line.slope - half), float(line.slope + half), len(x)), line
 
 
 # Words
@@ -73,8 +83,8 @@ def with_unit(metric: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share of samples, shown in %."""
-    return metric.rpartition("/")[2] == "acc"
+    """Whether a metric is a share, of samples or of units, shown in %."""
+    return metric.rpartition("/")[2] == "acc" or metric.startswith("dead_relus/")
 
 
 def smaller_is_better(metric: str) -> bool:
@@ -96,21 +106,26 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def shown_value(value: float, metric: str, digits: str = ".4g") -> str:
-    """A number as the tables show it: accuracies in %, counts whole, seconds to a tenth; nothing for NaN."""
-    digits = ".2f" if is_share(metric) else ",.0f" if metric in WHOLE else ",.1f" if "seconds" in metric else digits
-    scaled = 100 * value if is_share(metric) else value
-    return "" if math.isnan(value) else f"{scaled:{digits}}".replace("-", "−")
+def shown_value(value: float, metric: str, decimals: int | None = None) -> str:
+    """A number as everything shows it: shares in %, counts whole, seconds to a tenth; nothing for NaN."""
+    if math.isnan(value):
+        return ""
+    if is_share(metric):
+        value, decimals = 100 * value, 2
+    elif metric in WHOLE or "seconds" in metric:
+        decimals = int("seconds" in metric)
+    return (f"{value:.4g}" if decimals is None else f"{value:,.{decimals}f}").replace("-", "−")
 
 
 def shown_interval(interval: Interval, metric: str) -> str:
-    """Mean ± half of the 95 % interval; the mean alone where all runs are equal, or there is one."""
-    mean, half, _ = interval
-    if not half > 0:
+    """Mean ± half of the 95 % interval, or mean [low, high] where a limit cuts it; the mean alone without spread."""
+    mean, low, high, _ = interval
+    if not high > low:
         return shown_value(mean, metric)
-    decimals = max(0, 1 - math.floor(math.log10(half)))  # two digits of the half width count
-    formats = (f",.{decimals}f", f",.{decimals}f") if decimals <= 6 else (".4g", ".2g")
-    return " ± ".join(shown_value(value, metric, digits) for value, digits in zip((mean, half), formats, strict=True))
+    decimals = max(0, 1 - math.floor(math.log10((high - low) / 2)))  # two digits of the half width count
+    texts = [shown_value(value, metric, decimals if decimals <= 6 else None) for value in (mean, low, high, mean - low)]
+    is_cut = not math.isclose(mean - low, high - mean, rel_tol=1e-6)
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if is_cut else f"{texts[0]} ± {texts[3]}"
 
 
 def with_interval(interval: Interval, metric: str) -> str:

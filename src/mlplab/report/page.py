@@ -1,7 +1,7 @@
 """A page in one HTML file: what stands on it as plain values, rendered with all text escaped."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ class Table:
     num_names: int = 1
     marked: int | None = None
     shades: Sequence[Sequence[float]] | None = None
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]], **options: Any) -> "Table":
+        """A table of rows with the same headings: heading → cell."""
+        return cls(list(rows[0]), [list(row.values()) for row in rows], **options)
 
 
 def html(

@@ -12,8 +12,8 @@ from matplotlib.ticker import PercentFormatter
 
 from mlplab.figures.style import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
-from mlplab.report.numbers import half_width, in_words, is_share, shown_interval, with_unit
-from mlplab.report.study import Fit
+from mlplab.report.numbers import half_width, in_words, is_share, limits, shown_interval, with_unit
+from mlplab.report.study import Fit, swept
 
 CLOCKS = ("updates", "samples_seen", "seconds")
 POINTS = 100
@@ -23,7 +23,7 @@ WIDTH = 11.5  # inches, the width of a page
 
 
 def curve(group: Group, clock: str, metric: str, *, logarithmic: bool = False) -> tuple[np.ndarray, ...] | None:
-    """x, mean, and half the width of its 95 % interval, NaN for a single run; None without a history.
+    """x, mean, and the ends of its 95 % interval, NaN for a single run; None without a history.
 
     The runs are brought onto one grid by linear interpolation, from where the last run's first value is to where the
     first run ends.
@@ -35,7 +35,8 @@ def curve(group: Group, clock: str, metric: str, *, logarithmic: bool = False) -
     space = np.geomspace if logarithmic and start > 0 else np.linspace
     grid = space(start, end, 1 if start == end else POINTS)
     values = np.stack([np.interp(grid, x, y) for x, y in lines])  # (runs, points)
-    return grid, values.mean(axis=0), half_width(values)
+    mean, half = values.mean(axis=0), half_width(values)
+    return grid, mean, *np.clip((mean - half, mean + half), *limits(metric))
 
 
 def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
@@ -48,9 +49,9 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
         for axes, metric in zip(grid[:, column], metrics, strict=True):
             for index, group in enumerate(groups):
                 if found := curve(group, clock, metric, logarithmic=logarithmic):
-                    x, mean, half = found
+                    x, mean, low, high = found
                     axes.plot(x, mean, color=COLOURS[index], label=group.label, marker="o" if len(x) == 1 else None)
-                    axes.fill_between(x, mean - half, mean + half, color=COLOURS[index], alpha=0.15, linewidth=0)
+                    axes.fill_between(x, low, high, color=COLOURS[index], alpha=0.15, linewidth=0)
             if metric.startswith("gap/"):
                 axes.axhline(0, color=FAINT, linewidth=1)
             if logarithmic:
@@ -91,11 +92,12 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
     figure = Figure(figsize=(WIDTH, 2.3 * len(metrics) + 1), layout="constrained")
     panels: Any = figure.subplots(len(metrics), squeeze=False, sharex=True)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
-        for index, (name, line) in enumerate(table.groupby("line", sort=False)):
+        for index, name in enumerate(swept(groups, lines) if lines else [""]):
+            line = table[table["line"] == name]
             beside = line["x"] * (1 + 0.02 * index) if x else line["x"]  # the marks of several lines, a little apart
-            means, halves, _ = zip(*(group.interval(metric) for group in line["group"]), strict=True)
+            means, lows, highs, _ = np.transpose([group.interval(metric) for group in line["group"]])
             style: Any = {"linestyle": "-" if x else "", "linewidth": 1.2, "capsize": 3, **look(index)}
-            axes.errorbar(beside, means, yerr=halves, label=f"{lines} = {name}", **style)
+            axes.errorbar(beside, means, yerr=(means - lows, highs - means), label=f"{lines} = {name}", **style)
             for place, group in zip(line["x"], line["group"], strict=True):
                 values = group.values(metric)
                 axes.scatter([place - apart] * len(values), values, s=13, color=style["color"], alpha=0.45, linewidth=0)

@@ -13,14 +13,26 @@ from rich.table import Table
 from mlplab.errors import RunFailed, first_line
 from mlplab.files import write_atomically
 from mlplab.report.comparison import comparison
-from mlplab.report.frames import Group, common_overrides, differing, find, grouped, read, read_sweep, typed_keys
-from mlplab.report.numbers import is_share, shown_interval
+from mlplab.report.frames import (
+    Group,
+    common_overrides,
+    comparable,
+    differing,
+    find,
+    grouped,
+    read,
+    read_sweep,
+    short_names,
+    typed_keys,
+)
+from mlplab.report.numbers import is_share, shown_value
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
-from mlplab.report.tables import measured, summary
+from mlplab.report.tables import group_rows, measured, summary
 from mlplab.runs.record import RESULT
 
-IN_TERMINAL = ("train/acc", "val/acc", "test/acc", "gap/acc", "updates", "seconds")
+IN_TERMINAL = ("test/acc", "val/acc", "train/acc", "gap/acc", "updates", "seconds")
+"""The more important first: a narrow terminal has no room for the last."""
 
 
 class Report(NamedTuple):
@@ -61,7 +73,7 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     """
     runs, history, skipped = read(folders)
     sweep = read_sweep(output) or (read_sweep(folders[0]) if len(folders) == 1 else {})
-    studies = list(runs["about"]["study"])
+    studies = list(comparable(runs)["about"]["study"])
     study = study_of(sweep.get("study") or (studies[0] if all(each == studies[0] for each in studies) else {}))
     groups = grouped(runs, history, first=[key for key in (study.x, study.group) if key])
     missing = len(sweep.get("jobs", [])) - len(find(folders)[0])
@@ -77,32 +89,53 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
 
 
 def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> list[str]:
-    """What a reader must know before believing the numbers: runs that failed or did not start, mixed-up settings."""
+    """What to know before believing the numbers: what failed, collapsed or did not start, and mixed-up settings."""
     lines = []
     for run in runs["about"][~runs["about"]["finished"]].itertuples():
         error = first_line(str(run.result.get("error") or "no reason known")).removeprefix(f"{run.status}: ")
         lines.append(f"{run.status}: {run.folder}: {error:.200}")
+    for run in runs["about"][runs["about"]["collapsed"]].itertuples():
+        chance = shown_value(run.result["majority_share"], "train/acc")
+        lines.append(
+            f"collapsed: {run.folder}: it ended no better than always naming the most frequent class, "
+            f"which is right in {chance} % of the training samples; try another optimizer.lr"
+        )
     if missing > 0:
         lines.append(f"Jobs of the sweep that have not started: {missing}.")
-    differ = differing(runs)
-    for key in [key for key in typed_keys(runs) if key in differ and key not in groups[0].settings]:
+    known = comparable(runs)
+    differ = differing(known)
+    for key in [key for key in typed_keys(known) if key in differ and key not in groups[0].settings]:
         lines.append(f"{key} differs too, along with the settings compared: what made the difference cannot be told.")
     return lines
 
 
 def show(written: Report) -> None:
-    """Print a row for each group, what did not finish, and where the report is."""
-    console = Console(width=max(Console().width, 120))  # a narrow table would break its numbers
-    settings, names = list(written.groups[0].settings), measured(written.groups, IN_TERMINAL)
-    table = Table(escape(", ".join(settings)) or "setting", show_edge=False, pad_edge=False)
-    for heading in ("n", *(f"{name}, %" if is_share(name) else name for name in names)):
-        table.add_column(escape(heading), justify="right")
-    for group in written.groups:
-        cells = [shown_interval(group.interval(name), name) for name in names]
-        table.add_row(escape(group.label), str(len(group.runs)), *cells)
-    if len(written.runs) > 1 and (common := common_overrides(written.runs, settings)):
+    """Print a row for each group, with the metrics that the terminal has room for, and what to know of them."""
+    groups, console, settings = written.groups, Console(), list(written.groups[0].settings)
+    if len(written.runs) > 1 and (common := common_overrides(comparable(written.runs), settings)):
         print("all with", *common)
+    names = measured(groups, IN_TERMINAL)
+    fitting = list(names)
+    while console.measure(table := terminal_table(groups, fitting)).maximum > console.width and len(fitting) > 1:
+        fitting.pop()
     console.print(table)
     print("\nn: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
+    print("[ , ]: that interval, where 0 or 100 % cut it")
+    if fitting < names:
+        print(f"the page has also: {', '.join(names[len(fitting) :])}")
     for line in (*written.warnings, f"report  {written.page}"):
         print(line)
+
+
+def terminal_table(groups: Sequence[Group], metrics: Sequence[str]) -> Table:
+    """A row for each group, whose settings are broken between lines sooner than its numbers."""
+    settings = list(short_names(list(groups[0].settings)).values())
+    rows = group_rows(groups, {name: f"{name}, %" if is_share(name) else name for name in metrics})
+    table = Table(show_edge=False, pad_edge=False)
+    for heading in settings or ["setting"]:
+        table.add_column(escape(heading), overflow="fold")
+    for heading in rows[0]:
+        table.add_column(escape(heading), justify="right", no_wrap=True)
+    for group, row in zip(groups, rows, strict=True):
+        table.add_row(*map(escape, [*(group.settings.values() or [group.label]), *row.values()]))
+    return table

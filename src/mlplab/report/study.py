@@ -86,8 +86,8 @@ def score_of(study: Study, groups: Sequence[Group]) -> str:
 
 
 def swept(groups: Sequence[Group], key: str) -> list[str]:
-    """The values that a setting takes, each once: in the order of their numbers, else of the groups."""
-    ordered = sorted(groups, key=lambda group: group.numbers.get(key, 0))
+    """The values that a setting takes, each once, in order."""
+    ordered = sorted(groups, key=lambda group: group.places[key])
     return list(dict.fromkeys(group.settings[key] for group in ordered))
 
 
@@ -126,24 +126,39 @@ def ranked(groups: Sequence[Group], score: str) -> list[Group]:
     return sorted(groups, key=lambda group: group.interval(score).mean, reverse=not smaller_is_better(score))
 
 
+def winner(groups: Sequence[Group], score: str) -> Group | None:
+    """The best group, where the runs tell it apart from every other."""
+    order = ranked([group for group in groups if group.values(score)], score)
+    gaps = [difference(order[0].values(score), other.values(score), score) for other in order[1:]]
+    return order[0] if gaps and all(map(told_apart, gaps)) else None
+
+
+def told_apart(gap: Interval | None) -> bool:
+    """Whether two groups whose difference has this interval differ."""
+    return gap is not None and not gap.low <= 0 <= gap.high
+
+
 def best_and_next(groups: Sequence[Group], score: str, baseline: str) -> str:
     """The best group against the baseline, or against the next, and whether the runs tell them apart."""
-    best = groups[0]
+    best, next_best = groups[:2]
+
+    def settings_shared(group: Group) -> int:
+        return len(best.settings.items() & group.settings.items())
+
     bases = [group for group in groups[1:] if baseline and baseline in (group.label, *group.settings.values())]
-    other, role = (bases[0], "the baseline") if bases else (groups[1], "the next")
+    other, role = (max(bases, key=settings_shared), "the baseline") if bases else (next_best, "the next")
     least = "lowest" if smaller_is_better(score) else "highest"
     opening = (
         f"{best.name} has the {least} {in_words(score)}, {with_basis(best, score)}, "
         f"against {with_basis(other, score)} of {other.name}, {role}"
     )
-    gap = difference(best.values(score), other.values(score))
+    gap = difference(best.values(score), other.values(score), score)
     if gap is None:
         return f"{opening}: too few runs, or runs too much alike, to say how certain that is."
-    scale, unit = (100, " percentage points") if is_share(score) else (1, "")
-    low, high = scale * (gap.mean - gap.half_width), scale * (gap.mean + gap.half_width)
-    verdict = "these runs do not tell the two apart" if low <= 0 <= high else "the two differ"
-    bounds = f"difference {scale * gap.mean:.3g}{unit}, 95 % interval {low:.3g} to {high:.3g}".replace("-", "−")
-    return f"{opening}: {verdict} ({bounds})."
+    unit = " percentage points" if is_share(score) else ""
+    mean, low, high = (shown_value(value, score) for value in gap[:3])
+    verdict = "the two differ" if told_apart(gap) else "these runs do not tell the two apart"
+    return f"{opening}: {verdict} (difference {mean}{unit}, 95 % interval {low} to {high})."
 
 
 def best_of_each(groups: Sequence[Group], x: str, lines: str, score: str) -> str:

@@ -1,16 +1,16 @@
 """The numbers of many runs as tables: a row per group, a row per run, equal budgets, chosen epochs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mlplab.report.frames import Group, differing, is_repeated
+from mlplab.report.frames import Group, comparable, differing, is_repeated
 from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown_value, smaller_is_better, with_unit
 from mlplab.report.page import Table
 from mlplab.report.plots import CLOCKS
-from mlplab.report.study import ranked, swept
+from mlplab.report.study import swept, winner
 
 SCORES = ("train/acc", "val/acc", "best/val/acc", "test/acc", "gap/acc", "val/loss")
 COSTS = ("updates", "seconds")
@@ -28,16 +28,24 @@ def measured(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(metrics) if any(group.values(name) for group in groups)]
 
 
-def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> Table:
-    """A row per group: settings, number of runs, means with intervals; the group with the best score is marked."""
-    names, rows = measured(groups, metrics), []
+def group_rows(groups: Sequence[Group], names: Mapping[str, str]) -> list[dict[str, str]]:
+    """Of each group the number of its runs, and by heading its metrics; `names` says which heading each metric has."""
+    rows = []
     for group in groups:
-        row = dict(group.settings) or {"": group.label}
-        row["n"] = f"{len(group.runs)} of {len(group.members)}" if len(group.unfinished) else str(len(group.runs))
-        rows.append(row | {with_unit(name): shown_interval(group.interval(name), name) for name in names})
-    known = ranked([group for group in groups if group.values(score)], score)
-    marked = [group.label for group in groups].index(known[0].label) if len(known) > 1 else None
-    return Table(list(rows[0]), [list(row.values()) for row in rows], len(groups[0].settings) or 1, marked)
+        ended, collapsed = len(group.runs), int(group.runs["about"]["collapsed"].sum())
+        of = "" if group.members["about"]["finished"].all() else f" of {len(group.members)}"
+        cells = {heading: shown_interval(group.interval(metric), metric) for metric, heading in names.items()}
+        rows.append({"n": f"{ended}{of}{f' ({collapsed} collapsed)' if collapsed else ''}"} | cells)
+    return rows
+
+
+def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> Table:
+    """A row per group: settings, number of runs, means with intervals; a group better than every other is marked."""
+    cells = group_rows(groups, {name: with_unit(name) for name in measured(groups, metrics)})
+    rows = [(group.settings or {"": group.label}) | row for group, row in zip(groups, cells, strict=True)]
+    best = winner(groups, score)
+    marked = [group.label for group in groups].index(best.label) if best else None
+    return Table.of(rows, num_names=len(groups[0].settings) or 1, marked=marked)
 
 
 def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | None:
@@ -46,15 +54,16 @@ def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | No
     The budget is what the run that ended first had spent; a run counts with its last validation by then. None where
     all groups have spent the same, or have no history.
     """
-    columns = {"": [group.label for group in groups]}
+    rows = [{"": group.label} for group in groups]
     for clock in CLOCKS:
         lines = [group.lines(clock, metric) for group in groups]
         ends = [x[-1] for line in lines for x, _ in line]
         if len(groups) > 1 and ends and max(ends) > SIMILAR * min(ends):
             heading = f"{with_unit(metric)} at {shown_value(min(ends), clock)} {in_words(clock)}"
-            values = [[y[x <= min(ends)][-1] for x, y in line if x[0] <= min(ends)] for line in lines]
-            columns[heading] = [shown_interval(mean_interval(found), metric) or "–" for found in values]
-    return Table(list(columns), list(zip(*columns.values(), strict=True))) if len(columns) > 1 else None
+            for row, line in zip(rows, lines, strict=True):
+                values = [y[x <= min(ends)][-1] for x, y in line if x[0] <= min(ends)]
+                row[heading] = shown_interval(mean_interval(values, metric), metric) or "–"
+    return Table.of(rows) if rows and len(rows[0]) > 1 else None
 
 
 def chosen_epochs(groups: Sequence[Group]) -> Table | None:
@@ -72,12 +81,12 @@ def chosen_epochs(groups: Sequence[Group]) -> Table | None:
             runs, first = known.groupby("run"), "idxmin" if smaller_is_better(monitor) else "idxmax"
             places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "last": runs.tail(1).index}
             cells = {
-                f"{with_unit(what)}: {which}": shown_interval(mean_interval(known.loc[place, what]), what)
+                f"{with_unit(what)}: {which}": shown_interval(mean_interval(known.loc[place, what], what), what)
                 for what in ("epoch", "test/acc", "test/loss")
                 for which, place in places.items()
             }
             rows.append({"": group.label} | cells)
-    return Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else None
+    return Table.of(rows) if rows else None
 
 
 def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
@@ -101,13 +110,14 @@ def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.Data
     about, results = runs["about"], runs["about"]["result"]
     labels = {index: group.label for group in groups for index in group.members.index}
     configured = (key for config in about["config"] for key in config)
-    keys = dict.fromkeys([*groups[0].settings, *differing(runs), *filter(is_repeated, configured)])
+    keys = dict.fromkeys([*groups[0].settings, *differing(comparable(runs)), *filter(is_repeated, configured)])
     names = [name for name in sorted(runs["metrics"]) if "." not in name and not any(name in each for each in results)]
     values = [typed | config for typed, config in zip(about["typed"], about["config"], strict=True)]
     values = [{key: str(one).lower() if isinstance(one, bool) else one for key, one in each.items()} for each in values]
     columns = {
         "folder": [location(folder, below) for folder in about["folder"]],
         "status": about["status"],
+        "collapsed": about["collapsed"],
         "counted": runs.index.isin([index for group in groups for index in group.runs.index]),
         "group": [labels.get(index, "") for index in runs.index],
         **{key: [each.get(key) for each in values] for key in keys},

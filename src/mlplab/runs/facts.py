@@ -29,6 +29,7 @@ TITLES = {"train": "training", "val": "validation", "test": "test"}
 
 def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
     """What is known of a run before it starts."""
+    train = data.datasets["train"]
     return {
         "status": "running",
         "started": now(),
@@ -38,6 +39,7 @@ def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: S
         "updates_per_epoch": data.updates_per_epoch,
         "steps_per_execution": data.group_size,
         "samples": {split: len(dataset) for split, dataset in data.datasets.items()},
+        "majority_share": train.labels[train.indices].bincount().max().item() / len(train),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "overrides": list(overrides),
         "command": " ".join(["train.py", *overrides]),
