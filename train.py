@@ -7,9 +7,9 @@ from mlplab.cli import command
 
 @command("train")
 def main(config: DictConfig) -> None:
-    from mlplab.runs.train import resume, train  # here, so that --help and config errors need not wait for torch
+    from mlplab.report.launch import launch  # here, so that --help and config errors need not wait for torch
 
-    resume(config.resume) if config.resume else train(config)
+    launch(config)
 
 
 if __name__ == "__main__":

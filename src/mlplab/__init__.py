@@ -24,7 +24,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
-HOMES = {"train": "mlplab.runs.launch", "sweep": "mlplab.sweeps.launch", "load_run": "mlplab.runs.evaluate"}
+HOMES = {"train": "mlplab.report.launch", "sweep": "mlplab.sweeps.launch", "load_run": "mlplab.runs.evaluate"}
 """What is for notebooks, and where it is; imported only when used: `import mlplab` itself must not import torch."""
 __all__ = list(HOMES)
 

@@ -35,8 +35,8 @@ class Figures(Callback):
 
     Of two-feature data, class probabilities over the plane are kept after the first epoch, about ten times over the run
     (in a short one less often) and at its end (`every`: "auto", or so many epochs). Drawn after training, they are what
-    TensorBoard's slider steps through. A figure that fails is named in the log, and the run goes on. Without `at_end`
-    nothing is looked at or drawn. `max_share` does nothing: earlier runs have it.
+    TensorBoard's slider steps through, and a short film. A figure that fails is named in the log, and the run goes on.
+    Without `at_end` nothing is looked at or drawn. `max_share` does nothing: earlier runs have it.
     """
 
     def __init__(
@@ -62,16 +62,23 @@ class Figures(Callback):
         if not trainer.is_global_zero or not self.at_end:
             return
         from mlplab.figures.boundary import decision_boundary
+        from mlplab.figures.style import as_film
 
         data, folder = trainer.datamodule, Path(trainer.default_root_dir) / "figures"
         folder.mkdir(exist_ok=True)
+        frames = []
         for updates, seen in self._looks:
-            if updates != trainer.global_step:
-                points = plane(data.source.features, FRAME_RESOLUTION)
-                draw: Draw = partial(decision_boundary, points, seen / 255, data, updates=updates)
-                show(trainer, "decision_boundary", draw, updates=updates, dpi=FRAME_DPI)
+            points = plane(data.source.features, FRAME_RESOLUTION)
+            draw: Draw = partial(decision_boundary, points, seen / 255, data, updates=updates)
+            if image := drawn("decision_boundary", draw, dpi=FRAME_DPI):
+                frames.append(image)
+                if updates != trainer.global_step:
+                    show(trainer, "decision_boundary", image, updates=updates)
+        if len(frames) > 1:
+            (folder / "decision_boundary.webp").write_bytes(as_film(frames))
         for name, final in final_figures(trainer, pl_module, data):
-            if image := show(trainer, name, final, updates=trainer.global_step, dpi=self.dpi):
+            if image := drawn(name, final, dpi=self.dpi):
+                show(trainer, name, image, updates=trainer.global_step)
                 (folder / f"{name}.png").write_bytes(image)
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,21 +99,24 @@ def plane(features: Tensor, resolution: int) -> Tensor:
     return torch.cartesian_prod(y, x).flip(1)
 
 
-def show(trainer: pl.Trainer, name: str, draw: Draw, *, updates: int, dpi: int) -> bytes | None:
-    """Show a figure in TensorBoard, and give it as the content of a PNG file; None where it could not be drawn."""
+def drawn(name: str, draw: Draw, *, dpi: int) -> bytes | None:
+    """A figure as the content of a PNG file; None where it could not be drawn."""
     from mlplab.figures.style import as_png
 
     try:
-        image = as_png(draw, dpi=dpi)
+        return as_png(draw, dpi=dpi)
     except Exception as error:  # hours of training must not be lost for a picture
         log.warning("figure %s could not be drawn: %s", name, first_line(error))
         return None
+
+
+def show(trainer: pl.Trainer, name: str, image: bytes, *, updates: int) -> None:
+    """Show a figure, the content of a PNG file, in TensorBoard."""
     width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
     shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
     for board in boards(trainer.loggers):
         summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=shown)])
         board.experiment.file_writer.add_summary(summary, updates)
-    return image
 
 
 def final_figures(trainer: pl.Trainer, pl_module: Any, data: Any) -> Iterator[tuple[str, Draw]]:

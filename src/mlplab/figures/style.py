@@ -3,7 +3,7 @@
 import functools
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c3e")
 """Okabe & Ito without yellow and black, which a light or a dark page swallows; page.css has them for both."""
@@ -61,6 +62,14 @@ def as_png(draw: Callable[[], Figure], *, dpi: int) -> bytes:
     file = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         draw().savefig(file, format="png", dpi=dpi, pil_kwargs={"compress_level": 4})
+    return file.getvalue()
+
+
+def as_film(images: Sequence[bytes]) -> bytes:
+    """PNG images of one size as an animated WebP, two in a second; it stands still at its end before it begins anew."""
+    file, frames = io.BytesIO(), [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
+    durations = [*[500] * (len(frames) - 1), 2000]
+    frames[0].save(file, "webp", save_all=True, append_images=frames[1:], duration=durations, loop=0, quality=70)
     return file.getvalue()
 
 

@@ -53,12 +53,11 @@ def html(
 
 
 def image(path: Path, alt: str) -> Markup:
-    """A PNG file as markup that holds its bytes; nothing for what is no PNG, or larger than a page should hold."""
+    """A PNG or WebP file as markup that holds its bytes; nothing for what is none, or too large for a page."""
     content = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_IMAGE_BYTES else b""
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Markup()
+    kind = {b"\x89PNG": "png", b"RIFF": "webp"}.get(content[:4])
     encoded = base64.b64encode(content).decode("ascii")
-    return Markup(f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">')
+    return Markup(f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{encoded}">' if kind else "")
 
 
 def made_with(results: Iterable[dict[str, Any]]) -> dict[str, str]:

@@ -53,16 +53,21 @@ def report(folders: Sequence[str], output: str | None = None) -> Report:
     paths = [Path(folder) for folder in folders]
     target = Path(output) if output else paths[0] if len(paths) == 1 else Path("outputs", "reports", paths[0].name)
     if len(paths) == 1 and (paths[0] / RESULT).is_file():
-        runs, history, skipped = read(paths)
-        page = run_page(runs["about"].iloc[0], dict(runs["metrics"].iloc[0]), history, skipped)
-        target.mkdir(parents=True, exist_ok=True)
-        write_atomically(target / "report.html", page)
-        show(written := Report(target / "report.html", runs, grouped(runs, history), skipped))
+        show(written := write_run_page(paths[0], target))
         return written
     show(written := write_report(paths, target))
     if not written.runs["about"]["finished"].any():
         raise RunFailed(f"none of the runs finished; {written.page} names them")
     return written
+
+
+def write_run_page(folder: Path, output: Path) -> Report:
+    """Write `report.html` of one run into the folder `output`. Raises ConfigError where the run cannot be read."""
+    runs, history, skipped = read([folder])
+    page = run_page(runs["about"].iloc[0], dict(runs["metrics"].iloc[0]), history, skipped)
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "report.html", page)
+    return Report(output / "report.html", runs, grouped(runs, history), skipped)
 
 
 def write_report(folders: Sequence[Path], output: Path) -> Report:

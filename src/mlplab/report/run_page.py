@@ -29,6 +29,7 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, s
     ended = f"The run is {status}{f' ({reason})' if reason else ''}"
     curves, pngs = course(history, config), sorted((folder / "figures").glob("*.png"))
     figures = {path.stem: image(path, path.stem) for path in pngs if not (curves and path.stem == "learning_curves")}
+    figures["film"] = image(folder / "figures" / "decision_boundary.webp", "the decision boundary over training")
     facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
     return html(
         "run.html.j2",

@@ -153,11 +153,12 @@ def show(record: Record) -> None:
     rows.append((f"{TITLES['test']} ({tested[0]} checkpoint)", tested[1], "test"))
     console = Console()
     console.print("", score_table(rows, values["metrics"]), "", sep="\n")
+    has_figures = (folder / "figures").is_dir()
     lines = {
         "run folder": folder,
-        "figures": folder / "figures" if (folder / "figures").is_dir() else None,
+        "figures": folder / "figures" if has_figures else None,
         "tensorboard": f"tensorboard --logdir {shlex.quote(str(folder if folder.is_absolute() else folder.parts[0]))}",
-        "report": f"python scripts/report.py {shlex.quote(str(folder))}",
+        "report": None if has_figures else f"python scripts/report.py {shlex.quote(str(folder))}",  # else it comes next
     }
     done = f"{values['updates']:,} updates in {values['epochs']} epochs, {values['fit_seconds']:.1f} s"
     told = [f"{name:12} {line}" for name, line in lines.items() if line]

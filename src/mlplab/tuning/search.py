@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from mlplab.config.keys import FOLDER_NAME
 from mlplab.config.overrides import composed, job_faults, parsed, quoted, use_faults
 from mlplab.config.rules import Rule, number
 from mlplab.errors import ConfigError
@@ -63,6 +64,7 @@ class Search(NamedTuple):
 def read_search(config: DictConfig) -> Search:
     """The search of a tune config. Raises ConfigError with all faults of its space and of its fixed overrides."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
+    FOLDER_NAME.require("name", plain["name"])
     space = plain["search"].get("space")
     if not isinstance(space, dict) or not space:
         example = "optimizer.lr: {low: 0.001, high: 1.0, log: true}"
