@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 import mlplab
 from mlplab.errors import ConfigError
@@ -55,6 +56,26 @@ def test_figures_of_the_run_folder(run):
     assert isinstance(run.plot("learning_curves"), Figure)
     with pytest.raises(ConfigError, match="no figure 'learning_curve'; did you mean 'learning_curves'"):
         run.plot("learning_curve")
+
+
+def test_a_run_ends_with_its_page_which_shows_a_film_of_the_boundary(run, capsys):
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "data:image/webp;base64" in page
+    with Image.open(run.folder / "figures" / "decision_boundary.webp") as film:
+        assert film.n_frames == 3  # as many looks as at so short a run
+    assert (run.folder / "report.html").stat().st_size < 3_000_000
+    plain = mlplab.train(*TINY, "figures=none", name="plain")
+    assert not (plain.folder / "report.html").exists()
+    assert "report       python scripts/report.py outputs/train/plain" in capsys.readouterr().out
+
+
+def test_a_page_that_cannot_be_written_does_not_fail_the_run(run, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("mlplab.report.launch.write_run_page", fail)
+    assert mlplab.train(*TINY, name="inkless").metrics
+    assert "the page could not be written: RuntimeError: no ink" in caplog.text
 
 
 def test_a_name_is_used_once_and_found_again(run):
