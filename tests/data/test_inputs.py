@@ -107,7 +107,7 @@ def test_damaged_npy(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_input(tmp_path: Path) -> None:
     assert "no such file or folder" in refused(tmp_path / "none.csv", (2,))
-    assert "no PNG or JPEG image" in refused(tmp_path, (1, 8, 8))
+    assert "no image in this folder or below" in refused(tmp_path, (1, 8, 8))
     (tmp_path / "notes.txt").touch()
     assert "a .csv or a .npy file" in refused(tmp_path / "notes.txt", (1, 8, 8))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")

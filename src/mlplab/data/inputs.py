@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, decode
+from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
 from mlplab.errors import ConfigError, first_line
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def check_kind(path: Path) -> None:
     if not path.exists():
         raise ConfigError(f"input={path}: no such file or folder")
     if not path.is_dir() and path.suffix.lower() not in (*EXTENSIONS, ".csv", ".npy"):
-        raise ConfigError(f"input={path} must be a folder of images, a PNG or JPEG image, a .csv or a .npy file")
+        raise ConfigError(f"input={path} must be a folder of images, an image, a .csv or a .npy file; {KNOWN}")
 
 
 def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
@@ -57,10 +57,10 @@ def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
         raise ConfigError(f"input={path}: this run was trained on features, not on images; give a .csv or .npy file")
     channels, height, width = feature_shape
     root = path if path.is_dir() else path.parent
-    found = path.rglob("*") if path.is_dir() else [path]
-    files = sorted(file for file in found if file.suffix.lower() in EXTENSIONS and file.is_file())
+    files, left_out = find_images(path) if path.is_dir() else ([path], [])
     if not files:
-        raise ConfigError(f"input={path}: no PNG or JPEG image in this folder or below")
+        raise ConfigError(f"input={path}: no image in this folder or below; {KNOWN}")
+    say_left_out(left_out, root)
     resized: list[str] = []
     images = decode(files, size=(height, width), channels=channels, resized=resized)
     if images.shape[1] != channels:
