@@ -1,6 +1,5 @@
 """Figures of a run, as PNG in `figures/` and as images in TensorBoard."""
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,14 +13,11 @@ from torch import Tensor, nn
 
 from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples
 from mlplab.callbacks.layers import layer_weights
-from mlplab.callbacks.tensorboard import boards
+from mlplab.callbacks.tensorboard import boards, tolerated
 from mlplab.config.keys import require
-from mlplab.errors import first_line
 
 if TYPE_CHECKING:  # matplotlib is imported after training
     from matplotlib.figure import Figure
-
-log = logging.getLogger(__name__)
 
 Draw = Callable[[], "Figure"]
 FRAME_RESOLUTION, FINAL_RESOLUTION = 48, 300
@@ -52,14 +48,19 @@ class Figures(Callback):
         if not self.at_end or data.feature_shape != (2,) or not can_look(trainer):
             return
         if look_is_due(trainer, self._looks[-1][0] if self._looks else None, every=self.every):
-            seen = probabilities(pl_module, data, plane(data.source.features, FRAME_RESOLUTION))
-            self._looks.append((trainer.global_step, (255 * seen).round().byte()))
+            with tolerated("the decision boundary"):
+                seen = probabilities(pl_module, data, plane(data.source.features, FRAME_RESOLUTION))
+                self._looks.append((trainer.global_step, (255 * seen).round().byte()))
 
     on_validation_end = on_train_epoch_end = look_if_due
 
     def on_fit_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not self.at_end:
-            return
+        if trainer.is_global_zero and self.at_end:
+            with tolerated("figures"):
+                self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Any, pl_module: Any) -> None:
+        """All figures, in their folder and in TensorBoard."""
         from mlplab.figures.boundary import decision_boundary
 
         data, folder = trainer.datamodule, Path(trainer.default_root_dir) / "figures"
@@ -95,10 +96,10 @@ def show(trainer: pl.Trainer, name: str, draw: Draw, *, updates: int, dpi: int) 
     """Show a figure in TensorBoard, and give it as the content of a PNG file; None where it could not be drawn."""
     from mlplab.figures.style import as_png
 
-    try:
+    image = None
+    with tolerated(f"figure {name}"):
         image = as_png(draw, dpi=dpi)
-    except Exception as error:  # hours of training must not be lost for a picture
-        log.warning("figure %s could not be drawn: %s", name, first_line(error))
+    if image is None:
         return None
     width, height = (int.from_bytes(image[place : place + 4]) for place in (16, 20))
     shown = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=image)
