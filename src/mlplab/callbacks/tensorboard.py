@@ -147,7 +147,7 @@ def write_embedding(board: TensorBoardLogger, pl_module: Any, data: Any, *, num_
 
 
 def sprites(images: Tensor) -> Tensor:
-    """uint8 images (n, channels, height, width) as squares for one sheet: floats from 0 to 1, small, without opacity."""
+    """uint8 images (n, channels, height, width) as small squares for one sheet: floats from 0 to 1, no opacity."""
     colours = images[:, : 3 if images.shape[1] in (3, 4) else 1].float() / 255
     scale = min(1, LARGEST_SPRITE / max(images.shape[2:]))
     height, width = (max(1, round(scale * pixels)) for pixels in images.shape[2:])

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,9 @@ from torch import Tensor
 
 from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
 from mlplab.errors import ConfigError, first_line
+
+MISSING = {"", "?", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "null", "NULL", "None", "NaT", "."}
+"""What programs write for a value that is not known."""
 
 log = logging.getLogger(__name__)
 
@@ -113,36 +118,72 @@ def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
 def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> Tensor:
     """The numbers of a CSV file, float32 (n, num_features); no label column.
 
-    A first line without any number is a header. Where it holds the feature names, columns may come in any order;
-    otherwise they are taken in the order of the file.
+    A first line without any number is a header, unless it says of each cell that it is missing. Where it holds the
+    feature names, whatever their case, columns may come in any order, and others are left out; a header of other names
+    is named in the log, and the columns are taken in the order of the file. Raises ConfigError for what is none of
+    these.
     """
     try:
         table = pd.read_csv(
             path, header=None, index_col=False, dtype=str, keep_default_na=False, skip_blank_lines=False,
             encoding="utf-8-sig",  # -sig: spreadsheets put a mark before the text
             engine="python",  # tells a blank line from empty cells
+            skipinitialspace=True,  # before a quotation mark
         )  # fmt: skip
     except (ValueError, OSError) as error:
         raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
     cells = table.dropna(how="all").fillna("")  # without blank lines; the index still counts them
-    if cells.shape[1] != num_features:
+    header = list(cells.iloc[0]) if len(cells) else []
+    order = columns_of(path, header, feature_names)
+    if order is None and cells.shape[1] != num_features:
         names = f" ({', '.join(feature_names)})" if feature_names else ""
         expected = f"{num_features} columns{names}, separated by commas and without labels"
-        raise ConfigError(f"input={path}: expected {expected}, got {cells.shape[1]}")
+        index = "; the first, without a name, is an index: save without it" if header[:1] == [""] else ""
+        raise ConfigError(f"input={path}: expected {expected}, got {cells.shape[1]}{index}")
+    if order is not None:
+        cells = cells.iloc[1:, order]
+    elif header == [str(column) for column in range(num_features)]:
+        raise ConfigError(
+            f"input={path}, line 1: {','.join(header)} may be a sample or the column numbers that pandas writes; "
+            "write the names of the features above it, or save with header=False"
+        )
+    elif all(pd.isna(pd.to_numeric(cell, errors="coerce")) for cell in header) and not {*header} <= MISSING:
+        log.warning("%s: line 1 (%s) is a header of other names than in training; "
+                    "columns are taken in the order of the file", path, ", ".join(header))  # fmt: skip
+        cells = cells[1:]
     numbers = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    order = list(range(num_features))
-    if np.isnan(numbers[0]).all():
-        header = list(cells.iloc[0].str.strip())
-        if sorted(header) == sorted(feature_names):
-            order = [header.index(name) for name in feature_names]
-        cells, numbers = cells[1:], numbers[1:]
     if not len(numbers):
         raise ConfigError(f"input={path} has no row of numbers; expected {num_features} columns")
     faults = [
-        f"input={path}, line {cells.index[row] + 1}, column {column + 1}: must be a finite number, "
+        f"input={path}, line {cells.index[row] + 1}, column {cells.columns[column] + 1}: must be a finite number, "
         f"got {cells.iat[row, column]!r}"
         for row, column in np.argwhere(~(np.abs(numbers) <= np.finfo(np.float32).max))[: MAX_NAMED + 1]
     ]
     if faults:
         raise ConfigError(*faults[:MAX_NAMED], *["… and more such cells"] * (len(faults) > MAX_NAMED))
-    return torch.from_numpy(numbers[:, order].astype(np.float32))
+    return torch.from_numpy(numbers.astype(np.float32))
+
+
+def columns_of(path: Path, header: Sequence[str], feature_names: Sequence[str]) -> list[int] | None:
+    """Where a header has the feature names, in their order; None where it has none of them.
+
+    Names are compared without case, and with spaces, underscores and hyphens alike. Columns that are no features are
+    named in the log. Raises ConfigError where a feature is missing or there twice.
+    """
+
+    def simple(name: str) -> str:
+        return re.sub(r"[\s_#-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+    wanted, found = ([simple(name) for name in names] for names in (feature_names, header))
+    if len({*wanted}) < len(wanted):  # names that differ in their case only
+        wanted, found = list(feature_names), [name.strip() for name in header]
+    if not {*wanted} & {*found}:
+        return None
+    missing = [name for name, key in zip(feature_names, wanted, strict=True) if key not in found]
+    twice = [name for name, key in zip(feature_names, wanted, strict=True) if found.count(key) > 1]
+    if missing or twice:
+        what = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(twice)} more than once"
+        raise ConfigError(f"input={path}: the header ({', '.join(header)}) {what}; it must name each feature once")
+    if others := [name or "one without a name" for name, key in zip(header, found, strict=True) if key not in wanted]:
+        log.warning("%s: columns that are no features are left out: %s", path, ", ".join(others))
+    return [found.index(key) for key in wanted]

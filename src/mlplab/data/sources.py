@@ -64,10 +64,8 @@ class Source:
             if features is not None and labels is not None and len(features) != len(labels):
                 faults.append(f"data: {start}features has {len(features)} rows, but {start}labels has {len(labels)}")
         shape = tuple(self.features.shape[1:])
-        if self.test_features is not None and self.test_features.shape[1:] != shape:
-            faults.append(
-                f"data: a row of test_features must be {shape} as in features, got {tuple(self.test_features.shape[1:])}"
-            )
+        if self.test_features is not None and (other := tuple(self.test_features.shape[1:])) != shape:
+            faults.append(f"data: a row of test_features must be {shape} as in features, got {other}")
         if self.feature_names and not self.is_images and len(self.feature_names) != shape[0]:
             faults.append(f"data: feature_names must be {shape[0]}, one for each column, got {len(self.feature_names)}")
         if faults:
