@@ -22,9 +22,12 @@ def inspect_data(config: DictConfig) -> None:
     print("Samples", classes(data).to_string(max_rows=30), sep="\n\n")
     print("\nTraining\n", *(f"{name:18} {value}" for name, value in facts(data).items()), sep="\n")
     print("\nDataLoader", loaders(data).to_string() + "\n", sep="\n\n")
-    if config.figure and (figure := samples(data)):
+    if config.figure and (data.feature_shape == (2,) or data.source.is_images):
+        from mlplab.figures.style import as_png
+
+        image = as_png(partial(samples, data), dpi=110)
         Path(config.figure).parent.mkdir(exist_ok=True)
-        figure.savefig(config.figure, dpi=110)
+        Path(config.figure).write_bytes(image)
         print(f"figure  {config.figure}")
     elif config.figure:
         print(f"no figure: a sample is {data.num_features} numbers, neither an image nor a point in the plane")
@@ -83,17 +86,18 @@ def loaders(data: Any) -> pd.DataFrame:
 def samples(data: Any) -> Any:
     """The first samples of the first epoch: images, augmented if training does; points in the plane; else None."""
     from mlplab.figures.images import training_samples
-    from mlplab.figures.style import look, panels
+    from mlplab.figures.style import look, panels, shortened
 
     if data.feature_shape == (2,):
         train, names = data.datasets["train"], data.source.feature_names or ("x₁", "x₂")
         figure, (axes,) = panels(1, width=5.6, height=4.6)
+        signs = {}
         for label, name in enumerate(data.source.class_names):
             indices = train.indices[train.labels[train.indices] == label]
             x, y = train.features[indices].T.numpy()
-            axes.scatter(x, y, s=14, label=f"{name} ({len(indices):,})", **look(label))
+            signs[f"{shortened(name)} ({len(indices):,})"] = axes.scatter(x, y, s=14, **look(label))
         axes.set(title="Training samples", xlabel=names[0], ylabel=names[1])
-        axes.legend()
+        axes.legend(signs.values(), signs)
         return figure
     return training_samples(data) if data.source.is_images else None
 

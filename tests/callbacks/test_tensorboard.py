@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -196,9 +197,39 @@ def test_the_projector_has_the_last_hidden_layer_of_validation_samples(finished)
     assert [row.split("\t")[0] for row in rows] == [data.source.class_names[label] for label in labels]
 
 
-def test_images_are_sprites_small_enough_for_a_sheet():
-    assert extras.sprites(torch.full((2, 4, 64, 32), 255, dtype=torch.uint8)).shape == (2, 3, 32, 16)
-    assert extras.sprites(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)).max() == 1.0
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("size", "inside"),
+    [((40, 12), (32, 10)), ((4, 400), (1, 32)), ((400, 4), (32, 1)), ((1, 1), (1, 1)), ((8, 8), (8, 8))],
+)
+def test_images_are_square_sprites_small_enough_for_a_sheet(channels, size, inside, tmp_path):
+    sprites = extras.sprites(torch.full((5, channels, *size), 255, dtype=torch.uint8))
+    side = max(inside)
+    assert sprites.shape == (5, 3 if channels in (3, 4) else 1, side, side)
+    assert (sprites[..., : inside[0], : inside[1]] == 1).all()
+    assert sprites.sum() == sprites[:, :, : inside[0], : inside[1]].numel()
+    logger_of(tmp_path).experiment.add_embedding(torch.rand(5, 3), label_img=sprites, tag="a")
+    assert Image.open(tmp_path / "tensorboard/00000/a/sprite.png").size == (3 * side, 3 * side)
+
+
+@pytest.mark.parametrize("size", [(40, 12), (4, 400), (1, 1)], ids=str)
+def test_images_of_any_shape_end_a_run_with_all_their_pictures(size, launch_full, tmp_path, caplog):
+    for number in range(20):
+        path = tmp_path / "tree" / "train" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(size, 12 * number, dtype=np.uint8)).save(path)
+    root = f"data.root={tmp_path / 'tree'}"
+    run = launch_full("figures=default", "data=image_folder", root, "data.cache=false", "data.batch_size=8")
+    assert run.result["status"] == "finished"
+    assert "could not be drawn" not in caplog.text
+    assert (run.folder / "tensorboard/00000/last_hidden_layer/sprite.png").exists()
+    assert {"first_layer", "training_samples", "extremes"} <= {path.stem for path in (run.folder / "figures").iterdir()}
+
+
+def test_a_projector_that_fails_does_not_end_the_run(launch_full, monkeypatch, caplog):
+    monkeypatch.setattr(extras, "write_embedding", lambda *_, **__: 1 / 0)
+    assert launch_full(*ONLY_BOARD).result["status"] == "finished"
+    assert "the projector could not be drawn: division by zero" in caplog.text
 
 
 # Event files of a run that continues

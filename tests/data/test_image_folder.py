@@ -11,11 +11,9 @@ from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
 from mlplab.data import image_folder as module
-from mlplab.data.image_folder import MAX_NAMED, decode, image_folder
+from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, decode, image_folder
 from mlplab.errors import ConfigError
 from mlplab.files import read_checkpoint, write_checkpoint
-
-pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")
 
 CLASSES = ("cat", "dog", "eel")
 
@@ -90,16 +88,118 @@ def test_the_test_folder_may_be_missing(tree):
         assert len(source.features) == 6
 
 
-def test_png_and_jpeg_may_be_mixed_and_other_files_lie_about(tree):
+def test_extensions_may_be_mixed_and_subfolders_are_read(tree):
     grey = torch.full((3, 6, 5), 128, dtype=torch.uint8)
-    for name in ("3.jpg", "4.jpeg", "5.JPG", "6.PNG"):
-        save(tree / "train" / "cat" / name, grey)
-    (tree / "train" / "cat" / "notes.txt").write_text("not an image")
-    (tree / "train" / ".hidden").mkdir()
-    (tree / "train" / "readme.md").touch()
-    source = read(tree)
-    assert torch.bincount(source.labels).tolist() == [6, 2, 2]
-    assert ((source.features[2:6].float() - 128).abs() <= 1).all()
+    for number, extension in enumerate(EXTENSIONS):
+        save(tree / "train" / "cat" / f"deep.er/{number}{extension if number % 2 else extension.upper()}", grey)
+    images = read(tree).features
+    assert ((images[2 : 2 + len(EXTENSIONS)].float() - 128).abs() <= 1).all()
+    assert len(images) == 6 + len(EXTENSIONS)
+
+
+def test_what_is_left_out_is_counted_and_named_and_what_is_hidden_is_not_there(tree, caplog):
+    read(tree)
+    assert caplog.text == ""
+    first = read(tree).features
+    for name in (
+        "train/cat/._0.png",
+        "train/cat/.ipynb_checkpoints/0.png",
+        "train/.hidden/0.png",
+        "test/cat/.DS_Store",
+    ):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"no image")
+    (tree / "train" / "cat" / "loop").symlink_to(tree / "train")
+    assert torch.equal(read(tree).features, first)
+    assert caplog.text == ""
+    for name in ("train/cat/Thumbs.db", "test/dog/b.heic", "train/0.png", "val/cat/0.png", "train/dog/notes.txt"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    assert torch.equal(read(tree).features, first)
+    (entry,) = caplog.messages
+    assert entry.startswith(f"{tree}: 5 left out, no images by name or place: train/cat/Thumbs.db, train/")
+    assert ".png .jpg" in entry
+
+
+LEVELS = np.arange(30, dtype=np.uint8).reshape(6, 5) * 8
+COLOURS = np.stack([LEVELS, 255 - LEVELS, LEVELS // 2], axis=2)
+OPACITY = 255 - LEVELS[..., None]
+RED, BLUE = [200, 40, 30], [30, 40, 200]
+TWO = np.array([RED, BLUE])[np.arange(30).reshape(6, 5) % 2].astype(np.uint8)
+FLAT = np.full_like(COLOURS, RED)
+BITS = np.where(LEVELS > 100, 255, 0).astype(np.uint8)
+
+
+def palette(transparent=None):
+    image = Image.fromarray(np.arange(30, dtype=np.uint8).reshape(6, 5) % 2, mode="P")
+    image.putpalette([*RED, *BLUE])
+    return image, {} if transparent is None else {"transparency": transparent}
+
+
+STORED = {  # name: (image and options of saving, as it is)
+    "grey.png": ((Image.fromarray(LEVELS), {}), LEVELS[..., None]),
+    "one bit.png": ((Image.fromarray(BITS).convert("1"), {}), BITS[..., None]),
+    "one bit.tif": ((Image.fromarray(BITS).convert("1"), {}), BITS[..., None]),
+    "16 bits.png": ((Image.fromarray(LEVELS.astype(np.uint16) * 256 + 255), {}), LEVELS[..., None]),
+    "16 bits.tiff": ((Image.fromarray(LEVELS.astype(np.uint16) * 256), {}), LEVELS[..., None]),
+    "grey and opacity.png": (
+        (Image.fromarray(np.dstack([LEVELS, OPACITY])), {}), np.dstack([LEVELS, OPACITY])
+    ),
+    "colour.png": ((Image.fromarray(COLOURS), {}), COLOURS),
+    "colour.bmp": ((Image.fromarray(COLOURS), {}), COLOURS),
+    "colour.webp": ((Image.fromarray(COLOURS), {"lossless": True}), COLOURS),
+    "opacity.png": ((Image.fromarray(np.dstack([COLOURS, OPACITY])), {}), np.dstack([COLOURS, OPACITY])),
+    "palette.png": (palette(), TWO),
+    "palette.bmp": (palette(), TWO),
+    "palette.gif": (palette(), TWO),
+    "transparent.png": (palette(1), np.dstack([TWO, np.where(TWO[..., :1] == 30, 0, 255)])),
+    "transparent.gif": (palette(1), np.dstack([TWO, np.where(TWO[..., :1] == 30, 0, 255)])),
+    "inks.tif": ((Image.fromarray(COLOURS).convert("CMYK"), {}), COLOURS),
+    "inks.jpg": ((Image.fromarray(FLAT).convert("CMYK"), {}), FLAT),
+    "colour.jpg": ((Image.fromarray(FLAT), {}), FLAT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [None, 1, 3, 4])
+@pytest.mark.parametrize("extension", ["", ".png"], ids=["named as it is", "named .png"])
+@pytest.mark.parametrize("name", STORED)
+def test_every_kind_of_image_is_its_colours_in_so_many_channels(tmp_path, name, extension, channels):
+    (image, options), pixels = STORED[name]
+    image.save(tmp_path / name, **options)
+    path = (tmp_path / name).rename(tmp_path / f"{name}{extension}")
+    few = pixels.shape[2] < 3
+    colour = pixels[..., [0, 0, 0]] if few else pixels[..., :3]
+    opacity = pixels[..., -1:] if pixels.shape[2] in (2, 4) else np.full((6, 5, 1), 255)
+    luma = pixels[..., :1] if few else colour @ [[0.299], [0.587], [0.114]]
+    expected = {None: pixels, 1: luma, 3: colour, 4: np.dstack([colour, opacity])}[channels]
+    found = decode([path, path], channels=channels).permute(0, 2, 3, 1).int().numpy()
+    assert found[0].shape == expected.shape
+    assert abs(found[0] - expected).max() <= (3 if name.endswith(".jpg") else 1 if channels == 1 else 0)
+    assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_exif_says(tmp_path, name, orientation):
+    """The picture has another grey in each quarter: at the top 10 and 70, below 130 and 250."""
+    picture = np.kron([[10, 70], [130, 250]], np.ones((16, 8))).astype(np.uint8)
+    stored = {1: picture, 2: picture[:, ::-1], 3: picture[::-1, ::-1], 4: picture[::-1], 5: picture.T,
+              6: np.rot90(picture), 7: picture[::-1, ::-1].T, 8: np.rot90(picture, -1)}[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / name, exif=exif, **({"lossless": True} if name == "a.webp" else {}))
+    shown = decode([tmp_path / name])[0]
+    assert shown.shape[1:] == (32, 16)
+    assert abs(shown[0].int().numpy() - picture).max() <= 3
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "exif", [b"garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\xff", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03"]
+)
+def test_damaged_exif_turns_nothing(tmp_path, exif):
+    Image.fromarray(LEVELS).save(tmp_path / "a.jpg", quality=100, exif=exif)
+    assert abs(decode([tmp_path / "a.jpg"])[0, 0].int().numpy() - LEVELS).max() <= 3
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -109,28 +209,19 @@ def test_channels_are_kept_unless_told(tmp_path, channels):
     assert torch.equal(read(tmp_path, channels=channels).features, torch.stack(images))
 
 
-def test_channels_are_converted_on_request(tmp_path):
+def test_different_channels_are_refused_unless_converted(tmp_path):
     grey = save(tmp_path / "train" / "a" / "0.png", picture(1))
     colour = save(tmp_path / "train" / "b" / "0.png", picture(3))
     with pytest.raises(ConfigError, match=r"data\.channels"):
         read(tmp_path)
-    as_colour = read(tmp_path, channels=3).features
-    assert torch.equal(as_colour, torch.stack([grey.expand(3, -1, -1), colour]))
-    as_grey = read(tmp_path, channels=1).features
-    assert torch.equal(as_grey[0], grey)
-    luma = (colour.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0)
-    assert (as_grey[1, 0].float() - luma).abs().max() <= 1
-    opaque = read(tmp_path, channels=4).features
-    assert opaque.shape == (2, 4, 6, 5)
-    assert (opaque[:, 3] == 255).all()
+    assert torch.equal(read(tmp_path, channels=3).features, torch.stack([grey.expand(3, -1, -1), colour]))
 
 
-def test_sixteen_bits_become_eight(tmp_path):
-    levels = torch.tensor([[0, 255, 256, 65535], [32768, 1000, 40000, 511]])
-    for name in ("a", "b"):
-        (tmp_path / "train" / name).mkdir(parents=True)
-        Image.fromarray(levels.to(torch.int32).numpy().astype("uint16")).save(tmp_path / "train" / name / "0.png")
-    assert torch.equal(read(tmp_path).features[0, 0], (levels // 256).to(torch.uint8))
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_without_a_white_are_refused(tmp_path, dtype):
+    Image.fromarray(LEVELS.astype(dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(ConfigError, match=r"a\.tif: cannot be decoded \(it has 32 bits"):
+        decode([tmp_path / "a.tif"])
 
 
 @pytest.mark.parametrize(("size", "expected"), [(4, (4, 4)), ([3, 8], (3, 8)), ((9, 2), (9, 2))])
@@ -177,6 +268,13 @@ def test_many_faulty_images_are_counted(tree):
     assert error.value.faults[-1] == f"… and {10 - MAX_NAMED} more such images"
 
 
+def test_classes_may_be_in_the_root_itself(tree):
+    whole = read(tree)
+    source = read(tree / "train")
+    assert torch.equal(source.features, whole.features)
+    assert (source.class_names, source.test_features) == (CLASSES, None)
+
+
 def test_folders_that_do_not_fit_are_named(tree, tmp_path):
     with pytest.raises(ConfigError, match=r"data\.root: no folder .*train; expected train/<class>/<images>"):
         read(tmp_path)
@@ -193,7 +291,7 @@ def test_empty_class_folders_are_named(tree, split):
     for name in ("dog", "eel"):
         (tree / split / name / "0.png").unlink()
         (tree / split / name / "1.png").unlink(missing_ok=True)
-    with pytest.raises(ConfigError, match=rf"no PNG or JPEG image in 2 class folder\(s\) of .*{split}: dog, eel"):
+    with pytest.raises(ConfigError, match=rf"no image in 2 class folder\(s\) of .*{split}: dog, eel"):
         read(tree)
 
 
@@ -222,6 +320,16 @@ CHANGES = {
     "change a test image": lambda root: save(root / "test/cat/0.png", picture()),
     "rename a class": lambda root: [rename(root / split, "cat", "ant") for split in ("train", "test")],
 }
+
+
+def test_a_cache_of_an_earlier_version_is_made_anew(tree, monkeypatch):
+    monkeypatch.setattr(module, "DECODER", "1")
+    monkeypatch.setattr(module, "decode", lambda paths, **options: 255 - decode(paths, **options))
+    wrong = read(tree, cache=True)
+    monkeypatch.undo()
+    assert_same(read(tree, cache=True), read(tree))
+    assert not torch.equal(wrong.features, read(tree).features)
+    assert len(cache_files(tree)) == 1
 
 
 @pytest.mark.parametrize("change", CHANGES)

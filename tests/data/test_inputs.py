@@ -22,7 +22,7 @@ def refused(path: Path, shape: tuple[int, ...], names: tuple[str, ...] = ()) -> 
     ("content", "message"),
     [
         ("0.5,0.6,1\n", "expected 2 columns (a, b), separated by commas and without labels, got 3"),
-        ("0.5;0.6\n", "expected 2 columns (a, b), separated by commas and without labels, got 1"),
+        ("0.5|0.6\n", "expected 2 columns (a, b), separated by commas and without labels, got 1"),
         ("a,b\n1,2\n3\n", "line 3, column 2: must be a finite number, got ''"),
         ("1,2\n1,2,3\n", "cannot be read as CSV in UTF-8 (Expected 2 fields in line 2"),
         ("1,2\n\n3,x\n", "line 3, column 2: must be a finite number, got 'x'"),
@@ -34,6 +34,13 @@ def refused(path: Path, shape: tuple[int, ...], names: tuple[str, ...] = ()) -> 
         ("1e39,1\n", "line 1, column 1: must be a finite number, got '1e39'"),
         ("", "cannot be read as CSV in UTF-8 (No columns to parse from file)"),
         ("a,b\n", "no row of numbers; expected 2 columns"),
+        ("NA,NA\n1,2\n", "line 1, column 1: must be a finite number, got 'NA'"),
+        ("?,\n1,2\n", "line 1, column 1: must be a finite number, got '?'"),
+        ("0,1\n0.5,0.6\n", "line 1: 0,1 may be a sample or the column numbers that pandas writes"),
+        (",0,1\n0,0.5,0.6\n", "expected 2 columns (a, b), separated by commas and without labels, got 3; the first"),
+        ("A,c\n1,2\n", "the header (A, c) lacks b; it must name each feature once"),
+        ("a,b,A\n1,2,3\n", "the header (a, b, A) has a more than once"),
+        ("id,b,a\n1,2,3\n4,x,6\n", "line 3, column 2: must be a finite number, got 'x'"),
     ],
 )
 def test_faults_in_a_csv_are_located(tmp_path: Path, content: str, message: str) -> None:
@@ -107,7 +114,7 @@ def test_damaged_npy(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_input(tmp_path: Path) -> None:
     assert "no such file or folder" in refused(tmp_path / "none.csv", (2,))
-    assert "no PNG or JPEG image" in refused(tmp_path, (1, 8, 8))
+    assert "no image in this folder or below" in refused(tmp_path, (1, 8, 8))
     (tmp_path / "notes.txt").touch()
     assert "a .csv or a .npy file" in refused(tmp_path / "notes.txt", (1, 8, 8))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
@@ -119,3 +126,25 @@ def test_features_may_have_any_real_type(tmp_path: Path) -> None:
     for dtype in (np.float64, np.float32, np.uint8):
         np.save(tmp_path / "points.npy", np.array([[0, 1], [1, 1]], dtype=dtype))
         assert read_inputs(tmp_path / "points.npy", feature_shape=(2,)).features.tolist() == [[0.0, 1.0], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ()])
+def test_what_is_taken_for_a_header_or_left_out_is_named(tmp_path: Path, caplog, names: tuple[str, ...]) -> None:
+    (tmp_path / "points.csv").write_text("x,y\n1,2\n")
+    inputs = read_inputs(tmp_path / "points.csv", feature_shape=(2,), feature_names=names)
+    assert inputs.features.tolist() == [[1.0, 2.0]]
+    (said,) = caplog.messages
+    assert "line 1 (x, y) is a header" in said
+    (tmp_path / "points.csv").write_text("id,B,A\n7,1,2\n")
+    if names:
+        assert read_inputs(tmp_path / "points.csv", feature_shape=(2,), feature_names=names).features.tolist() == [
+            [2, 1]
+        ]
+        assert "left out: id" in caplog.messages[-1]
+
+
+def test_names_that_differ_in_their_case_only_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("a,A\n1,2\n")
+    assert read_inputs(tmp_path / "points.csv", feature_shape=(2,), feature_names=("A", "a")).features.tolist() == [
+        [2, 1]
+    ]

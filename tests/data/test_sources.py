@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, MNIST
 
-from mlplab.data.sources import MNIST_URL, cifar10, digits, mnist, moons, passing, spirals
+from mlplab.data.sources import MNIST_URL, Source, cifar10, digits, mnist, moons, passing, spirals
 from mlplab.errors import ConfigError
 
 
@@ -131,6 +131,67 @@ def test_digits_are_scikit_learns_scaled_to_bytes():
     assert source.labels.tolist() == reference.target.tolist()
     assert source.class_names == tuple("0123456789")
     assert source.is_images
+
+
+# A source of someone else's
+
+
+def made(**options):
+    given = {"features": torch.rand(6, 2), "labels": torch.tensor([0, 1, 2] * 2), "class_names": ("a", "b", "c")}
+    return Source(**given | options)
+
+
+def with_value(tensor, place, value):
+    tensor = tensor.clone()
+    tensor[place] = value
+    return tensor
+
+
+POINTS, CLASSES = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+WRONG = {
+    "more labels than names": ({"labels": with_value(CLASSES, 4, 3)}, "labels, row 4.*from 0 to 2.*got 3"),
+    "a negative label": ({"labels": with_value(CLASSES, 4, -1)}, "labels, row 4.*got -1"),
+    "half a label": ({"labels": with_value(CLASSES.float(), 3, 0.5)}, r"labels, row 3.*got 0\.5"),
+    "no label": ({"labels": with_value(CLASSES.float(), 3, np.nan)}, "labels, row 3.*got nan"),
+    "words": ({"labels": np.array(list("abcabc"))}, "labels must be real numbers, got <U1"),
+    "one-hot": ({"labels": torch.eye(3).repeat(2, 1)}, r"class numbers \(n,\), got \(6, 3\)"),
+    "nan": ({"features": with_value(POINTS, (4, 1), np.nan), "feature_names": ("x", "y")},
+            r"features, row 4, column 1 \(y\), counted from 0: must be a finite number, got nan$"),
+    "inf": ({"features": with_value(POINTS, 5, np.inf)}, "features, row 5, column 0,.*got inf, and 1 more"),
+    "too large": ({"features": POINTS.double().numpy() * 1e38}, r"features, row 2, column 0,.*got 4e\+38"),
+    "test nan": ({"test_features": with_value(POINTS, (1, 0), np.nan), "test_labels": CLASSES}, "test_features, row 1"),
+    "test label": ({"test_features": POINTS, "test_labels": CLASSES + 1}, "test_labels, row 2"),
+    "half a test": ({"test_features": POINTS}, "together"),
+    "lengths": ({"labels": CLASSES[:4]}, "features has 6 rows, but labels has 4"),
+    "other columns": ({"test_features": POINTS[:, :1], "test_labels": CLASSES}, r"must be \(2,\)"),
+    "empty": ({"features": POINTS[:0], "labels": CLASSES[:0]}, "features must hold at least one"),
+    "one class": ({"class_names": ("a",), "labels": CLASSES * 0}, "at least two"),
+    "a class twice": ({"class_names": ("a", "b", "a")}, "'a' more than once"),
+    "names": ({"feature_names": ("x",)}, "must be 2, one for each column, got 1"),
+    "grey images": ({"features": torch.rand(6, 4, 4)}, "got .6, 4, 4.*None"),
+    "channels last": ({"features": torch.zeros(6, 8, 8, 3).byte()}, "channels come first"),
+    "scaled pixels": ({"features": torch.rand(6, 1, 4, 4)}, "whole numbers from 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_with_a_source_is_said_when_it_is_made(name):
+    options, message = WRONG[name]
+    with pytest.raises(ConfigError, match=message) as error:
+        made(**options)
+    assert all("\n" not in fault and fault.startswith("data: ") for fault in error.value.faults)
+
+
+@pytest.mark.parametrize("dtype", ["float64", ">f8", "float32", "int32", "uint16", "uint8"])
+def test_arrays_of_any_type_are_taken_as_what_they_mean(dtype):
+    points, classes = POINTS.numpy().astype(dtype)[::-1], CLASSES.numpy().astype(dtype)
+    source = made(features=points, labels=classes, test_features=points, test_labels=classes, class_names=list("abc"))
+    for features, labels in ((source.features, source.labels), (source.test_features, source.test_labels)):
+        assert (features.dtype, labels.dtype, source.class_names) == (torch.float32, torch.int64, ("a", "b", "c"))
+        assert torch.equal(features, POINTS.flip(0))
+        assert torch.equal(labels, CLASSES)
+    images = np.full((6, 3, 4, 4), 200, dtype=dtype)
+    assert torch.equal(made(features=images).features, torch.full((6, 3, 4, 4), 200, dtype=torch.uint8))
 
 
 # CIFAR-10, in the official format

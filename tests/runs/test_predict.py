@@ -69,6 +69,10 @@ def test_csv_without_header_gives_the_models_probabilities(passing, tmp_path):
         "hours on the final project,lectures attended\n0.1,0.9\n0.3,0.2\n",  # the columns follow their names
         "a,b\n0.9,0.1\n\n0.2,0.3\n",  # other names, a blank line
         "\ufeff0.9,0.1\r\n 0.2, 0.3",  # as spreadsheets write it, and no end of line
+        "\ufeffHours on the final project,Lectures attended\n0.1,0.9\n0.3,0.2\n",
+        '"HOURS_ON_THE_FINAL_PROJECT", " lectures  attended "\n0.1,0.9\n0.3,0.2\n',
+        "# lectures attended,hours on the final project\n0.9,0.1\n0.2,0.3\n",  # as numpy.savetxt writes it
+        ",hours on the final project,name,lectures attended\n0,0.1,Ann,0.9\n1,0.3,Bob,0.2\n",  # and other columns
     ],
 )
 def test_csv_headers(passing, tmp_path, text):

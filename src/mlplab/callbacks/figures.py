@@ -1,6 +1,5 @@
 """Figures of a run, as PNG in `figures/` and as images in TensorBoard."""
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,15 +13,12 @@ from torch import Tensor, nn
 
 from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples, stopped_early
 from mlplab.callbacks.layers import layer_weights
-from mlplab.callbacks.tensorboard import boards
+from mlplab.callbacks.tensorboard import boards, tolerated
 from mlplab.config.keys import require
-from mlplab.errors import first_line
 from mlplab.models.loops import may_stop
 
 if TYPE_CHECKING:  # matplotlib is imported after training
     from matplotlib.figure import Figure
-
-log = logging.getLogger(__name__)
 
 Draw = Callable[[], "Figure"]
 FRAME_RESOLUTION, FINAL_RESOLUTION = 48, 300
@@ -53,14 +49,19 @@ class Figures(Callback):
         if not self.at_end or data.feature_shape != (2,) or not can_look(trainer):
             return
         if look_is_due(trainer, self._looks[-1][0] if self._looks else None, every=self.every):
-            seen = probabilities(pl_module, data, plane(data.source.features, FRAME_RESOLUTION))
-            self._looks.append((trainer.global_step, (255 * seen).round().byte()))
+            with tolerated("the decision boundary"):
+                seen = probabilities(pl_module, data, plane(data.source.features, FRAME_RESOLUTION))
+                self._looks.append((trainer.global_step, (255 * seen).round().byte()))
 
     on_validation_end = on_train_epoch_end = look_if_due
 
     def on_fit_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not self.at_end:
-            return
+        if trainer.is_global_zero and self.at_end:
+            with tolerated("figures"):
+                self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Any, pl_module: Any) -> None:
+        """All figures, in their folder and in TensorBoard."""
         from mlplab.figures.boundary import decision_boundary
         from mlplab.figures.style import as_film
 
@@ -75,7 +76,8 @@ class Figures(Callback):
                 if updates != trainer.global_step:
                     show(trainer, "decision_boundary", image, updates=updates)
         if len(frames) > 1:
-            (folder / "decision_boundary.webp").write_bytes(as_film(frames))
+            with tolerated("film of the decision boundary"):
+                (folder / "decision_boundary.webp").write_bytes(as_film(frames))
         for name, final in final_figures(trainer, pl_module, data):
             if image := drawn(name, final, dpi=self.dpi):
                 show(trainer, name, image, updates=trainer.global_step)
@@ -103,11 +105,9 @@ def drawn(name: str, draw: Draw, *, dpi: int) -> bytes | None:
     """A figure as the content of a PNG file; None where it could not be drawn."""
     from mlplab.figures.style import as_png
 
-    try:
+    with tolerated(f"figure {name}"):
         return as_png(draw, dpi=dpi)
-    except Exception as error:  # hours of training must not be lost for a picture
-        log.warning("figure %s could not be drawn: %s", name, first_line(error))
-        return None
+    return None
 
 
 def show(trainer: pl.Trainer, name: str, image: bytes, *, updates: int) -> None:

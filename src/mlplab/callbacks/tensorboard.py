@@ -1,11 +1,12 @@
 """What a run adds to TensorBoard beside its scalars, and what becomes of its event files when it continues."""
 
+import contextlib
 import logging
 import os
 import shutil
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,17 @@ class TensorBoardExtras(Callback):
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         if can_look(trainer) and len(trainer.datamodule.datasets["val"]) and self.num_embedded:
             for board in boards(trainer.loggers):
-                write_embedding(board, pl_module, trainer.datamodule, num_samples=self.num_embedded)
+                with tolerated("the projector"):
+                    write_embedding(board, pl_module, trainer.datamodule, num_samples=self.num_embedded)
+
+
+@contextlib.contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Name in the log what could not be drawn: hours of training must not be lost for a picture."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s could not be drawn: %s", what, first_line(error))
 
 
 def boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
@@ -136,8 +147,12 @@ def write_embedding(board: TensorBoardLogger, pl_module: Any, data: Any, *, num_
 
 
 def sprites(images: Tensor) -> Tensor:
-    """uint8 images (n, channels, height, width) as floats from 0 to 1 without opacity, small enough for one sheet."""
-    return F.interpolate(images[:, :3].float() / 255, scale_factor=min(1, LARGEST_SPRITE / max(images.shape[2:])))
+    """uint8 images (n, channels, height, width) as small squares for one sheet: floats from 0 to 1, no opacity."""
+    colours = images[:, : 3 if images.shape[1] in (3, 4) else 1].float() / 255
+    scale = min(1, LARGEST_SPRITE / max(images.shape[2:]))
+    height, width = (max(1, round(scale * pixels)) for pixels in images.shape[2:])
+    side = max(height, width)
+    return F.pad(F.interpolate(colours, size=(height, width)), (0, side - width, 0, side - height))
 
 
 # Event files of a run that continues

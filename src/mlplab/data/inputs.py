@@ -2,6 +2,8 @@
 
 import logging
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, decode
-from mlplab.data.table import features_of
+from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
+from mlplab.data.table import features_of, read_table, separator_of, with_points
 from mlplab.errors import ConfigError, first_line
+
+MISSING = {"", "?", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "null", "NULL", "None", "NaT", "."}
+"""What programs write for a value that is not known."""
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +41,10 @@ def read_inputs(path: Path, *, feature_shape: Sequence[int], feature_names: Sequ
     if path.is_dir() or path.suffix.lower() in EXTENSIONS:
         return read_images(path, feature_shape)
     if path.suffix.lower() == ".csv":
-        features = read_csv(path, num_features=math.prod(feature_shape), feature_names=feature_names)
+        if any("=" in name for name in feature_names):  # texts of a table
+            features = features_of(read_table(path, key="input"), feature_names, key=f"input={path}")
+        else:
+            features = read_csv(path, num_features=math.prod(feature_shape), feature_names=feature_names)
     else:
         features = read_npy(path, feature_shape)
     if len(feature_shape) == 3:
@@ -49,7 +57,7 @@ def check_kind(path: Path) -> None:
     if not path.exists():
         raise ConfigError(f"input={path}: no such file or folder")
     if not path.is_dir() and path.suffix.lower() not in (*EXTENSIONS, ".csv", ".npy"):
-        raise ConfigError(f"input={path} must be a folder of images, a PNG or JPEG image, a .csv or a .npy file")
+        raise ConfigError(f"input={path} must be a folder of images, an image, a .csv or a .npy file; {KNOWN}")
 
 
 def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
@@ -58,10 +66,10 @@ def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
         raise ConfigError(f"input={path}: this run was trained on features, not on images; give a .csv or .npy file")
     channels, height, width = feature_shape
     root = path if path.is_dir() else path.parent
-    found = path.rglob("*") if path.is_dir() else [path]
-    files = sorted(file for file in found if file.suffix.lower() in EXTENSIONS and file.is_file())
+    files, left_out = find_images(path) if path.is_dir() else ([path], [])
     if not files:
-        raise ConfigError(f"input={path}: no PNG or JPEG image in this folder or below")
+        raise ConfigError(f"input={path}: no image in this folder or below; {KNOWN}")
+    say_left_out(left_out, root)
     resized: list[str] = []
     images = decode(files, size=(height, width), channels=channels, resized=resized)
     if images.shape[1] != channels:
@@ -130,36 +138,75 @@ def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
 def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> Tensor:
     """The numbers of a CSV file, float32 (n, num_features); no label column.
 
-    A first line without any number is a header. Where it holds the feature names, columns may come in any order;
-    otherwise they are taken in the order of the file.
+    A first line without any number is a header, unless it says of each cell that it is missing. Where it holds the
+    feature names, whatever their case, columns may come in any order, and others are left out; a header of other names
+    is named in the log, and the columns are taken in the order of the file. Raises ConfigError for what is none of
+    these.
     """
     try:
+        separator = separator_of(path)
         table = pd.read_csv(
-            path, header=None, index_col=False, dtype=str, keep_default_na=False, skip_blank_lines=False,
+            path, sep=separator, header=None, index_col=False, dtype=str, keep_default_na=False, skip_blank_lines=False,
             encoding="utf-8-sig",  # -sig: spreadsheets put a mark before the text
             engine="python",  # tells a blank line from empty cells
+            skipinitialspace=True,  # before a quotation mark
         )  # fmt: skip
     except (ValueError, OSError) as error:
         raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
     cells = table.dropna(how="all").fillna("")  # without blank lines; the index still counts them
-    if cells.shape[1] != num_features:
+    if separator != ",":
+        cells = with_points(cells)
+    header = list(cells.iloc[0]) if len(cells) else []
+    order = columns_of(path, header, feature_names)
+    if order is None and cells.shape[1] != num_features:
         names = f" ({', '.join(feature_names)})" if feature_names else ""
         expected = f"{num_features} columns{names}, separated by commas and without labels"
-        raise ConfigError(f"input={path}: expected {expected}, got {cells.shape[1]}")
+        index = "; the first, without a name, is an index: save without it" if header[:1] == [""] else ""
+        raise ConfigError(f"input={path}: expected {expected}, got {cells.shape[1]}{index}")
+    if order is not None:
+        cells = cells.iloc[1:, order]
+    elif header == [str(column) for column in range(num_features)]:
+        raise ConfigError(
+            f"input={path}, line 1: {','.join(header)} may be a sample or the column numbers that pandas writes; "
+            "write the names of the features above it, or save with header=False"
+        )
+    elif all(pd.isna(pd.to_numeric(cell, errors="coerce")) for cell in header) and not {*header} <= MISSING:
+        log.warning("%s: line 1 (%s) is a header of other names than in training; "
+                    "columns are taken in the order of the file", path, ", ".join(header))  # fmt: skip
+        cells = cells[1:]
     numbers = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    order = list(range(num_features))
-    if np.isnan(numbers[0]).all():
-        header = list(cells.iloc[0].str.strip())
-        if sorted(header) == sorted(feature_names):
-            order = [header.index(name) for name in feature_names]
-        cells, numbers = cells[1:], numbers[1:]
     if not len(numbers):
         raise ConfigError(f"input={path} has no row of numbers; expected {num_features} columns")
     faults = [
-        f"input={path}, line {cells.index[row] + 1}, column {column + 1}: must be a finite number, "
+        f"input={path}, line {cells.index[row] + 1}, column {cells.columns[column] + 1}: must be a finite number, "
         f"got {cells.iat[row, column]!r}"
         for row, column in np.argwhere(~(np.abs(numbers) <= np.finfo(np.float32).max))[: MAX_NAMED + 1]
     ]
     if faults:
         raise ConfigError(*faults[:MAX_NAMED], *["… and more such cells"] * (len(faults) > MAX_NAMED))
-    return torch.from_numpy(numbers[:, order].astype(np.float32))
+    return torch.from_numpy(numbers.astype(np.float32))
+
+
+def columns_of(path: Path, header: Sequence[str], feature_names: Sequence[str]) -> list[int] | None:
+    """Where a header has the feature names, in their order; None where it has none of them.
+
+    Names are compared without case, and with spaces, underscores and hyphens alike. Columns that are no features are
+    named in the log. Raises ConfigError where a feature is missing or there twice.
+    """
+
+    def simple(name: str) -> str:
+        return re.sub(r"[\s_#-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+    wanted, found = ([simple(name) for name in names] for names in (feature_names, header))
+    if len({*wanted}) < len(wanted):  # names that differ in their case only
+        wanted, found = list(feature_names), [name.strip() for name in header]
+    if not {*wanted} & {*found}:
+        return None
+    missing = [name for name, key in zip(feature_names, wanted, strict=True) if key not in found]
+    twice = [name for name, key in zip(feature_names, wanted, strict=True) if found.count(key) > 1]
+    if missing or twice:
+        what = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(twice)} more than once"
+        raise ConfigError(f"input={path}: the header ({', '.join(header)}) {what}; it must name each feature once")
+    if others := [name or "one without a name" for name, key in zip(header, found, strict=True) if key not in wanted]:
+        log.warning("%s: columns that are no features are left out: %s", path, ", ".join(others))
+    return [found.index(key) for key in wanted]

@@ -5,12 +5,13 @@ import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mlplab.errors import ConfigError
+from mlplab.errors import ConfigError, noted
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 DIGITS = tuple("0123456789")
@@ -23,6 +24,8 @@ class Source:
     `features` are uint8 images (n, channels, height, width) or float32 features (n, features); `labels` are int64
     class numbers (n,), indices into `class_names`. `test_features` and `test_labels` are the official test set, where
     there is one; otherwise the test split is taken from the samples. `feature_names` are for axes and tables.
+    NumPy arrays and other numeric types are taken as what they mean. Raises ConfigError that says what is wrong, and in
+    which row and column.
     """
 
     features: Tensor
@@ -32,9 +35,109 @@ class Source:
     test_features: Tensor | None = None
     test_labels: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        faults: list[str] = []
+        for name in ("class_names", "feature_names"):
+            words = tuple(map(str, getattr(self, name)))
+            object.__setattr__(self, name, words)
+            if twice := sorted({word for word in words if words.count(word) > 1}):
+                faults.append(f"data: {name} must differ from each other, got {twice[0]!r} more than once")
+        if len(self.class_names) < 2:
+            faults.append(f"data: class_names must be at least two, got {self.class_names!r}")
+        if (self.test_features is None) != (self.test_labels is None):
+            faults.append("data: test_features and test_labels must be given together, or neither")
+        for start in ("", *(["test_"] if self.test_features is not None and self.test_labels is not None else [])):
+            for name, checked in (("features", as_features), ("labels", as_labels)):
+                with noted(faults):
+                    object.__setattr__(self, start + name, checked(getattr(self, start + name), start + name, self))
+        if faults:
+            raise ConfigError(*faults)
+        self._compare()
+
+    def _compare(self) -> None:
+        """Raise ConfigError where the tensors do not go together."""
+        faults = []
+        for start, features, labels in (
+            ("", self.features, self.labels),
+            ("test_", self.test_features, self.test_labels),
+        ):
+            if features is not None and labels is not None and len(features) != len(labels):
+                faults.append(f"data: {start}features has {len(features)} rows, but {start}labels has {len(labels)}")
+        shape = tuple(self.features.shape[1:])
+        if self.test_features is not None and (other := tuple(self.test_features.shape[1:])) != shape:
+            faults.append(f"data: a row of test_features must be {shape} as in features, got {other}")
+        if self.feature_names and not self.is_images and len(self.feature_names) != shape[0]:
+            faults.append(f"data: feature_names must be {shape[0]}, one for each column, got {len(self.feature_names)}")
+        if faults:
+            raise ConfigError(*faults)
+
     @property
     def is_images(self) -> bool:
         return self.features.ndim == 4
+
+
+def as_numbers(values: Any, name: str) -> Tensor:
+    """Numbers of any array as a tensor on the CPU. Raises ConfigError for others, and for none at all."""
+    if isinstance(values, Tensor):
+        tensor = values.detach().cpu()
+    else:
+        array = np.asarray(values)
+        if array.dtype.kind not in "buif":
+            raise ConfigError(f"data: {name} must be real numbers, got {array.dtype}; turn words into numbers first")
+        wide = {"f": np.float64, "u": np.int64, "i": np.int64}.get(array.dtype.kind, array.dtype)
+        tensor = torch.from_numpy(np.array(array, dtype=array.dtype if array.dtype == np.uint8 else wide))
+    if tensor.is_complex():
+        raise ConfigError(f"data: {name} must be real numbers, got {tensor.dtype}")
+    if not tensor.numel():
+        raise ConfigError(f"data: {name} must hold at least one number, got the shape {tuple(tensor.shape)}")
+    return tensor
+
+
+def as_features(values: Any, name: str, source: "Source") -> Tensor:
+    """float32 (n, features) or uint8 (n, channels, height, width). Raises ConfigError for other shapes and values."""
+    tensor = as_numbers(values, name)
+    if tensor.ndim not in (2, 4):
+        hint = f"; of grey images {name}[:, None], of one feature {name}[:, None]" if tensor.ndim in (1, 3) else ""
+        shape = tuple(tensor.shape)
+        raise ConfigError(f"data: {name} must be (n, features) or (n, channels, height, width), got {shape}{hint}")
+    if tensor.ndim == 4:
+        if tensor.shape[1] > 4 >= tensor.shape[3]:
+            raise ConfigError(f"data: {name} must be (n, channels, height, width), got {tuple(tensor.shape)}; "
+                              "channels come first")  # fmt: skip
+        pixels = tensor.to(torch.uint8)
+        if not torch.equal(pixels.to(tensor.dtype), tensor):
+            raise ConfigError(
+                f"data: {name}: pixels must be whole numbers from 0 (black) to 255 (white), got {tensor.dtype} from "
+                f"{tensor.min():g} to {tensor.max():g}; scale and round them"
+            )
+        return pixels
+    numbers = tensor.float()
+    if len(places := (~numbers.isfinite()).nonzero()):
+        row, column = places[0].tolist()
+        named = f" ({source.feature_names[column]})" if column < len(source.feature_names) else ""
+        more = f", and {len(places) - 1:,} more such values" if len(places) > 1 else ""
+        raise ConfigError(
+            f"data: {name}, row {row}, column {column}{named}, counted from 0: must be a finite number, "
+            f"got {tensor[row, column]:g}{more}"
+        )
+    return numbers
+
+
+def as_labels(values: Any, name: str, source: "Source") -> Tensor:
+    """int64 (n,), each an index into the class names. Raises ConfigError for others, with the row of the first."""
+    tensor, num_classes = as_numbers(values, name), len(source.class_names)
+    if tensor.ndim != 1:
+        shape = tuple(tensor.shape)
+        raise ConfigError(f"data: {name} must be class numbers (n,), got {shape}; of one-hot rows take argmax(1)")
+    labels = tensor.long()
+    if len(rows := ((labels != tensor) | (labels < 0) | (labels >= num_classes)).nonzero()):
+        row = int(rows[0])
+        more = f"; so are {len(rows) - 1:,} more" if len(rows) > 1 else ""
+        raise ConfigError(
+            f"data: {name}, row {row}, counted from 0: must be a whole number from 0 to {num_classes - 1}, an index "
+            f"into the {num_classes} class_names, got {tensor[row]:g}{more}"
+        )
+    return labels
 
 
 def passing(*, num_samples: int, label_noise: float, seed: int) -> Source:

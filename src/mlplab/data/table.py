@@ -67,9 +67,7 @@ def read_table(path: Path, *, key: str) -> pd.DataFrame:
     if path.stat().st_size > LARGE:
         log.info(said)
     try:
-        with path.open(encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
-            heading = file.readline()
-        separator = max(",;\t", key=heading.count)
+        separator = separator_of(path)
         cells = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig",
                             skip_blank_lines=False, skipinitialspace=True, index_col=False)  # fmt: skip
     except (ValueError, OSError) as error:  # pandas' own errors and those of decoding are ValueErrors
@@ -82,9 +80,18 @@ def read_table(path: Path, *, key: str) -> pd.DataFrame:
     if pd.to_numeric(pd.Series(header), errors="coerce").notna().all():
         raise ConfigError(f"{key}={path} must begin with the names of the columns, got the numbers {header}")
     cells = cells.iloc[1:].set_axis(header, axis=1).set_axis(cells.index[1:] + 1, axis=0)
-    if separator != ",":
-        cells = cells.replace(r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$", r"\1.\2", regex=True)
-    return cells
+    return cells if separator == "," else with_points(cells)
+
+
+def separator_of(path: Path) -> str:
+    """Comma, semicolon or tab: what the first line of a CSV file has most of."""
+    with path.open(encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
+        return max(",;\t", key=file.readline().count)
+
+
+def with_points(cells: pd.DataFrame) -> pd.DataFrame:
+    """The same cells with decimal points for decimal commas."""
+    return cells.replace(r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$", r"\1.\2", regex=True)
 
 
 def check_complete(cells: pd.DataFrame, *, key: str) -> None:

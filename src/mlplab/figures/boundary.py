@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mlplab.figures.style import COLOURS, INK, panels
+from mlplab.figures.style import COLOURS, INK, panels, shortened
 
 
 def decision_boundary(points: Tensor, probabilities: Tensor, data: Any, *, updates: int) -> Figure:
@@ -28,15 +28,19 @@ def decision_boundary(points: Tensor, probabilities: Tensor, data: Any, *, updat
         extent=(*x_ends, *y_ends), origin="lower", aspect="auto",
     )  # fmt: skip
     if two_classes:
-        figure.colorbar(image, label=f"probability of “{data.source.class_names[1]}”")
+        figure.colorbar(image, label=f"probability of “{shortened(data.source.class_names[1])}”")
+    signs = {}  # name → what it looks like; given to the legend, which leaves out names of its own that begin with _
     for split, name, marker, area in (("train", "training", "o", 16), ("val", "validation", "^", 26)):
         if len(indices := data.datasets[split].indices):
             (x, y), colours = data.source.features[indices].T.numpy(), hues[data.source.labels[indices].numpy()]
             axes.scatter(x, y, s=area, c=colours, marker=marker, edgecolor=INK, linewidth=0.5)
-            axes.scatter([], [], color="grey", marker=marker, label=name)
-    for name, hue in zip(data.source.class_names, hues, strict=True):
+            signs[name] = axes.scatter([], [], color="grey", marker=marker, label=name)
+    classes = [
         axes.scatter([], [], color=hue, marker="s", label=name)
-    figure.legend(loc="lower center", ncols=5)
+        for name, hue in zip(data.source.class_names, hues, strict=True)
+    ]
+    names = [*signs, *map(shortened, data.source.class_names)]
+    figure.legend([*signs.values(), *classes], names, loc="lower center", ncols=5)
     first, second = data.source.feature_names or ("x₁", "x₂")
     title = f"Decision boundary after epoch {updates / data.updates_per_epoch:g}"
     axes.set(xlabel=first, ylabel=second, title=title, xlim=x_ends, ylim=y_ends)

@@ -77,13 +77,13 @@ def calibration(probabilities: Tensor, labels: Tensor, *, bins: int = 10, of: st
 
 def precision_recall(probabilities: Tensor, labels: Tensor, *, class_names: Sequence[str], of: str) -> Figure:
     """Precision–recall and ROC curve of the second of two classes, over all thresholds of its probability."""
-    truth, scores = labels.numpy(), probabilities[:, 1].double().numpy()
-    figure, (left, right) = panels(2, width=4.2, title=f"Finding “{class_names[1]}”: {of}")
+    name, truth, scores = shortened(class_names[1]), labels.numpy(), probabilities[:, 1].double().numpy()
+    figure, (left, right) = panels(2, width=4.2, title=f"Finding “{name}”: {of}")
     recall = PrecisionRecallDisplay.from_predictions(truth, scores, ax=left, plot_chance_level=True)
     roc = RocCurveDisplay.from_predictions(truth, scores, ax=right, plot_chance_level=True)
     title = f"Precision–recall, average precision {recall.average_precision:.3f}"
     left.set(xlabel="recall", ylabel="precision", title=title)
     right.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC, area {roc.roc_auc:.3f}")
     for axes in (left, right):
-        axes.legend(loc="lower right", title=f"finding “{class_names[1]}”")
+        axes.legend(loc="lower right", title=f"finding “{name}”")
     return figure
