@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
+from mlplab.data.sources import as_pixels
 from mlplab.errors import ConfigError, first_line
 
 MISSING = {"", "?", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "null", "NULL", "None", "NaT", "."}
@@ -44,7 +45,11 @@ def read_inputs(path: Path, *, feature_shape: Sequence[int], feature_names: Sequ
     else:
         features = read_npy(path, feature_shape)
     if len(feature_shape) == 3:
-        features = as_pixels(path, features).reshape(-1, *feature_shape)
+        features = as_pixels(features, f"input={path}").reshape(-1, *feature_shape)
+        if features.amax() <= 1:
+            log.warning(
+                "%s: no pixel is above 1 on the scale from 0 (black) to 255 (white); was it scaled to 0–1?", path
+            )
     return Inputs([str(row) for row in range(1, len(features) + 1)], features)
 
 
@@ -74,19 +79,6 @@ def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
         counts = f"{len(resized)} of {len(files)} images"
         log.warning("%s resized to the training size %d×%d, such as %s", counts, width, height, min(resized))
     return Inputs([file.relative_to(root).as_posix() for file in files], images)
-
-
-def as_pixels(path: Path, values: Tensor) -> Tensor:
-    """The same values as uint8. Raises ConfigError unless all are whole numbers from 0 to 255."""
-    pixels = values.to(torch.uint8)
-    if values.amin() < 0 or values.amax() > 255 or not torch.equal(pixels.to(values.dtype), values):
-        raise ConfigError(
-            f"input={path}: pixels must be whole numbers from 0 (black) to 255 (white), got {values.dtype} from "
-            f"{values.amin():g} to {values.amax():g}; scale and round them"
-        )
-    if pixels.amax() <= 1:
-        log.warning("%s: no pixel is above 1 on the scale from 0 (black) to 255 (white); was it scaled to 0–1?", path)
-    return pixels
 
 
 def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:
