@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mlplab.callbacks.base import Row, activations, can_look, look_is_due, measured, samples
-from mlplab.callbacks.tensorboard import boards
+from mlplab.callbacks.tensorboard import boards, tolerated
 from mlplab.config.keys import require
 
 NUM_BINS, MOST_NUMBERS = 30, 20_000
@@ -61,7 +61,8 @@ class LayerMonitor(Callback):
         for board in boards(trainer.loggers):
             for name, weight in layers.items():
                 some = weight.flatten()[:: -(-weight.numel() // MOST_NUMBERS)].float()  # evenly spread over the layer
-                board.experiment.add_histogram(f"weights/{name}", some, updates, bins=NUM_BINS)
+                with tolerated(f"the histogram of {name}"):
+                    board.experiment.add_histogram(f"weights/{name}", some, updates, bins=NUM_BINS)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

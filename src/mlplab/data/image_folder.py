@@ -37,8 +37,8 @@ def image_folder(*, root: str, size: int | Sequence[int] | None, channels: int |
     """Read a tree of images, subfolders included; class names are the folder names in alphabetical order.
 
     `size` (one number or [height, width]) resizes; without it all images must have one size. `channels` (1, 3 or 4)
-    converts; without it all must have the same. `test/` may be missing, and so may `train/`,
-    where the folders of the classes are in `root` itself: then the test split is taken from them. Raises ConfigError for a missing or empty
+    converts; without it all must have the same. `test/` may be missing, and so may `train/`, where the folders of the
+    classes are in `root` itself: then the test split is taken from them. Raises ConfigError for a missing or empty
     folder, for images that cannot be decoded (named), and for sizes or channels that differ. Files that are no images
     are left out, and named in the log; hidden ones, whose names begin with a dot, are not there.
     """

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
+from mlplab.data.sources import as_pixels
 from mlplab.data.table import features_of, read_table, separator_of, with_points
 from mlplab.errors import ConfigError, first_line
 
@@ -48,7 +49,11 @@ def read_inputs(path: Path, *, feature_shape: Sequence[int], feature_names: Sequ
     else:
         features = read_npy(path, feature_shape)
     if len(feature_shape) == 3:
-        features = as_pixels(path, features).reshape(-1, *feature_shape)
+        features = as_pixels(features, f"input={path}").reshape(-1, *feature_shape)
+        if features.amax() <= 1:
+            log.warning(
+                "%s: no pixel is above 1 on the scale from 0 (black) to 255 (white); was it scaled to 0–1?", path
+            )
     return Inputs([str(row) for row in range(1, len(features) + 1)], features)
 
 
@@ -80,19 +85,6 @@ def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
     return Inputs([file.relative_to(root).as_posix() for file in files], images)
 
 
-def as_pixels(path: Path, values: Tensor) -> Tensor:
-    """The same values as uint8. Raises ConfigError unless all are whole numbers from 0 to 255."""
-    pixels = values.to(torch.uint8)
-    if values.amin() < 0 or values.amax() > 255 or not torch.equal(pixels.to(values.dtype), values):
-        raise ConfigError(
-            f"input={path}: pixels must be whole numbers from 0 (black) to 255 (white), got {values.dtype} from "
-            f"{values.amin():g} to {values.amax():g}; scale and round them"
-        )
-    if pixels.amax() <= 1:
-        log.warning("%s: no pixel is above 1 on the scale from 0 (black) to 255 (white); was it scaled to 0–1?", path)
-    return pixels
-
-
 def as_features(values: Any, *, feature_shape: Sequence[int], feature_names: Sequence[str]) -> Tensor:
     """Samples in memory as a network takes them: a frame by the names of its columns, an array or tensor as it is.
 
@@ -106,7 +98,7 @@ def as_features(values: Any, *, feature_shape: Sequence[int], feature_names: Seq
         raise ConfigError(f"features must have the shape ({expected}), got {tuple(tensor.shape)}")
     if not tensor.isfinite().all():
         raise ConfigError("features must be finite numbers")
-    return as_pixels(Path("features"), tensor) if len(feature_shape) == 3 else tensor.float()
+    return as_pixels(tensor, "features") if len(feature_shape) == 3 else tensor.float()
 
 
 def read_npy(path: Path, feature_shape: Sequence[int]) -> Tensor:

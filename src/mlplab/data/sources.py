@@ -104,13 +104,7 @@ def as_features(values: Any, name: str, source: "Source") -> Tensor:
         if tensor.shape[1] > 4 >= tensor.shape[3]:
             raise ConfigError(f"data: {name} must be (n, channels, height, width), got {tuple(tensor.shape)}; "
                               "channels come first")  # fmt: skip
-        pixels = tensor.to(torch.uint8)
-        if not torch.equal(pixels.to(tensor.dtype), tensor):
-            raise ConfigError(
-                f"data: {name}: pixels must be whole numbers from 0 (black) to 255 (white), got {tensor.dtype} from "
-                f"{tensor.min():g} to {tensor.max():g}; scale and round them"
-            )
-        return pixels
+        return as_pixels(tensor, f"data: {name}")
     numbers = tensor.float()
     if len(places := (~numbers.isfinite()).nonzero()):
         row, column = places[0].tolist()
@@ -121,6 +115,17 @@ def as_features(values: Any, name: str, source: "Source") -> Tensor:
             f"got {tensor[row, column]:g}{more}"
         )
     return numbers
+
+
+def as_pixels(values: Tensor, where: str) -> Tensor:
+    """The same values as uint8. Raises ConfigError, begun by `where`, unless all are whole numbers from 0 to 255."""
+    pixels = values.to(torch.uint8)
+    if values.amin() < 0 or values.amax() > 255 or not torch.equal(pixels.to(values.dtype), values):
+        raise ConfigError(
+            f"{where}: pixels must be whole numbers from 0 (black) to 255 (white), got {values.dtype} from "
+            f"{values.amin():g} to {values.amax():g}; scale and round them"
+        )
+    return pixels
 
 
 def as_labels(values: Any, name: str, source: "Source") -> Tensor:
