@@ -158,6 +158,20 @@ def test_several_folders_are_reported_together_and_damage_is_named(make_run, tmp
     assert len(pd.read_csv("outputs/reports/a/summary.csv")) == 2
 
 
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_table_keeps_its_settings_however_narrow_the_terminal_is(width, make_run, tmp_path, monkeypatch, capsys):
+    for dropout in (0.1, 0.25):
+        metrics = dict.fromkeys(("train/acc", "val/acc", "test/acc", "gap/acc"), 0.5)
+        make_run(f"runs/{dropout}", {"model": {"dropout": dropout}}, overrides=(f"model.dropout={dropout}",), **metrics)
+    monkeypatch.setenv("COLUMNS", str(width))
+    report([str(tmp_path / "runs")])
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if "│" in line or "┃" in line]
+    assert [line.split()[0] for line in table] == ["dropout", "0.1", "0.25"]
+    assert max(map(len, table)) <= width
+    assert ("seconds" in table[0]) == (width == 200)
+
+
 def test_nothing_to_report_is_a_mistake_of_the_user(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()

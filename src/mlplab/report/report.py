@@ -120,8 +120,10 @@ def show(written: Report) -> None:
     if len(written.runs) > 1 and (common := common_overrides(comparable(written.runs), settings)):
         print("all with", *common)
     names = measured(groups, IN_TERMINAL)
-    fitting = list(names)
-    while console.measure(table := terminal_table(groups, fitting)).maximum > console.width and len(fitting) > 1:
+    fitting, wide = list(names), console.options.update_width(10**4)  # else a table measures what it is squeezed to
+    while console.measure(table := terminal_table(groups, fitting), options=wide).maximum > console.width:
+        if len(fitting) == 1:
+            break
         fitting.pop()
     console.print(table)
     print("\nn: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
