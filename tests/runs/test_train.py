@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mlplab.callbacks.guards import Diverged
-from mlplab.cli import CONF
+from mlplab.config.check import CONF
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.files import read_checkpoint
 from mlplab.models.classifier import Classifier

@@ -45,6 +45,9 @@ class GridSweeper(Sweeper):
         folder = Path(self.shared.hydra.sweep.dir)
         jobs = jobs_of(with_params(self.shared, parsed(arguments)), folder)
         again = f"the same command with sweep={name}" if folder.name == name else "the same command"
+        is_here = self.shared.hydra.launcher._target_.endswith(".BasicLauncher")
+        if is_here and any(job.result()["status"] not in DONE for job in jobs):
+            import mlplab.runs.train  # noqa: F401  before anything is written, since it may be interrupted
         folder.mkdir(parents=True, exist_ok=True)
         record = Record(folder, {})
         record.lock()
