@@ -1,6 +1,7 @@
 """A run folder read back: the numbers of training, to the last bit, and an error that names the file for all else."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -32,7 +33,10 @@ VARIANTS = {
     "three classes": ["data=spirals", "data.num_samples=80"],
     "images": ["data=digits", "data.train_size=60", "data.eval_batch_size=100", "model=mlp_dropout"],
     "batch norm": ["model=mlp_sequential", "model.normalization=batch", "data.batch_size=14"],
-    "bfloat16": ["trainer.precision=bf16-mixed"],
+    "bf16-mixed": ["trainer.precision=bf16-mixed", "model=perceptron"],
+    "64-true": ["trainer.precision=64-true", "model=mlp_dropout"],
+    "bf16-true": ["trainer.precision=bf16-true", "optimizer=adamw"],
+    "16-true": ["trainer.precision=16-true", "data=digits", "data.train_size=60"],
     "label smoothing": ["regularization=label_smoothing"],
     "perceptron": ["model=perceptron"],
 }
@@ -84,9 +88,10 @@ def test_evaluation_counts_looks_at_the_test_set_and_changes_nothing_else(run_fo
 def test_scores_are_printed_of_a_moved_run_too(run_folder, finished, capsys):
     stored = {name: finished.metrics[name] for name in ("test/loss", "test/acc")}
     assert evaluation_of(run_folder) == stored
-    source, *printed = capsys.readouterr().out.splitlines()
+    source, *_, printed = capsys.readouterr().out.splitlines()
     assert source.startswith("best.ckpt, saved after update ")
-    assert [line.split() for line in printed] == [[name, f"{value:.6f}"] for name, value in stored.items()]
+    loss, accuracy = stored["test/loss"], stored["test/acc"]
+    assert re.split(r" +│ +", printed) == ["test (best checkpoint)", "4", f"{loss:.4g}", f"{accuracy:.2%}"]
 
 
 # Loading into a notebook

@@ -27,9 +27,18 @@ SETTINGS = {
     "augmentation": ("data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0"),
     "workers": ("model=mlp_dropout", "data.num_workers=2"),
     "plateau, early stopping": ("scheduler=plateau", "scheduler.patience=0", "regularization=early_stopping"),
-    "validation within epochs": ("model=mlp_dropout", "trainer.val_check_interval=3"),
+    "validation within epochs": ("model=mlp_dropout", "trainer.val_check_interval=7", "optimizer.lr=0.7"),
     "max_steps": ("model=mlp_dropout", "trainer.max_epochs=-1", "trainer.max_steps=33"),
     "one update at a time": ("model=mlp_dropout", "steps_per_execution=1", "data.val_fraction=0", "monitor=train/loss"),
+    "stops not before min_epochs": (
+        "regularization=early_stopping", "+callbacks.early_stopping.stopping_threshold=0.65", "+trainer.min_epochs=3",
+        "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=9",
+    ),
+    "no validation": (
+        "data.val_fraction=0", "monitor=train/loss", "monitor_mode=min", "scheduler=plateau", "scheduler.patience=0",
+        "regularization=early_stopping", "callbacks.early_stopping.monitor=train/loss", "optimizer.lr=5",
+        "callbacks.early_stopping.patience=2", "trainer.val_check_interval=0.5",
+    ),
 }  # fmt: skip
 
 COMMON = ("data.batch_size=5", "trainer.max_epochs=4", "steps_per_execution=3", "checkpoint.max_share=1")
@@ -118,12 +127,27 @@ def test_a_run_folder_may_be_moved(launch):
     assert not whole.folder.with_name("broken").exists()
 
 
-def test_a_longer_run_equals_one_that_was_that_long_from_the_start(launch, same_weights):
-    longer, shorter = launch("trainer.max_epochs=5", folder="long"), launch("trainer.max_epochs=2", folder="short")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("callbacks.early_stopping.patience=0",),  # which has not stopped it
+        ("+trainer.min_epochs=5", "+callbacks.early_stopping.stopping_threshold=9"),  # which may not stop it yet
+        # The validation at its end, where none is due, counts neither for the plateau nor for the patience.
+        ("trainer.check_val_every_n_epoch=3", "callbacks.early_stopping.patience=1", "optimizer.lr=0.001",
+         "scheduler=plateau", "scheduler.patience=0", "callbacks.early_stopping.min_delta=0.01"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_longer_run_equals_one_that_was_that_long_from_the_start(settings, launch):
+    settings = ("regularization=early_stopping", *settings)
+    longer = launch("trainer.max_epochs=5", *settings, folder="long")
+    shorter = launch("trainer.max_epochs=2", *settings, folder="short")
+    assert shorter.result["stop_reason"] == "trainer.max_epochs=2 reached"
     training.resume(shorter.folder, overrides=["trainer.max_epochs=5"])
     result = Record.read(shorter.folder).values
-    assert result["weights_digest"] == longer.result["weights_digest"]
-    assert result["metrics"] == longer.result["metrics"]
+    for fact in ("weights_digest", "metrics", "stop_reason", "best_epoch", "measured_after"):
+        assert result[fact] == longer.result[fact], fact
     assert "trainer.max_epochs=5" in result["overrides"]
     assert Record.read(shorter.folder).config().trainer.max_epochs == 5
 

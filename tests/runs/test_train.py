@@ -1,8 +1,10 @@
 """Whole runs, from config to run folder: what was counted, logged, kept and refused."""
 
+import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,13 +13,18 @@ from unittest import mock
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from omegaconf import OmegaConf
 
+from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
 from mlplab.config.check import CONF
 from mlplab.errors import ConfigError, RunFailed
+from mlplab.figures.curves import best_epoch
 from mlplab.files import read_checkpoint
 from mlplab.models.classifier import Classifier
+from mlplab.models.schedules import Plateau
+from mlplab.runs.train import resume
 
 TRAIN_SAMPLES = 56  # of the 80 points of `launch`; validation and test have 12 each
 LOGGED = {
@@ -79,7 +86,7 @@ def test_steps_per_execution_are_those_asked_for_or_the_whole_epoch(asked, given
     [
         (["trainer.val_check_interval=4"], [4, 8, 12, 16, 20, 24]),
         (["trainer.val_check_interval=0.5"], [6, 12, 18, 24]),
-        (["trainer.val_check_interval=5"], [5, 10, 17, 22]),
+        (["trainer.val_check_interval=5"], [5, 10, 17, 22, 24]),  # and the last state
         (["trainer.max_steps=17"], [12, 17]),  # the last update, also within an epoch
     ],
 )
@@ -109,6 +116,41 @@ def test_early_stopping_within_an_epoch_does_not_depend_on_the_grouping(group_si
     )  # fmt: skip
     assert run.result["updates"] == 8
     assert run.result["stop_reason"].startswith("early stopping")
+
+
+@pytest.mark.parametrize(
+    ("end", "updates"),
+    [
+        ("trainer.check_val_every_n_epoch=3", 24),
+        ("trainer.val_check_interval=7", 24),
+        ("trainer.check_val_every_n_epoch=9 trainer.max_steps=17", 17),
+        ("trainer.check_val_every_n_epoch=9 +trainer.min_epochs=2", 24),
+        ("++trainer.max_time=00:00:00:05 trainer.check_val_every_n_epoch=7 trainer.max_epochs=9", None),
+        # What asks for the end does so after the 12th update; it comes in the midst of the next epoch.
+        ("regularization=early_stopping +callbacks.early_stopping.stopping_threshold=9 +trainer.min_steps=18", 18),
+    ],
+)
+@GROUPED
+def test_the_last_state_is_validated_and_each_number_is_of_its_moment(end, updates, group_size, launch, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: next(clock))
+    run = launch("data.batch_size=5", f"steps_per_execution={group_size}", *end.split())
+    updates, row, metrics = updates or run.result["updates"], measured(run.trainer).history[-1], run.metrics
+    assert run.result["updates"] == row["updates"] == updates > 0
+    assert run.result["measured_after"] == {"train": updates, "val": updates, "gap": updates}
+    assert metrics.items() >= {name: row[name] for name in ("train/loss", "val/loss", "gap/loss")}.items()
+    assert metrics["gap/loss"] == pytest.approx(metrics["train/loss"] - metrics["val/loss"], abs=1e-7)
+    often = ("trainer.val_check_interval=1", f"trainer.max_steps={updates}", "trainer.max_epochs=9")
+    expected = launch("data.batch_size=5", *often, folder="often").metrics
+    for name in ("train/loss", "train/acc", "val/loss", "val/acc"):
+        assert metrics[name] == pytest.approx(expected[name], abs=1e-6), name
+
+
+def test_an_interval_of_validations_is_at_most_an_epoch(launch):
+    assert (
+        launch("data.batch_size=5", "trainer.val_check_interval=12").metrics
+        == launch("data.batch_size=5", folder="without").metrics
+    )
 
 
 def test_validation_every_second_epoch_leaves_the_training_metrics_of_each(launch, scalars):
@@ -205,17 +247,36 @@ def test_evaluation_does_not_depend_on_its_batch_size(launch):
 # The best checkpoint and the test set
 
 
-def test_the_best_checkpoint_is_the_one_of_the_highest_validation_accuracy_and_is_tested(launch, scalars):
-    run = launch("data.batch_size=4", "trainer.max_epochs=8", "optimizer.lr=0.7", "logger=tensorboard", "test=true")
-    accuracies = dict(scalars(run.folder)["val/acc"])
-    best_step = max(accuracies, key=lambda step: (accuracies[step], -step))  # of equals, the first
-    assert 14 < best_step < 112  # neither the first nor the last, so that the test can fail
+@pytest.mark.parametrize(
+    ("settings", "monitor", "loss"),
+    [
+        ("data.batch_size=4", "val/acc", "val/loss"),
+        ("data.batch_size=4 trainer.val_check_interval=3", "val/acc", "val/loss"),
+        ("data.batch_size=8 trainer.check_val_every_n_epoch=3", "train/acc", "val/loss"),
+        ("monitor_mode=min", "val/loss", "val/loss"),
+        ("data.val_fraction=0 trainer.check_val_every_n_epoch=2", "train/acc", "train/loss"),
+    ],
+)
+def test_the_best_checkpoint_has_the_lowest_loss_of_the_best_and_is_tested(settings, monitor, loss, launch, capsys):
+    run = launch(*settings.split(), f"monitor={monitor}", "trainer.max_epochs=8", "optimizer.lr=0.9", "test=true")
+    history, sign = measured(run.trainer).history, -1 if "monitor_mode" in settings else 1
+    rows = [row for row in history if row[loss] is not None]
+    row = max(rows, key=lambda row: (sign * row[monitor], -row[loss]))
+    assert rows[0]["updates"] < row["updates"]  # so that the test can fail
     best, last = (read_checkpoint(run.folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
-    assert (best["global_step"], last["global_step"]) == (best_step, 112)
-    assert run.metrics["best/val/acc"] == pytest.approx(max(accuracies.values()))
+    assert (best["global_step"], last["global_step"]) == (row["updates"], run.result["updates"])
+    assert run.metrics[f"best/{monitor}"] == pytest.approx(row[monitor])
+    assert run.result["best_epoch"] == row["epoch"]
+    assert best_epoch(history, monitor=monitor, mode=run.config.monitor_mode) == row["epoch"]
+    assert re.search(rf"test \(best checkpoint\) +│ +{row['epoch']:.4g} │", capsys.readouterr().out)
     tested = {f"network.{name}": value for name, value in run.weights.items()}
     assert all(torch.equal(best["state_dict"][name], value) for name, value in tested.items())
-    assert not all(torch.equal(last["state_dict"][name], value) for name, value in tested.items())
+
+
+def test_without_a_best_checkpoint_the_last_is_tested_and_named(launch, capsys):
+    run = launch("callbacks.checkpoint.save_top_k=0", "test=true")
+    assert run.result["best_checkpoint"] is run.result["best_epoch"] is None
+    assert re.search(r"test \(last checkpoint\) +│ +2 │", capsys.readouterr().out)
 
 
 def test_the_test_set_is_looked_at_once(launch, monkeypatch):
@@ -247,11 +308,38 @@ def test_runs_without_test_or_validation_samples_finish(launch):
 # How a run ends
 
 
-def test_early_stopping_stops_and_is_the_reason(launch):
-    run = launch(*EARLY_STOPPING, "callbacks.early_stopping.patience=2", "trainer.max_epochs=9")
-    assert run.result["epochs"] == 3  # the first is the best, then two that are no better
-    assert run.result["stop_reason"] == "early stopping after epoch 3: no better val/loss"
-    assert run.result["status"] == "finished"
+@pytest.mark.parametrize(
+    ("options", "epochs", "reason"),
+    [  # with min_delta=1 the first validation is the best
+        ({"patience": 2}, 3, "no better val/loss in 2 validations"),
+        ({"patience": 0}, 2, "no better val/loss in 1 validation"),
+        ({"patience": 1, "every": 3}, 6, "no better val/loss in 1 validation"),
+        ({"patience": 1, "min": 7}, 7, "no better val/loss in 6 validations"),
+        ({"patience": 1, "monitor": "train/loss"}, 2, "no better train/loss in 1 validation"),
+        ({"patience": 1, "monitor": "train/loss", "every": 2}, 4, "no better train/loss in 1 validation"),
+        ({"patience": 1, "monitor": "train/loss", "every": 2, "val": 0}, 2, "no better train/loss in 1 epoch"),
+        ({"patience": 0, "min_delta": 0}, 9, None),
+        ({"patience": 1, "min": 20}, 9, None),
+        ({"+stopping_threshold": 9}, 1, "val/loss has reached 9"),
+        ({"+divergence_threshold": 0.1}, 1, "val/loss is worse than 0.1"),
+        ({"+divergence_threshold": 0.1, "min": 3}, 3, "val/loss is worse than 0.1"),
+    ],
+    ids=str,
+)
+def test_early_stopping_is_the_reason_where_it_has_ended_the_run(options, epochs, reason, launch):
+    trainer = {"every": "trainer.check_val_every_n_epoch", "min": "+trainer.min_epochs", "val": "data.val_fraction"}
+    keys = {name: trainer.get(name) or "callbacks.early_stopping.".join(re.match(r"(\+?)(.*)", name).groups())
+            for name in options}  # fmt: skip
+    settings = [f"{keys[name]}={value}" for name, value in options.items()]
+    settings += ["monitor=train/loss", "monitor_mode=min"] if "val" in options else []
+    run = launch(*EARLY_STOPPING, "trainer.max_epochs=9", *settings)
+    assert (run.result["status"], run.result["epochs"]) == ("finished", epochs)
+    said = f"early stopping after epoch {epochs}: {reason}" if reason else "trainer.max_epochs=9 reached"
+    assert run.result["stop_reason"] == said
+    assert (run.folder / "checkpoints" / "best.ckpt").exists()
+    if reason:
+        with pytest.raises(ConfigError, match="ended by early stopping"):
+            resume(run.folder, overrides=["trainer.max_epochs=12"])
 
 
 @pytest.mark.parametrize(
@@ -263,6 +351,18 @@ def test_a_limit_is_the_reason_where_it_is(limit, reason, launch):
     run = launch(limit, "trainer.max_epochs=500")
     assert run.result["epochs"] < 500
     assert run.result["stop_reason"] == reason
+
+
+@pytest.mark.parametrize("moment", ["trainer.check_val_every_n_epoch=1", "trainer.check_val_every_n_epoch=2"])
+def test_a_plateau_of_the_training_loss_lowers_the_rate_without_validation(moment, launch):
+    monitored = ("data.val_fraction=0", "monitor=train/loss", "monitor_mode=min")
+    run = launch(*monitored, moment, "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=5",
+                 "data.batch_size=8", "trainer.max_epochs=8")  # fmt: skip
+    rows, plateau = measured(run.trainer).history, Plateau(patience=0, mode="min")
+    for row in rows:
+        assert row["lr"] == pytest.approx(5 * plateau.factor)
+        plateau.observe(row["train/loss"])
+    assert rows[-1]["lr"] < 5
 
 
 @GROUPED
@@ -319,6 +419,11 @@ REFUSED = {  # more in tests/test_bad_input.py
     "+scheduler.colour=red": "scheduler.colour",
     "optimizer.lr=0": "optimizer.lr must be a finite number > 0",
     "model=mlp_sequential model.normalization=batch data.batch_size=5": "batch normalization",  # 1 in the last batch
+    "model=mlp_sequential model.normalization=batch data.batch_size=53 trainer.devices=2 +trainer.strategy=ddp": (
+        "data.batch_size=53 leaves one of 2 processes with one sample, which batch normalization"  # 3 in the last batch
+    ),
+    "data.batch_size=5 trainer.val_check_interval=13": "trainer.val_check_interval must be at most 12, the updates of",
+    "trainer.precision=16-true optimizer=adam": "optimizer.eps=1e-08 is 0 with trainer.precision=16-true; raise it",
 }
 if not torch.cuda.is_available():
     REFUSED["trainer=gpu"] = "not available"
@@ -398,12 +503,14 @@ def start_together(tmp_path, *overrides):
         pytest.param(20, 1, marks=pytest.mark.slow),  # the second process never has a sample
     ],
 )
-def test_two_processes_give_the_weights_of_one(train_size, batch_size, launch, tmp_path):
+def test_two_processes_give_the_weights_of_one_and_as_many_files(train_size, batch_size, launch_full, tmp_path):
     settings = [
-        f"data.batch_size={batch_size}", f"data.train_size={train_size}", "callbacks=none", "logger=none",
-        "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false",
-    ]  # fmt: skip
-    alone = launch(*settings, "test=true", folder="alone")
+        f"data.batch_size={batch_size}",
+        f"data.train_size={train_size}",
+        "trainer.max_epochs=2",
+        "figures=none",
+    ]
+    alone = launch_full(*settings, folder="alone")
     start_together(tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
     ours, theirs = (
         read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("two", "alone")
@@ -414,3 +521,7 @@ def test_two_processes_give_the_weights_of_one(train_size, batch_size, launch, t
     assert result["samples_seen"] == 2 * train_size
     for name in ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc"):
         assert result["metrics"][name] == pytest.approx(alone.metrics[name], abs=1e-5), name
+    assert result["status"] == "finished"
+    assert result["measured_after"] == alone.result["measured_after"]
+    for name in ("tensorboard/events*", "history.csv", "checkpoints/*"):
+        assert len(list((tmp_path / "two").glob(name))) == len(list(alone.folder.glob(name))), name

@@ -8,10 +8,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.strategies import FSDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from mlplab.models.loops import planned_updates
 
 Row = dict[str, float | None]
 
@@ -52,6 +55,12 @@ def measured(trainer: pl.Trainer) -> Measured:
 # When
 
 
+def stopped_early(trainer: Any) -> Any:
+    """The callback for early stopping that has asked for the end of training, None where none has."""
+    reasons = ((callback.stopping_reason, callback) for callback in trainer.early_stopping_callbacks)
+    return next((callback for reason, callback in reasons if reason != EarlyStoppingReason.NOT_STOPPED), None)
+
+
 def look_is_due(trainer: Any, last: int | None, *, every: int | str) -> bool:
     """Whether to look at the network now, when it was last looked at after so many updates (None: not yet).
 
@@ -80,12 +89,6 @@ def moments_passed(trainer: Any, updates: int, *, every: int | str = "auto", cou
     return updates * count // total if total else updates.bit_length()
 
 
-def planned_updates(trainer: Any) -> int | None:
-    """The number of updates after which a run ends at the latest; None where only time or patience ends it."""
-    planned = [trainer.max_steps, (trainer.max_epochs or -1) * trainer.datamodule.updates_per_epoch]
-    return min((limit for limit in planned if limit > 0), default=None)
-
-
 # Without a trace: no random number is drawn, nothing in the network changes
 
 
@@ -95,11 +98,11 @@ def can_look(trainer: pl.Trainer) -> bool:
 
 
 @contextmanager
-def evaluating(pl_module: pl.LightningModule) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Without gradients, dropout and running statistics; every module's mode is as before afterwards."""
-    modules = [module for module in pl_module.modules() if module.training]
+    modules = [module for module in network.modules() if module.training]
     if modules:  # after a validation there are none; to go through all modules would take as long as a small network
-        pl_module.eval()
+        network.eval()
     try:
         with torch.no_grad():
             yield

@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 
-from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples
+from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities, samples, stopped_early
 from mlplab.callbacks.layers import layer_weights
 from mlplab.callbacks.tensorboard import boards
 from mlplab.config.keys import require
 from mlplab.errors import first_line
+from mlplab.models.loops import may_stop
 
 if TYPE_CHECKING:  # matplotlib is imported after training
     from matplotlib.figure import Figure
@@ -114,10 +115,10 @@ def final_figures(trainer: pl.Trainer, pl_module: Any, data: Any) -> Iterator[tu
     from mlplab.figures.boundary import decision_boundary
 
     if rows := measured(trainer).history:
-        kept, stopping, best = trainer.checkpoint_callback, trainer.early_stopping_callback, None
+        kept, best = trainer.checkpoint_callback, None
         if isinstance(kept, ModelCheckpoint):
             best = curves.best_epoch(rows, monitor=kept.monitor, mode=kept.mode)
-        early = stopping is not None and stopping.stopped_epoch > 0
+        early = stopped_early(trainer) is not None and may_stop(trainer)
         yield "learning_curves", partial(curves.learning_curves, rows, best_epoch=best, stopped_early=early)
         yield "optimization", partial(curves.optimization, rows)
     if rows := measured(trainer).layers:
@@ -142,7 +143,7 @@ def image_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tuple[str
     yield "training_samples", partial(images.training_samples, data)
     linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
     if linear and linear[0].in_features == data.num_features:
-        weight, shape = linear[0].weight.detach(), data.feature_shape
+        weight, shape = linear[0].weight.detach().float(), data.feature_shape
         names = data.source.class_names if len(weight) == data.num_classes and len(linear) == 1 else ()
         yield "first_layer", partial(images.first_layer, weight, shape=shape, unit_names=names, when=when)
 

@@ -43,6 +43,18 @@ class StopOnDivergence(Callback):
     on_validation_start = on_train_epoch_end = check
 
 
+class EarlyStopping(pl.callbacks.EarlyStopping):
+    """Lightning's, but the look at the end of a run counts only where a longer run would look as well."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if pl_module.is_due:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if pl_module.is_due:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
 class Pruning(Callback):
     """Report `monitor` to the Optuna trial after each validation, and stop training where the trial says so.
 

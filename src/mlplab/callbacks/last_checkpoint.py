@@ -16,11 +16,11 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from mlplab import signals
-from mlplab.callbacks.base import measured
+from mlplab.callbacks.base import measured, stopped_early
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.tensorboard import flush_logs, log_sizes
 from mlplab.files import moved
-from mlplab.models.loops import begin_epoch_anew, loop_state
+from mlplab.models.loops import begin_epoch_anew, ends_now, loop_state
 from mlplab.signals import Stopped
 
 
@@ -69,7 +69,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         due = bool(self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0)
         affordable = self._seconds_saving <= self.max_share * (time.monotonic() - self._started)
-        self._save_and_stop(trainer, pl_module, due=due and affordable)
+        # At the end of training other callbacks have a last look first.
+        self._save_and_stop(trainer, pl_module, due=due and affordable and not ends_now(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._save_and_stop(trainer, pl_module, due=trainer.global_step > self._saved_update or not self.path.exists())
@@ -102,7 +103,8 @@ class LastCheckpoint(Checkpoint):
         checkpoint["exact"] = {
             "processes": processes,  # in the order of their ranks
             "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
-            "stopped_early": any(early.wait_count >= early.patience for early in trainer.early_stopping_callbacks),
+            "reported_after": pl_module.reported_after,
+            "stopped_early": stopped_early(trainer) is not None,
             "logs": log_sizes(trainer.loggers),
             "folder": str(self.path.parent),
             "seconds": measured(trainer).seconds,
@@ -122,6 +124,7 @@ class LastCheckpoint(Checkpoint):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         metrics = self._restored.get("metrics", {})  # they also count where nothing is left to train
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        pl_module.reported_after = dict(self._restored.get("reported_after", {}))
 
 
 def random_states() -> dict[str, Any]:

@@ -52,7 +52,7 @@ class LayerMonitor(Callback):
         split = "val" if len(data.datasets["val"]) else "train"
         relus, _ = activations(pl_module, data, samples(data, split, most=self.num_samples)[0])
         ratios = update_to_weight(trainer.optimizers[0], layers)
-        values = {f"weight_norm/{name}": float(weight.norm()) for name, weight in layers.items()}
+        values = {f"weight_norm/{name}": float(weight.float().norm()) for name, weight in layers.items()}
         values |= {f"update_to_weight/{name}": ratio for name, ratio in ratios.items()}
         values |= {f"dead_relus/relu_{index}": dead_share(output) for index, output in enumerate(relus, start=1)}
         self.rows.append({"epoch": updates / data.updates_per_epoch, "updates": updates, **values})

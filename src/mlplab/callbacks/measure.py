@@ -11,6 +11,7 @@ from mlplab.callbacks.base import evaluating, measured
 from mlplab.config.keys import require
 from mlplab.config.rules import one_of
 from mlplab.files import now
+from mlplab.models.losses import predicted
 
 CURVES = {"test": ("test/loss", "test/acc"), "train": ("fitted/loss", "fitted/acc", "gap/fitted/acc")}
 """Split → the columns that its curve adds to history.csv."""
@@ -49,9 +50,9 @@ class UpdateMonitor(Callback):
 def norms(network: nn.Module) -> dict[str, Tensor]:
     """The L2 norms () of all weights and, where there is one, of the gradient of the latest batch."""
     parameters = list(network.parameters())
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad.float() for parameter in parameters if parameter.grad is not None]
     found = {"grad/norm": nn.utils.get_total_norm(gradients)} if gradients else {}
-    return found | {"weights/l2_norm": nn.utils.get_total_norm([parameter.detach() for parameter in parameters])}
+    return found | {"weights/l2_norm": nn.utils.get_total_norm([weight.detach().float() for weight in parameters])}
 
 
 class GradientNoise(Callback):
@@ -106,8 +107,9 @@ class GradientNoise(Callback):
             for _ in range(self.num_batches):
                 chosen = torch.randperm(len(dataset), generator=generator)[: data.batch_size]
                 logits, labels = answers(pl_module, data, "train", dataset.indices[chosen])
-                gradient = torch.autograd.grad(pl_module.loss(logits, labels), parameters)
-                total = [a + b for a, b in zip(total, gradient, strict=True)] if total else list(gradient)
+                parts = torch.autograd.grad(pl_module.loss(logits, labels), parameters)
+                gradient = [part.float() for part in parts]
+                total = [a + b for a, b in zip(total, gradient, strict=True)] if total else gradient
                 squares += sum(float(part.square().sum()) for part in gradient)
         squared_mean = sum(float((part / self.num_batches).square().sum()) for part in total)
         return max(0.0, (float(squares) - self.num_batches * squared_mean) / (self.num_batches - 1))
@@ -139,8 +141,7 @@ class SplitCurve(Callback):
             for indices in dataset.indices.split(data.eval_batch_size):
                 logits, labels = answers(pl_module, data, self.split, indices)
                 loss_sum += float(pl_module.loss(logits, labels)) * len(labels)
-                predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
-                correct += float((predicted == labels).sum())
+                correct += float((predicted(logits) == labels).sum())
         loss, acc = loss_sum / len(dataset), correct / len(dataset)
         values = loss, acc, acc - float(trainer.callback_metrics["val/acc"])
         measured(trainer).latest |= zip(self.names, values, strict=False)

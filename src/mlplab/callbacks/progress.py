@@ -11,8 +11,9 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from mlplab.callbacks.base import moments_passed, planned_updates
+from mlplab.callbacks.base import moments_passed
 from mlplab.config.keys import require
+from mlplab.models.loops import planned_updates
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,9 @@ def scores(trainer: pl.Trainer, names: tuple[str, ...]) -> str:
 
 
 def epoch_of(trainer: Any) -> str:
-    """The current epoch, and the last one planned."""
-    total = planned_updates(trainer)
-    return f"epoch {trainer.current_epoch + 1}/{-(-total // trainer.datamodule.updates_per_epoch) if total else '∞'}"
+    """The epoch of the latest update, and the last one planned."""
+    total, per_epoch = planned_updates(trainer), trainer.datamodule.updates_per_epoch
+    return f"epoch {-(-max(1, trainer.global_step) // per_epoch)}/{-(-total // per_epoch) if total else '∞'}"
 
 
 class NetworkSummary(Callback):

@@ -108,9 +108,15 @@ def weight_histograms(weights: Mapping[str, Tensor], *, when: str) -> Figure:
 
 
 def best_epoch(rows: Rows, *, monitor: str | None, mode: str) -> float | None:
-    """The epoch of the best (`mode`: min or max) value of a column, the first of equal ones; None without a value."""
-    choose = min if mode == "min" else max
-    best = choose(points(rows, monitor or ""), key=lambda point: point[1], default=None)
+    """The epoch of the best (`mode`: min or max) value of a column; None without a value.
+
+    Of equal ones it is that of the lowest loss, as for the checkpoint that is kept: on validation data, of which only
+    epochs with a validation tell, where there are any.
+    """
+    loss = "val/loss" if points(rows, "val/loss") else "train/loss"
+    losses, sign = dict(points(rows, loss)), -1 if mode == "min" else 1
+    known = [(epoch, value) for epoch, value in points(rows, monitor or "") if not losses or epoch in losses]
+    best = max(known, key=lambda point: (sign * point[1], -losses.get(point[0], 0.0)), default=None)
     return best and best[0]
 
 

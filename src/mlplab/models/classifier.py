@@ -12,7 +12,8 @@ from torchmetrics import Metric
 
 from mlplab.data.loader import Batch
 from mlplab.models.compiled import compiled_updates
-from mlplab.models.loops import count_updates
+from mlplab.models.loops import count_updates, ends_now
+from mlplab.models.losses import predicted
 from mlplab.models.update import eager_updates
 
 Schedule = Callable[[int, int], float]
@@ -25,8 +26,9 @@ class Classifier(pl.LightningModule):
 
     `loss` is a module with `forward(logits, labels)` and `probabilities(logits)`. `make_optimizer` makes an optimizer
     from parameters. `schedule` gives the learning rate as a factor on the optimizer's, over `total_updates`; one with
-    an `observe` method is told the validation metric named `monitor`. `gradient_clip_norm` limits the L2 norm of each
-    update's gradient. With `compile_batch_size`, updates on batches of that size are compiled into one graph.
+    an `observe` method is told the metric named `monitor` after each validation, or each epoch where there is none.
+    `gradient_clip_norm` limits the L2 norm of each update's gradient. With `compile_batch_size`, updates on batches of
+    that size are compiled into one graph.
 
     Optimization is manual in Lightning's sense: one `training_step` performs all updates of a group, so that callbacks
     and loops run once per group. `trainer.global_step` counts updates all the same.
@@ -43,8 +45,9 @@ class Classifier(pl.LightningModule):
         self.make_optimizer, self.schedule, self.total_updates = make_optimizer, schedule, total_updates
         self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
         self.compile_batch_size = compile_batch_size
-        self._train_reported = False
         self.train_metrics, self.eval_metrics = Metrics(), Metrics()
+        self.reported_after: dict[str, int] = {}  # after how many updates train, val, … were reported last
+        self.is_due = True  # whether a validation is one that a longer run would make as well
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (batch, …) → logits (batch, outputs)."""
@@ -73,9 +76,17 @@ class Classifier(pl.LightningModule):
         if not self._scales_loss:
             count_updates(self.trainer, len(batches))
         self.train_metrics.update(batches, losses, logits)
-        if done + len(batches) == self.trainer.max_steps:
-            self.trainer.should_stop = True  # ends with a validation, wherever in an epoch this is
         return {"losses": torch.stack(losses)}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Have the last state of a run validated, also where no validation is due."""
+        trainer: Any = self.trainer
+        if ends_now(trainer):
+            self.is_due = batch_idx + 1 == trainer.num_training_batches
+            if self._validates:
+                is_in_turn = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
+                self.is_due = is_in_turn and (batch_idx + 1) % trainer.val_check_batch == 0
+                trainer.check_val_every_n_epoch = trainer.val_check_batch = 1
 
     def on_train_start(self) -> None:
         """Choose how an update is made; by now the network is on its device and the optimizer's state restored."""
@@ -125,27 +136,33 @@ class Classifier(pl.LightningModule):
 
     # Reporting. Training and validation are reported together, so that their gap is of the same moment.
 
+    @property
+    def _validates(self) -> bool:
+        return len(self.trainer.datamodule.datasets["val"]) > 0  # type: ignore[attr-defined]
+
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
-        self._train_reported = False
 
     def on_validation_epoch_end(self) -> None:
         values = self.eval_metrics.compute("val/")
         self.eval_metrics.reset()
-        if self.trainer.sanity_checking:
-            self.trainer.callback_metrics.update(values)  # for the guard that looks for monitors nobody logs
-            return
         if self.trainer.state.fn == TrainerFn.FITTING:
             train, val = self.train_metrics.compute("train/"), values
             values = train | val | {f"gap/{name}": train[f"train/{name}"] - val[f"val/{name}"] for name in NAMES}
-            self._train_reported = True
         self._report(values)
-        if hasattr(self.schedule, "observe") and self.monitor in values:
-            self.schedule.observe(values[self.monitor].item())
+        self._observe()
 
     def on_train_epoch_end(self) -> None:
-        if not self._train_reported:
+        if self.reported_after.get("train") != self.trainer.global_step:
             self._report(self.train_metrics.compute("train/"))
+        if not self._validates:
+            self._observe()
+
+    def _observe(self) -> None:
+        """Tell a schedule that adapts how the run fares."""
+        known = self.trainer.callback_metrics
+        if self.is_due and hasattr(self.schedule, "observe") and self.monitor in known:
+            self.schedule.observe(float(known[self.monitor]))
 
     def on_test_epoch_end(self) -> None:
         self._report(self.eval_metrics.compute("test/"))
@@ -155,6 +172,7 @@ class Classifier(pl.LightningModule):
         """To callbacks, and to the loggers at the number of updates done."""
         # Not by `self.log`: it takes as long as two updates for each value, a third of an epoch of full-batch descent.
         self.trainer.callback_metrics.update(values)
+        self.reported_after |= {name.partition("/")[0]: self.trainer.global_step for name in values}
         for logger in self.loggers:
             logger.log_metrics({name: value.item() for name, value in values.items()}, step=self.trainer.global_step)
 
@@ -170,12 +188,11 @@ class Classifier(pl.LightningModule):
 
     def accumulated(self) -> dict[str, Any]:
         """What this process has accumulated of the current epoch's training metrics."""
-        return {"train_metrics": self.train_metrics.metric_state, "train_reported": self._train_reported}
+        return {"train_metrics": self.train_metrics.metric_state}
 
     def continue_accumulating(self, state: dict[str, Any]) -> None:
         """Go on from `accumulated()`, in the midst of an epoch."""
         self.train_metrics.restore(state["train_metrics"])
-        self._train_reported = state["train_reported"]
 
 
 class Metrics(Metric):
@@ -197,10 +214,9 @@ class Metrics(Metric):
             return
         sizes = torch.tensor([float(len(batches[index].labels)) for index in counted])
         group_losses = torch.stack([losses[index] for index in counted]).float()
-        self.loss_sum += group_losses @ sizes.to(group_losses.device, non_blocking=True)
-        group_logits = torch.cat([logits[index] for index in counted]).float()
-        binary = group_logits.shape[1] == 1
-        guesses = group_logits[:, 0].sigmoid() > 0.5 if binary else group_logits.argmax(dim=1)
+        # Not by @, which autocast computes in 16 bits.
+        self.loss_sum += torch.dot(group_losses, sizes.to(group_losses.device, non_blocking=True))
+        guesses = predicted(torch.cat([logits[index] for index in counted]))
         self.correct += (guesses == torch.cat([batches[index].labels for index in counted])).sum()
         self.samples += len(guesses)
 

@@ -57,11 +57,12 @@ def compiled_updates(
         network, loss, parameters, step, batch_size=batch_size, clip_norm=clip_norm
     )
     base_rate, device = optimizer.param_groups[0]["initial_lr"], parameters[0].device
+    dtype = torch.promote_types(parameters[0].dtype, torch.float32)  # of learning rates
     unrolled = 0  # not known before the first batch is seen
 
     @functools.lru_cache(maxsize=1)
     def rates(factors: tuple[float, ...]) -> Tensor:
-        return torch.tensor([base_rate * factor for factor in factors], device=device)
+        return torch.tensor([base_rate * factor for factor in factors], device=device, dtype=dtype)
 
     def updates(batches: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
         nonlocal unrolled

@@ -1,8 +1,25 @@
-"""Lightning's private counters and loop states, which have no public names: all that mlplab knows of them is here."""
+"""How far a run has come: what is planned; Lightning's private counters and loop states, which only this file knows."""
 
 from typing import Any
 
 import lightning.pytorch as pl
+
+
+def planned_updates(trainer: Any) -> int | None:
+    """The number of updates after which a run ends at the latest; None where only time or patience ends it."""
+    planned = [trainer.max_steps, (trainer.max_epochs or -1) * trainer.datamodule.updates_per_epoch]
+    return min((limit for limit in planned if limit > 0), default=None)
+
+
+def may_stop(trainer: Any) -> bool:
+    """Whether the run has come as far as it must before it may end early."""
+    epochs = trainer.global_step // trainer.datamodule.updates_per_epoch
+    return trainer.global_step >= (trainer.min_steps or 0) and epochs >= (trainer.min_epochs or 0)
+
+
+def ends_now(trainer: Any) -> bool:
+    """Whether training ends with the updates that have been made."""
+    return trainer.global_step == planned_updates(trainer) or (trainer.should_stop and may_stop(trainer))
 
 
 def count_updates(trainer: pl.Trainer, count: int) -> None:

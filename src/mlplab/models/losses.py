@@ -7,6 +7,11 @@ from torch.nn import functional as F
 from mlplab.config.keys import require
 
 
+def predicted(logits: Tensor) -> Tensor:
+    """Class numbers (batch,) of logits (batch, outputs): is the one positive, or which of several is the largest."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
 class CrossEntropy(nn.Module):
     """Mean cross-entropy of logits (batch, outputs) and labels (batch,): binary for one output, softmax otherwise.
 
@@ -53,6 +58,4 @@ class PerceptronLoss(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """1 for the class on whose side of the threshold the sample lies, else 0: (batch, classes)."""
-        if logits.shape[1] == 1:
-            return F.one_hot((logits[:, 0] > 0).long(), 2).to(logits.dtype)
-        return F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+        return F.one_hot(predicted(logits), max(2, logits.shape[1])).to(logits.dtype)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mlplab.config.keys import require
 from mlplab.errors import ConfigError
+from mlplab.models.losses import predicted
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -36,16 +37,13 @@ class SoftmaxRegression(nn.Module):
 
 
 class Perceptron(SoftmaxRegression):
-    """One linear unit (one per class where there are more than two) and a threshold (Rosenblatt 1958).
+    """One linear unit, or one per class where there are more than two; the larger side wins (Rosenblatt 1958).
 
     `forward` gives the weighted sums (batch, num_outputs); `threshold` turns them into class numbers (batch,).
     Train it with the perceptron criterion, `mlplab.models.losses.PerceptronLoss`.
     """
 
-    @staticmethod
-    def threshold(logits: Tensor) -> Tensor:
-        """Class numbers (batch,): is the one sum positive, or which of several sums is the largest."""
-        return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+    threshold = staticmethod(predicted)
 
 
 class MLP(nn.Module):

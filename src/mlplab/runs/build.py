@@ -20,7 +20,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
 from torch.utils import deterministic
 
 from mlplab.config.targets import SPECIAL, check_result, resolved
@@ -31,6 +30,7 @@ from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler
 from mlplab.runs.checkpoints import SafeCheckpointIO
+from mlplab.runs.network import check_eps, check_outputs, computing_as, number_type
 
 Config = Mapping[Any, Any]
 
@@ -38,8 +38,11 @@ UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
 GROUP_FLOATS = 2**22
 """steps_per_execution=auto groups updates until their features are so many numbers (16 MB), at most 256 updates."""
-AFTER_THE_EPOCH = {"ModelCheckpoint": "save_on_train_epoch_end", "EarlyStopping": "check_on_train_epoch_end"}
-"""Options by which these look at their metric at the end of an epoch; here they look after every validation."""
+AFTER_THE_EPOCH = {
+    "BestCheckpoint": "save_on_train_epoch_end", "ModelCheckpoint": "save_on_train_epoch_end",
+    "EarlyStopping": "check_on_train_epoch_end",
+}  # fmt: skip
+"""Options by which these look at their metric at the end of an epoch: only where no validation follows."""
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +116,12 @@ def data_module(config: Config) -> DataModule:
     )
     options = config.get("trainer") or {}
     module.updates_per_epoch = share(options.get("limit_train_batches", 1.0), module.updates_per_epoch)
+    interval = options.get("val_check_interval", 1.0)
+    if interval > module.updates_per_epoch:
+        raise ConfigError(
+            f"trainer.val_check_interval must be at most {module.updates_per_epoch}, the updates of an epoch, "
+            f"got {interval}; to validate less often set trainer.check_val_every_n_epoch"
+        )
     module.group_size = group_size(config, module)
     return module
 
@@ -145,9 +154,10 @@ def group_size(config: Config, data: DataModule) -> int:
         log.info("steps_per_execution=%d: clipped to %d, an epoch's updates", wanted, updates)
     interval = share(options.get("val_check_interval", 1.0), updates)
     saves = [callback.get("every_n_train_steps") for callback in (config.get("callbacks") or {}).values() if callback]
+    saves.append(options.get("min_steps"))
 
     def fits(size: int) -> bool:
-        """Whether validations and checkpoints, which are due after so many updates, fall between passes."""
+        """Whether validations, checkpoints and an early end, due after so many updates, fall between passes."""
         if interval < updates and interval % size:
             return False
         if updates % interval and -(-updates // size) % (interval // size) == 0:
@@ -162,8 +172,10 @@ def group_size(config: Config, data: DataModule) -> int:
 
 def classifier(config: Config, data: DataModule) -> Classifier:
     """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
+    network = make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs)
+    check_outputs(network, data)
     model = Classifier(
-        make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs),
+        computing_as(config, network),
         loss=make(config["loss"], "loss"),
         make_optimizer=make(config["optimizer"], "optimizer"),
         schedule=make(config["scheduler"], "scheduler"),
@@ -179,6 +191,7 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         # It evaluates the loss several times in an update, and asks for a function that does.
         raise ConfigError(f"optimizer._target_: {type(optimizer).__name__} is not supported; choose another")
+    check_eps(optimizer, config)
     return model
 
 
@@ -210,16 +223,6 @@ def pays_to_compile(config: Config, data: DataModule) -> bool:
     return True
 
 
-def check_batch_norm(model: Classifier, data: DataModule) -> None:
-    """Raise ConfigError where a batch of one sample would meet batch normalization, which needs two or more."""
-    normalizes = any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in model.modules())
-    if data.smallest_batch == 1 and normalizes:
-        raise ConfigError(
-            f"data.batch_size={data.batch_size} leaves a batch of one sample, which batch normalization cannot "
-            "normalize; choose another data.batch_size or data.train_size, or model.normalization=layer"
-        )
-
-
 def set_threads(config: Config, model: Classifier) -> None:
     """As many CPU threads as asked for; by default one for small networks, where more only wait for each other."""
     if config["threads"] != "auto":
@@ -249,9 +252,13 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     if config["trainer"].get("strategy") != "fsdp":  # which saves in parts, in its own way
         options["plugins"] = [SafeCheckpointIO()]
     interval = share(config["trainer"].get("val_check_interval", 1.0), data.updates_per_epoch)
-    if interval < data.updates_per_epoch:
-        options["val_check_interval"] = interval // data.group_size
-    return make(config["trainer"], "trainer", **options)
+    options["val_check_interval"] = interval // data.group_size if interval < data.updates_per_epoch else 1.0
+    if number_type(config) != torch.float32:
+        options["precision"] = "32-true"  # the network sees to it
+    made, asked = make(config["trainer"], "trainer", **options), config["trainer"].get("precision")
+    if asked in ("16-mixed", 16) and made.precision == "bf16-mixed":
+        log.warning("trainer.precision=%s is for GPUs; on the CPU it is computed as with bf16-mixed", asked)
+    return made
 
 
 def watchers(config: Config, section: str, data: DataModule) -> list[Any]:
@@ -262,8 +269,8 @@ def watchers(config: Config, section: str, data: DataModule) -> list[Any]:
             continue
         more = {"at_end": not is_multirun()} if options.get("at_end") == "auto" else {}
         moment = AFTER_THE_EPOCH.get(options["_target_"].rpartition(".")[2])
-        if moment and options.get("monitor") and len(data.datasets["val"]):
-            more = {moment: options.get(moment, False)}
+        if moment and options.get("monitor"):
+            more = {moment: options.get(moment, not len(data.datasets["val"]))}
         made.append(make(options, f"{section}.{name}", **more))
     return made
 
@@ -273,7 +280,9 @@ def evaluation_trainer(config: Config, *, accelerator: str) -> Trainer:
     quiet_libraries()
     off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     options: dict[str, Any] = dict.fromkeys(off, False)
-    precision = config["trainer"].get("precision", "32-true")
+    precision: Any = (
+        "32-true" if number_type(config) != torch.float32 else config["trainer"].get("precision", "32-true")
+    )
     try:
         return Trainer(accelerator=accelerator, devices=1, precision=precision, deterministic=True, **options)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -288,6 +297,10 @@ def quiet_libraries() -> None:
         "isinstance.treespec, LeafSpec",
         "sync_dist=True",  # torchmetrics has synchronised the values
         "does not have many workers",
+        "The `srun` command is available",
+        "Total length of `list` across ranks is zero",  # of validation data, where none are wanted
+        "AMP with fp16 is not supported on CPU",
+        "is supported for historical reasons",
         "your dataloader is not resumable",  # it continues where it was
         "Checkpoint directory .* exists and is not empty",
     ):

@@ -12,6 +12,7 @@ from mlplab.files import read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build
 from mlplab.runs.checkpoints import load_weights
+from mlplab.runs.facts import TITLES, score_table
 from mlplab.runs.record import Record
 
 
@@ -63,7 +64,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     if split == "test":
         record.count_test()
     updates = read_checkpoint(record.checkpoint(config.checkpoint))["global_step"]
-    lines = [f"{config.checkpoint}.ckpt, saved after update {updates:,}"]
-    lines += [f"{name:10} {value:.6f}" for name, value in metrics.items()]
-    Console().print(*lines, sep="\n", highlight=False)
+    title = f"{TITLES[split]} ({config.checkpoint} checkpoint)"
+    console = Console()
+    console.print(f"{config.checkpoint}.ckpt, saved after update {updates:,}", "", sep="\n", highlight=False)
+    console.print(score_table([(title, updates / run.data.updates_per_epoch, split)], metrics))
     return metrics

@@ -2,26 +2,29 @@
 
 import os
 import platform
+import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from rich.console import Console
 from rich.table import Column, Table
 
-from mlplab.callbacks.base import measured
+from mlplab.callbacks.base import measured, stopped_early
 from mlplab.data.module import DataModule
 from mlplab.files import now
+from mlplab.models.loops import may_stop
 from mlplab.runs.record import Record
 from mlplab.signals import slurm_job
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
+TITLES = {"train": "training", "val": "validation", "test": "test"}
 
 
 def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
@@ -48,9 +51,13 @@ def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: S
 
 
 def progress(trainer: Any, data: DataModule) -> dict[str, Any]:
-    """How far a run has come: the latest value of every metric, and the best of the monitored one, among others."""
+    """How far a run has come: the latest value of every metric, and the best of the monitored one, among others.
+
+    `measured_after` says after how many updates the metrics of a split were measured.
+    """
     metrics, best = {name: float(value) for name, value in trainer.callback_metrics.items()}, None
     checkpoint, updates = trainer.checkpoint_callback, trainer.global_step
+    best_after = getattr(checkpoint, "best_after", None)
     if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
         metrics[f"best/{checkpoint.monitor}"] = float(checkpoint.best_model_score)
     if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
@@ -60,24 +67,33 @@ def progress(trainer: Any, data: DataModule) -> dict[str, Any]:
         "epochs": updates // data.updates_per_epoch,
         "samples_seen": data.samples_seen(updates),
         "metrics": metrics,
+        "measured_after": trainer.lightning_module.reported_after,
         "best_checkpoint": best,
+        "best_epoch": best_after and best_after / data.updates_per_epoch,
         "fit_seconds": measured(trainer).seconds,
     }
 
 
-def stop_reason(trainer: pl.Trainer) -> str:
+def stop_reason(trainer: Any) -> str:
     """Why training ended, in words."""
-    for callback in trainer.early_stopping_callbacks:
-        if callback.wait_count >= callback.patience:
-            return f"early stopping after epoch {callback.stopped_epoch + 1}: no better {callback.monitor}"
+    updates, data, early = trainer.global_step, trainer.datamodule, stopped_early(trainer)
+    if early and may_stop(trainer):
+        looks = ("validation" if len(data.datasets["val"]) else "epoch") + "s" * (early.wait_count > 1)
+        why = {
+            EarlyStoppingReason.STOPPING_THRESHOLD: f"{early.monitor} has reached {early.stopping_threshold}",
+            EarlyStoppingReason.DIVERGENCE_THRESHOLD: f"{early.monitor} is worse than {early.divergence_threshold}",
+            EarlyStoppingReason.NON_FINITE_METRIC: f"{early.monitor} is not a finite number",
+        }.get(early.stopping_reason, f"no better {early.monitor} in {early.wait_count} {looks}")
+        return f"early stopping after epoch {-(-updates // data.updates_per_epoch)}: {why}"
     if reason := measured(trainer).stop_reason:
         return reason
-    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-    if any((timer.time_remaining() or 0) <= 0 for timer in timers):
-        return "trainer.max_time reached"
-    if trainer.max_steps >= 0 and trainer.global_step >= trainer.max_steps:
+    if 0 <= trainer.max_steps <= updates:
         return f"trainer.max_steps={trainer.max_steps} reached"
-    return f"trainer.max_epochs={trainer.max_epochs} reached"
+    if 0 <= trainer.max_epochs * data.updates_per_epoch <= updates:
+        return f"trainer.max_epochs={trainer.max_epochs} reached"
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+    is_over = any((timer.time_remaining() or 0) <= 0 for timer in timers)
+    return "trainer.max_time reached" if is_over else "a callback asked for it"
 
 
 def hyperparameters(settings: dict[str, Any], data: Any, overrides: Sequence[str]) -> dict[str, str | int | float]:
@@ -127,22 +143,33 @@ def git_commit() -> str | None:
 
 def show(record: Record) -> None:
     """Print the scores, the run folder, and what to type next."""
-    values, metrics, console = record.values, record.values["metrics"], Console()
-    columns = (Column(title, justify="right") for title in ("loss", "accuracy"))
-    scores = Table("split", *columns, show_edge=False, pad_edge=False)
-    titles = {"train": "training (last epoch)", "val": "validation (last epoch)", "test": "test (best checkpoint)"}
-    for split, title in titles.items():
+    values, folder = record.values, short_path(record.folder)
+    after, per_epoch = values["measured_after"], values["updates_per_epoch"]
+    tested = ("best", values["best_epoch"]) if values["best_checkpoint"] else ("last", values["updates"] / per_epoch)
+    rows = [(f"{TITLES[split]} (last epoch)", after.get(split, 0) / per_epoch, split) for split in ("train", "val")]
+    rows.append((f"{TITLES['test']} ({tested[0]} checkpoint)", tested[1], "test"))
+    console = Console()
+    console.print("", score_table(rows, values["metrics"]), "", sep="\n")
+    lines = {
+        "run folder": folder,
+        "figures": folder / "figures" if (folder / "figures").is_dir() else None,
+        "tensorboard": f"tensorboard --logdir {shlex.quote(str(folder if folder.is_absolute() else folder.parts[0]))}",
+        "report": f"python scripts/report.py {shlex.quote(str(folder))}",
+    }
+    done = f"{values['updates']:,} updates in {values['epochs']} epochs, {values['fit_seconds']:.1f} s"
+    told = [f"{name:12} {line}" for name, line in lines.items() if line]
+    console.print(f"{done} ({values['stop_reason']})", *told, sep="\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def score_table(rows: Sequence[tuple[str, float | None, str]], metrics: Mapping[str, float]) -> Table:
+    """Loss and accuracy of splits, where they are known: rows of a title, an epoch and the name of the split."""
+    columns = (Column(title, justify="right") for title in ("epoch", "loss", "accuracy"))
+    table = Table("split", *columns, show_edge=False, pad_edge=False)
+    for title, epoch, split in rows:
         if f"{split}/acc" in metrics:
-            scores.add_row(title, f"{metrics[f'{split}/loss']:.4g}", f"{metrics[f'{split}/acc']:.2%}")
-    folder = short_path(record.folder)
-    lines = (
-        f"{values['updates']:,} updates in {values['epochs']} epochs, {values['fit_seconds']:.1f} s"
-        f" ({values['stop_reason']})",
-        f"run folder   {folder}",
-        f"tensorboard  tensorboard --logdir {folder if folder.is_absolute() else folder.parts[0]}",
-    )
-    console.print("", scores, "", sep="\n")
-    console.print(*lines, sep="\n", highlight=False, soft_wrap=True)
+            shown = "" if epoch is None else f"{epoch:.4g}"
+            table.add_row(title, shown, f"{metrics[f'{split}/loss']:.4g}", f"{metrics[f'{split}/acc']:.2%}")
+    return table
 
 
 def short_path(path: Path) -> Path:

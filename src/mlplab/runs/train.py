@@ -35,6 +35,7 @@ from mlplab.files import now, read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build, facts
 from mlplab.runs.checkpoints import check_whole, load_weights, weights_digest
+from mlplab.runs.network import check_batch_norm
 from mlplab.runs.record import CHECKPOINTS, Record
 from mlplab.runs.resume import LONGER, continued_config, run_and_checkpoint
 from mlplab.signals import Stopped
@@ -59,9 +60,10 @@ def built(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Training
     pl.seed_everything(parts["seed"], workers=True, verbose=False)
     data = build.data_module(parts)
     model = build.classifier(parts, data)
-    build.check_batch_norm(model, data)
     build.set_threads(parts, model)
-    return Training(data, model, build.trainer(parts, data, callbacks), parts, OmegaConf.to_yaml(config, resolve=True))
+    trainer = build.trainer(parts, data, callbacks)
+    check_batch_norm(model, data, processes=trainer.world_size)
+    return Training(data, model, trainer, parts, OmegaConf.to_yaml(config, resolve=True))
 
 
 def train(

@@ -1,0 +1,80 @@
+"""A network as it was built, before it is trained: whether it fits the data, and in what numbers it computes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mlplab.callbacks.base import evaluating
+from mlplab.errors import ConfigError, first_line
+
+PRECISIONS = {"64-true": torch.float64, 64: torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
+"""Values of trainer.precision that make the weights other numbers than float32."""
+
+
+def check_outputs(network: nn.Module, data: Any) -> None:
+    """Raise ConfigError where a network does not give a column for each class, or one or two for two classes.
+
+    It computes on a few samples of zeros, without training, and without a trace in the streams of random numbers.
+    """
+    widths = (1, 2) if data.num_classes == 2 else (data.num_classes,)
+    samples = torch.zeros(max(widths) + 1, *data.feature_shape)  # so many that rows cannot be taken for columns
+    try:
+        with evaluating(network), torch.random.fork_rng(devices=[]):
+            logits = network(samples)
+    except Exception as error:  # whatever the user's own code raises
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"model: it fails on features of shape {tuple(samples.shape)}: {said}") from error
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    needed = [(len(samples), width) for width in widths]
+    if shape not in needed:
+        raise ConfigError(
+            f"model: its outputs for {len(samples)} samples of {data.num_classes} classes have the shape {shape}, "
+            f"and must have {' or '.join(map(str, needed))}: (samples, outputs)"
+        )
+
+
+def number_type(config: Mapping[Any, Any]) -> torch.dtype:
+    """The type of the weights, as trainer.precision asks for it; float32 also where FSDP sees to it."""
+    options = config["trainer"]
+    own = torch.float32 if options.get("strategy") == "fsdp" else PRECISIONS.get(options.get("precision"))
+    return own or torch.float32
+
+
+def computing_as(config: Mapping[Any, Any], network: nn.Module) -> nn.Module:
+    """The network with the weights that trainer.precision asks for; it takes float32 features.
+
+    Its logits are float32 at least, so that losses are not rounded. Lightning would also convert features that are not
+    normalized yet, and what is summed up over an epoch.
+    """
+    dtype = number_type(config)
+    if dtype != torch.float32:
+        network.to(dtype).register_forward_pre_hook(lambda _, inputs: tuple(values.to(dtype) for values in inputs))
+    if config["trainer"].get("precision", "32-true") not in ("32-true", 32):
+        network.register_forward_hook(lambda *call: call[-1].to(torch.promote_types(call[-1].dtype, torch.float32)))
+    return network
+
+
+def check_eps(optimizer: Optimizer, config: Mapping[Any, Any]) -> None:
+    """Raise ConfigError where the number that keeps an optimizer from dividing by 0 is 0 in the type of the weights."""
+    eps = min((group["eps"] for group in optimizer.param_groups if "eps" in group), default=1.0)
+    if not torch.tensor(eps, dtype=number_type(config)):
+        raise ConfigError(
+            f"optimizer.eps={eps:g} is 0 with trainer.precision={config['trainer']['precision']}; "
+            "raise it, to 0.0001 for example, or choose another precision"
+        )
+
+
+def check_batch_norm(network: nn.Module, data: Any, *, processes: int) -> None:
+    """Raise ConfigError where a process would give batch normalization one sample; it needs two or more."""
+    normalizes = any(
+        isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in network.modules()
+    )
+    if data.smallest_batch < 2 * processes and normalizes:
+        each = f"one of {processes} processes with" if processes > 1 else "a batch of"
+        raise ConfigError(
+            f"data.batch_size={data.batch_size} leaves {each} one sample, which batch normalization cannot "
+            "normalize; choose another data.batch_size or data.train_size, or model.normalization=layer"
+        )

@@ -1,0 +1,134 @@
+"""Networks of the user's own: two columns for two classes, other shapes refused; numbers of every precision."""
+
+import logging
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from mlplab.callbacks.base import measured
+from mlplab.config.check import CONF
+from mlplab.errors import ConfigError
+from mlplab.models import networks
+from mlplab.runs.network import check_outputs
+from mlplab.runs.predict import predict
+
+
+class Two(networks.SequentialMLP):
+    """The usual habit: two columns for two classes."""
+
+    def __init__(self, num_features, num_outputs, *, columns=2):
+        super().__init__(num_features, columns)
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """It as one of mlplab's networks; what chooses it."""
+    monkeypatch.setattr(Two, "__module__", networks.__name__)
+    monkeypatch.setattr(networks, "Two", Two, raising=False)
+    return "model=softmax_regression", "model._target_=mlplab.models.networks.Two"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "perceptron"])
+def test_two_columns_for_two_classes_decide_everywhere(loss, two, launch_full, monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr("mlplab.figures.classification.confusion", lambda *both, **_: seen.update(figure=both))
+    run = launch_full(
+        *two, f"loss={loss}", "optimizer.lr=0.5", "trainer.max_epochs=8", "callbacks=study_fit",
+        "figures=every_epoch", "test=false",
+    )  # fmt: skip
+    network, data, right = run.classifier.network.eval(), run.trainer.datamodule, {}
+    for split in ("train", "val"):
+        points = data.source.features[data.datasets[split].indices]
+        with torch.no_grad():
+            predicted = network(data.preprocess(points)).argmax(dim=1)
+        right[split] = (predicted == data.source.labels[data.datasets[split].indices]).float().mean().item()
+    assert 0.8 < right["train"] != right["val"]
+    assert run.metrics["val/acc"] == pytest.approx(right["val"])
+    assert measured(run.trainer).history[-1]["fitted/acc"] == pytest.approx(right["train"])
+    probabilities, labels = seen["figure"]
+    assert (probabilities.argmax(dim=1) == labels).float().mean().item() == pytest.approx(right["val"])
+
+    pd.DataFrame(points.numpy()).to_csv(tmp_path / "in.csv", index=False, header=False)
+    files = [f"run={run.folder}", f"input={tmp_path / 'in.csv'}", f"output={tmp_path / 'out.csv'}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        predict(compose("predict", [*files, "checkpoint=last", "accelerator=cpu"]))
+    expected = [data.source.class_names[index] for index in predicted.tolist()]
+    assert pd.read_csv(tmp_path / "out.csv")["class"].tolist() == expected
+
+
+class Shaped(nn.Module):
+    """Logits of any form; it draws random numbers, in training too."""
+
+    def __init__(self, columns, form):
+        super().__init__()
+        self.linear, self.norm, self.form = nn.Linear(12, columns), nn.BatchNorm1d(columns), form
+
+    def forward(self, features):
+        return self.form(self.norm(self.linear(features.flatten(1))) + torch.rand(1))
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns", "form", "has"),
+    [
+        (2, 1, lambda logits: logits[:, 0], "(3,), and must have (3, 1) or (3, 2)"),
+        (2, 3, lambda logits: logits, "(3, 3), and must have (3, 1) or (3, 2)"),
+        (2, 2, lambda logits: logits.T, "(2, 3), and must have (3, 1) or (3, 2)"),
+        (3, 1, lambda logits: logits, "(4, 1), and must have (4, 3)"),
+        (3, 4, lambda logits: logits, "(4, 4), and must have (4, 3)"),
+        (3, 3, lambda logits: logits[:, :, None], "(4, 3, 1), and must have (4, 3)"),
+        (3, 3, lambda logits: (logits, logits), "tuple, and must have (4, 3)"),
+        (3, 3, lambda logits: logits @ torch.ones(5, 3), None),
+    ],
+)
+def test_outputs_of_another_shape_are_refused_with_the_shape_they_need(classes, columns, form, has):
+    with pytest.raises(ConfigError) as caught:
+        check_outputs(Shaped(columns, form), SimpleNamespace(num_classes=classes, feature_shape=(3, 2, 2)))
+    said = f"have the shape {has}" if has else "model: it fails on features of shape (4, 3, 2, 2): RuntimeError: "
+    assert said in str(caught.value)
+
+
+def test_a_look_at_the_outputs_leaves_no_trace():
+    network = Shaped(2, lambda logits: logits)
+    network.linear.eval()
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in network.state_dict().items()}
+    check_outputs(network, SimpleNamespace(num_classes=2, feature_shape=(12,)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert [module.training for module in network.children()] == [False, True]
+
+
+def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(two, launch, tmp_path):
+    with pytest.raises(ConfigError, match="model: its outputs for 3 samples of 2 classes have the shape"):
+        launch(*two, "+model.columns=3")
+    assert not (tmp_path / "run").exists()
+
+
+# Precision
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "error"),
+    [("64-true", torch.float64, 1e-6), ("bf16-true", torch.bfloat16, 2e-2), ("16-true", torch.float16, 2e-3),
+     ("bf16-mixed", torch.float32, 2e-2), ("16-mixed", torch.float32, 2e-2)],
+)  # fmt: skip
+@pytest.mark.parametrize("model", ["mlp_dropout", "perceptron"])
+def test_every_precision_trains_and_reports_losses_that_are_not_rounded(model, precision, dtype, error, launch_full):
+    settings = ("data.batch_size=8", "optimizer.lr=0.5", "test=false", f"model={model}")
+    exact = launch_full(*settings, folder="exact")
+    run = launch_full(*settings, f"trainer.precision={precision}", "figures=every_epoch")
+    assert {weight.dtype for weight in run.weights.values()} == {dtype}
+    for name in ("val/loss", "train/loss"):
+        loss = torch.tensor(run.metrics[name])
+        assert abs(loss - exact.metrics[name]) < error
+    assert loss != loss.bfloat16()
+    assert {path.stem for path in (run.folder / "figures").iterdir()} >= {"weights", "confusion", "decision_boundary"}
+
+
+def test_half_precision_on_the_cpu_is_said_to_be_another(launch, caplog):
+    with caplog.at_level(logging.WARNING, logger="mlplab"):
+        launch("trainer.precision=16")
+    assert "trainer.precision=16 is for GPUs; on the CPU it is computed as with bf16-mixed" in caplog.messages
