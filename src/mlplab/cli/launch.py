@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.cli.arguments import help_text, print_help, read
+from mlplab.cli.arguments import help_text, print_help, read, stray_faults
 from mlplab.cli.words import ASKED, FULL_ERROR, SHOW_TRACEBACK, errors_in_words
 from mlplab.config.check import CONF
 from mlplab.config.overrides import all_faults, composed, parsed, quoted, values
@@ -41,6 +41,8 @@ def start(config_name: str, function: Command, *, bare_paths: str | None) -> Non
     given = read(sys.argv[1:], bare_paths)
     if given.help:
         print_help(help_text(config_name))
+    elif faults := list(stray_faults(config_name, given.overrides)):
+        raise ConfigError(*faults)
     elif config_name == "train" or given.shows:
         start_hydra(config_name, function, given)
     else:
@@ -60,6 +62,9 @@ def compose_and_call(config_name: str, function: Command, given: argparse.Namesp
 def start_hydra(config_name: str, function: Command, given: argparse.Namespace) -> None:
     """Let Hydra do what the command line says, once it is checked: a run, a multirun, or showing something."""
     if not given.shows:
+        if asked := [line for line in given.overrides if line.lstrip("+").startswith("hydra.job.chdir=")]:
+            print(f"{asked[0]} has no effect: paths are relative to the folder of the command", file=sys.stderr)
+            given.overrides = [line for line in given.overrides if line not in asked]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             overrides = check(config_name, given)
             given.overrides += continuing(given.overrides)

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
+from mlplab.config.targets import raised
 from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.signals import Stopped
 
@@ -51,4 +52,4 @@ def in_words(error: Exception) -> tuple[int, Sequence[str]]:
         return 2, [f"{error.filename}: {error.strerror}; check the path and its permissions"]
     if isinstance(error, RunFailed):
         return 1, str(error).splitlines()
-    return 1, [f"{type(error).__name__}: {error} ({FULL_ERROR}=1 shows where)"]
+    return 1, [f"{raised(error)}; {FULL_ERROR}=1 shows all of it"]
