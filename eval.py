@@ -1,12 +1,12 @@
 """Evaluate a finished run: `python eval.py run=outputs/train/<folder> split=test`."""
 
-from omegaconf import DictConfig
+from typing import Any
 
 from mlplab.cli import command
 
 
 @command("eval")
-def main(config: DictConfig) -> None:
+def main(config: Any) -> None:
     from mlplab.runs.record import Record
     from mlplab.runs.resume import run_and_checkpoint
 

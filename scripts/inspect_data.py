@@ -4,14 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from omegaconf import DictConfig
-
 from mlplab.cli import command
 
 
-def inspect_data(config: DictConfig) -> None:
+def inspect_data(config: Any) -> None:
     """Print splits, shapes, updates per epoch and loaders of a data set; draw samples into `config.figure`.
 
     Raises ConfigError as training would, and OSError when the figure cannot be written.
@@ -33,8 +29,10 @@ def inspect_data(config: DictConfig) -> None:
         print(f"no figure: a sample is {data.num_features} numbers, neither an image nor a point in the plane")
 
 
-def classes(data: Any) -> pd.DataFrame:
-    """How many samples of each class are in each split, and which share of the split they are."""
+def classes(data: Any) -> Any:
+    """A table: how many samples of each class are in each split, and which share of the split they are."""
+    import pandas as pd
+
     labels = {split: dataset.labels[dataset.indices] for split, dataset in data.datasets.items()}
     columns = {split: all.bincount(minlength=data.num_classes).numpy() for split, all in labels.items()}
     counts = pd.DataFrame(columns, index=list(data.source.class_names))
@@ -46,6 +44,8 @@ def classes(data: Any) -> pd.DataFrame:
 
 def facts(data: Any) -> dict[str, Any]:
     """Shapes, types, normalization, and how many updates an epoch has."""
+    import numpy as np
+
     features, names = data.source.features, ", ".join(data.source.feature_names)
     num_train, batch = len(data.datasets["train"]), data.preprocess(features[:1])
     rest = num_train % data.batch_size
@@ -63,8 +63,10 @@ def facts(data: Any) -> dict[str, Any]:
     }
 
 
-def loaders(data: Any) -> pd.DataFrame:
-    """The attributes of the DataLoaders; every one serves whole batches, made by its batch sampler."""
+def loaders(data: Any) -> Any:
+    """A table of the attributes of the DataLoaders; every one serves whole batches, made by its batch sampler."""
+    import pandas as pd
+
     columns = {}
     for split in data.datasets:
         loader: Any = getattr(data, f"{split}_dataloader")()

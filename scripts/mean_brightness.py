@@ -3,10 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
-
 from mlplab.cli import command
 from mlplab.errors import ConfigError
 
@@ -20,15 +16,16 @@ class Brightness(NamedTuple):
 
     per_channel: dict[str, float]
     total: float
-    per_image: np.ndarray
+    per_image: Any
 
 
-def mean_brightness(config: DictConfig) -> Brightness:
+def mean_brightness(config: Any) -> Brightness:
     """Print the mean brightness of the images that `config.images` names; draw it into `config.figure`.
 
     "train" are all training images, those for validation among them; "test" are those of the official test set; "all"
     are both. Raises ConfigError for data without images or without a test set.
     """
+    from omegaconf import OmegaConf
     from torch.utils.data import ConcatDataset  # here, so that --help and config errors need not wait for torch
 
     from mlplab.runs import build
@@ -58,6 +55,7 @@ def brightness(images: Any, *, batch_size: int) -> Brightness:
 
     Added up as integers, it is exact to float64. Opacity has a mean of its own, but does not count as brightness.
     """
+    import numpy as np
     from torch.utils.data import DataLoader
 
     sums = np.concatenate([batch.sum(dim=(2, 3)).numpy() for batch in DataLoader(images, batch_size=batch_size)])
@@ -72,8 +70,11 @@ def brightness(images: Any, *, batch_size: int) -> Brightness:
     )
 
 
-def drawn(result: Brightness, images: Any) -> Figure:
+def drawn(result: Brightness, images: Any) -> Any:
     """The histogram of the images' brightness above the darkest and the brightest images."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
     from mlplab.figures.style import COLOURS
 
     figure: Any = Figure(figsize=(9, 6.2), layout="constrained")

@@ -1,12 +1,12 @@
 """Compare runs, grouped over seeds, or show one: `python scripts/report.py outputs/sweeps/<name>`."""
 
-from omegaconf import DictConfig
+from typing import Any
 
 from mlplab.cli import command
 
 
 @command("report", bare_paths="folders")
-def main(config: DictConfig) -> None:
+def main(config: Any) -> None:
     from mlplab.report.report import report  # here, so that --help and config errors need not wait for it
 
     report([str(folder) for folder in config.folders], config.into)

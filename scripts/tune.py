@@ -1,12 +1,12 @@
 """Search for good settings: `python scripts/tune.py search=mlp n_trials=50`."""
 
-from omegaconf import DictConfig
+from typing import Any
 
 from mlplab.cli import command
 
 
 @command("tune")
-def main(config: DictConfig) -> None:
+def main(config: Any) -> None:
     from mlplab.tuning.search import read_search
     from mlplab.tuning.study import open_study
 

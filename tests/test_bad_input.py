@@ -21,8 +21,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mlplab.cli import CONF
-from mlplab.config.check import config_faults
+from mlplab.config.check import CONF, config_faults
 from mlplab.config.keys import RULES, flat
 from mlplab.errors import ConfigError
 from mlplab.runs import build

@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mlplab.cli import command, in_grammar
+from mlplab.cli import command
+from mlplab.cli.arguments import in_grammar
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import quoted
 from mlplab.errors import ConfigError, RunFailed

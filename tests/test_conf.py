@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from mlplab.cli import check, in_grammar, read
+from mlplab.cli.arguments import in_grammar, read
+from mlplab.cli.launch import check
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import INCLUDED, values
 from mlplab.config.overrides import composed as composed_config

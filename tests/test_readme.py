@@ -11,7 +11,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from mlplab.cli import check, in_grammar, read
+from mlplab.cli.arguments import in_grammar, read
+from mlplab.cli.launch import check
 from mlplab.config.check import CONF, config_faults
 from mlplab.tuning.search import read_search
 

@@ -2,8 +2,7 @@
 
 import json
 from pathlib import Path
-
-from omegaconf import DictConfig
+from typing import Any
 
 from mlplab.cli import command
 from mlplab.errors import ConfigError
@@ -11,7 +10,7 @@ from mlplab.files import write_atomically
 
 
 @command("benchmark")
-def main(config: DictConfig) -> None:
+def main(config: Any) -> None:
     """Measure what `config.only` names, or everything; print the tables, write benchmark.json and benchmark.md."""
     from measure import MEASUREMENTS, report  # here, so that --help and config errors need not wait for torch
     from tables import markdown

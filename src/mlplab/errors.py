@@ -32,8 +32,9 @@ def noted(faults: list[str]) -> Iterator[None]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A closing question such as "; did you mean 'dropout'?", or an empty string if nothing is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f"; did you mean '{names[near[0]]}'?" if near else ""
 
 
 def first_line(error: BaseException | str) -> str:

@@ -43,8 +43,8 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace the file's content by a text, as one step."""
-    with replacing(path, "w", encoding="utf-8") as file:
+    """Replace the file's content by a text, as one step, with the line ends that it has."""
+    with replacing(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
 
 

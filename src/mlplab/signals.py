@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -12,7 +11,7 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 """The last two only where SLURM runs the job: it sends one of them some time before it takes the machine away."""
 
 _request: int | None = None
-_waits = False
+_waits = _ends_imports = False
 
 
 class Stopped(BaseException):
@@ -35,19 +34,22 @@ def pending() -> int | None:
 
 
 @contextlib.contextmanager
-def caught() -> Iterator[None]:
-    """Within this context, signals raise Stopped: at once, or after `wait()` where the run says so by `pending()`."""
-    global _request, _waits
+def caught(*, ends_imports: bool = False) -> Iterator[None]:
+    """Within this context, signals raise Stopped: at once, or after `wait()` where the run says so by `pending()`.
+
+    With `ends_imports`, one that comes while a module is being imported ends the process then and there.
+    """
+    global _request, _waits, _ends_imports
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread only
         return
-    earlier = {number: signal.getsignal(number) for number in handled()}
-    _request, _waits = None, False
+    earlier, outside = {number: signal.getsignal(number) for number in handled()}, _ends_imports
+    _request, _waits, _ends_imports = None, False, ends_imports
     install()
     try:
         yield
     finally:
-        _waits = False
+        _waits, _ends_imports = False, outside
         for number, handler in earlier.items():
             signal.signal(number, handler)
 
@@ -77,6 +79,8 @@ def slurm_job() -> str | None:
 
 def requeue() -> str | None:
     """Ask SLURM to start this job again; gives what went wrong, None where it worked."""
+    import subprocess  # here, since every program begins with importing this file
+
     try:
         done = subprocess.run(["scontrol", "requeue", str(slurm_job())], capture_output=True, text=True, check=False)
     except OSError as error:
@@ -87,5 +91,16 @@ def requeue() -> str | None:
 def _handle(number: int, frame: FrameType | None) -> None:
     global _request
     first, _request = _request is None, number
-    if not (_waits and first):
-        raise Stopped(number)
+    if _waits and first:
+        return
+    stop = Stopped(number)
+    if _ends_imports and _is_importing(frame):  # libraries catch what is raised there, or complain of it at the end
+        os.write(2, f"{stop}\n".encode())
+        os._exit(stop.exit_code)
+    raise stop
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
+        frame = frame.f_back
+    return frame is not None

@@ -56,7 +56,7 @@ def resume(folder: Path) -> None:
 
 
 def end_as_the_command(launch: Callable[[], Any]) -> None:
-    from mlplab.cli import errors_in_words
+    from mlplab.cli.words import errors_in_words
 
     sys.argv = ["train.py"]
     with errors_in_words():

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import mlplab
-from mlplab.cli import CONF
+from mlplab.config.check import CONF
 from mlplab.errors import ConfigError
 from mlplab.files import write_checkpoint
 from mlplab.runs.evaluate import evaluate, load_run

@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from mlplab.cli import CONF
+from mlplab.config.check import CONF
 from mlplab.errors import ConfigError
 from mlplab.files import write_checkpoint
 from mlplab.runs.evaluate import load_run

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
-from mlplab.cli import CONF
+from mlplab.config.check import CONF
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.figures.curves import best_epoch
 from mlplab.files import read_checkpoint

@@ -84,10 +84,20 @@ def hydra_started() -> contextlib.AbstractContextManager[Any]:
 
 def parsed(lines: Iterable[str]) -> list[Override]:
     """Overrides as Hydra's grammar reads them. Raises ConfigError where it cannot."""
+    lines = list(lines)
+    if wrong := [line for line in lines if not is_readable(line)]:
+        how = "lists are written [1,2], texts with spaces or signs 'in quotes'"
+        raise ConfigError(*(f"{line}: cannot be read; {how}" for line in wrong))
+    return [parse_override(line) for line in lines]
+
+
+def is_readable(line: str) -> bool:
+    """Whether Hydra's grammar can read an override."""
     try:
-        return [parse_override(line) for line in lines]
-    except OverrideParseException as error:
-        raise ConfigError(f"{first_line(error)}; lists are written [1,2], texts with spaces 'in quotes'") from error
+        parse_override(line)
+    except OverrideParseException:
+        return False
+    return True
 
 
 def values(override: Override) -> Iterator[str]:
@@ -190,15 +200,30 @@ def explain(config: DictConfig, override: Override, error: Exception) -> str:
         return f"{line}: no such choice{did_you_mean(value, choices)}; there are: {', '.join(choices)}"
     parent, (section, _, leaf) = section_of(config, key), key.rpartition(".")
     if not isinstance(parent, DictConfig):
-        return f"{key}: no such key{did_you_mean(key.partition('.')[0], map(str, config))}; see --cfg job for all keys"
+        hint = brought_by(key) or did_you_mean(key.partition(".")[0], map(str, config))
+        return f"{key}: no such key{hint}; see --cfg job for all keys"
     if leaf in parent:
         return f"{line}: {first_line(error.__cause__ or error)}"
     names = [str(name) for name in parent if not str(name).startswith("_")]
     if parent is not config:
-        return f"{key}: no such key{did_you_mean(leaf, names)}; {section} has: {', '.join(names)}"
+        hint = brought_by(key) or did_you_mean(leaf, names)
+        return f"{key}: no such key{hint}; {section} has: {', '.join(names)}"
     plain: Any = OmegaConf.to_container(config)
     same_name = [f"{section}.{leaf}" for section, keys in plain.items() if isinstance(keys, dict) and leaf in keys]
     if meant := same_name or OFTEN_MEANT.get(leaf, []):
         return f"{key}: no such key at the top level; did you mean {' or '.join(meant)}?"
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     return f"{key}: no such key{did_you_mean(leaf, names + groups)}; the config has: {', '.join(names)}"
+
+
+def brought_by(key: str) -> str:
+    """A closing clause with the choices whose own files set a key: of its group, or else of any other."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(CONF.glob("*/*.yaml")):
+        content, group = OmegaConf.load(path), path.parent.name
+        is_global = path.read_text(encoding="utf-8").startswith("# @package _global_")
+        inner = key if is_global else key.removeprefix(f"{group}.") if key.startswith(f"{group}.") else ""
+        if group not in ("study", "experiment") and inner and OmegaConf.select(content, inner) is not None:
+            found.setdefault(group, []).append(f"{group}={path.stem}")
+    choices = found.get(key.partition(".")[0]) or [choice for group in found.values() for choice in group]
+    return f"; it comes with {' or '.join(choices)}" if choices else ""

@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 import re
 import tomllib
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -179,7 +180,7 @@ def resolve(target: str, path: str) -> Any:
     try:
         found, base = pkgutil.resolve_name(target), pkgutil.resolve_name(role.base)
     except Exception as error:  # whatever the import of a module may raise
-        raise ConfigError(f"{path}._target_: no {target} ({first_line(error)})") from error
+        raise ConfigError(f"{path}._target_: no {target} ({raised(error)})") from error
     lives_in, name = str(getattr(found, "__module__", "")), str(getattr(found, "__qualname__", ""))
     at_home = lives_in.partition(".")[0] == target.partition(".")[0] and "<" not in name
     if not at_home or not (_is_class(found, base) or (role.functions and _home(target) and _returns(found, base))):
@@ -192,6 +193,15 @@ def check_result(made: Any, path: str) -> None:
     role = role_of(path)
     if role is not None and not isinstance(made, pkgutil.resolve_name(role.base)):
         raise ConfigError(f"{path}._target_ must be {role.text}, but it gave a {type(made).__name__}")
+
+
+def raised(error: BaseException) -> str:
+    """The type of an error that was caught, what it says, and the last line of ours or the user's that it came from."""
+    where = ""
+    for frame, line in traceback.walk_tb(error.__traceback__ and error.__traceback__.tb_next):  # not who caught it
+        if _home(f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"):
+            where = f" ({frame.f_code.co_filename}, line {line})"
+    return f"{type(error).__name__}: {first_line(error)}{where}"
 
 
 def _is_class(found: Any, base: Any) -> bool:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.utils import deterministic
 
-from mlplab.config.targets import SPECIAL, check_result, resolved
+from mlplab.config.targets import SPECIAL, check_result, raised, resolved
 from mlplab.data.augment import Augmentation
 from mlplab.data.module import DataModule
 from mlplab.data.sources import Source
@@ -65,7 +65,7 @@ def make(options: Config, key: str, **more: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
-        said = first_line(cause)
+        said = raised(cause)
         if is_out_of_memory(cause):
             said = f"out of memory; choose fewer or smaller samples, or lower model.hidden_sizes ({said})"
         raise ConfigError(f"{key}: {said}") from error

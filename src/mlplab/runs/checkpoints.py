@@ -1,6 +1,7 @@
 """Checkpoint files: which to continue from, and what is loaded from them."""
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def check_whole(path: Path) -> None:
         read_checkpoint(path)
     except ConfigError as error:
         good = newest_good(path.parent)
-        advice = f"continue from the newest good one with resume={good}" if good else "there is no other; start anew"
+        offer = f"continue from the newest good one with {shlex.quote(f'resume={good}')}"
+        advice = offer if good else "there is no other; start anew"
         raise ConfigError(f"{error}; {advice}") from error
 
 

@@ -42,7 +42,7 @@ def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: S
         "majority_share": train.labels[train.indices].bincount().max().item() / len(train),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "overrides": list(overrides),
-        "command": " ".join(["train.py", *overrides]),
+        "command": shlex.join(["train.py", *overrides]),
         "git_commit": git_commit(),
         "slurm_job": slurm_job(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
@@ -147,6 +147,7 @@ def git_commit() -> str | None:
 def show(record: Record) -> None:
     """Print the scores, the run folder, and what to type next."""
     values, folder = record.values, short_path(record.folder)
+    logs = folder if folder.is_absolute() else Path(*folder.parts[:1])
     after, per_epoch = values["measured_after"], values["updates_per_epoch"]
     tested = ("best", values["best_epoch"]) if values["best_checkpoint"] else ("last", values["updates"] / per_epoch)
     rows = [(f"{TITLES[split]} (last epoch)", after.get(split, 0) / per_epoch, split) for split in ("train", "val")]
@@ -157,8 +158,10 @@ def show(record: Record) -> None:
     lines = {
         "run folder": folder,
         "figures": folder / "figures" if has_figures else None,
-        "tensorboard": f"tensorboard --logdir {shlex.quote(str(folder if folder.is_absolute() else folder.parts[0]))}",
-        "report": None if has_figures else f"python scripts/report.py {shlex.quote(str(folder))}",  # else it comes next
+        "tensorboard": shlex.join(["tensorboard", "--logdir", str(logs)]),
+        "report": None
+        if has_figures
+        else shlex.join(["python", "scripts/report.py", str(folder)]),  # else it comes next
     }
     done = f"{values['updates']:,} updates in {values['epochs']} epochs, {values['fit_seconds']:.1f} s"
     told = [f"{name:12} {line}" for name, line in lines.items() if line]

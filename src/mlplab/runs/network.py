@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mlplab.callbacks.base import evaluating
-from mlplab.errors import ConfigError, first_line
+from mlplab.config.targets import raised
+from mlplab.errors import ConfigError
 
 PRECISIONS = {"64-true": torch.float64, 64: torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 """Values of trainer.precision that make the weights other numbers than float32."""
@@ -25,8 +26,7 @@ def check_outputs(network: nn.Module, data: Any) -> None:
         with evaluating(network), torch.random.fork_rng(devices=[]):
             logits = network(samples)
     except Exception as error:  # whatever the user's own code raises
-        said = f"{type(error).__name__}: {first_line(error)}"
-        raise ConfigError(f"model: it fails on features of shape {tuple(samples.shape)}: {said}") from error
+        raise ConfigError(f"model: it fails on features of shape {tuple(samples.shape)}: {raised(error)}") from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     needed = [(len(samples), width) for width in widths]
     if shape not in needed:

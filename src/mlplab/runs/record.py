@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Record:
         """
         try:
             if (self.folder / RESULT).exists():
-                advice = f"continue it with resume={self.folder}, or choose another hydra.run.dir"
+                advice = f"continue it with {shlex.quote(f'resume={self.folder}')}, or choose another hydra.run.dir"
                 raise ConfigError(f"{self.folder} holds a run already; {advice}")
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock()

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import secrets
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from mlplab.callbacks.tensorboard import (
     table,
 )
 from mlplab.config.check import CONF, config_faults
+from mlplab.config.overrides import quoted
 from mlplab.data.module import DataModule
 from mlplab.errors import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.files import now, read_checkpoint
@@ -101,7 +103,7 @@ def train(
                 record.create(training.yaml)
         except (ConfigError, Stopped):
             with contextlib.suppress(OSError):
-                folder.rmdir()  # which Hydra has made; one that is not empty stays
+                facts.short_path(folder).rmdir()  # which Hydra has made; what is not empty stays, and so does "."
             raise
         return complete(training, record, None, arguments=overrides)
 
@@ -137,7 +139,7 @@ def resume(folder: str | Path, *, overrides: Sequence[str] | None = None) -> dic
             kept = [line for line in record.values.get("overrides", []) if line.partition("=")[0] not in changes]
             kept += [f"{key}={value}" for key, value in changes.items()]
             record.update(status="running", error=None, overrides=kept)
-        return complete(training, record, checkpoint, arguments=[f"resume='{asked}'"])
+        return complete(training, record, checkpoint, arguments=[f"resume={quoted(asked)}"])
 
 
 def check_data(training: Training, record: Record, checkpoint: Path) -> None:
@@ -175,7 +177,7 @@ def complete(
         with contextlib.suppress(OSError):  # where the disk is full; what ends the run says so
             record.update(status=status, error=where + (str(error) or type(error).__name__))
         if isinstance(error, Stopped):
-            error.advice = [f"to continue: python train.py resume={folder}"]
+            error.advice = [f"to continue: python train.py {shlex.quote(f'resume={folder}')}"]
             if error.signal not in (signal.SIGINT, signal.SIGTERM) and (problem := signals.requeue()):
                 log.warning("SLURM does not start this job again: %s", problem)
         raise explained(error, folder) from error
@@ -245,7 +247,8 @@ def explained(error: BaseException, folder: Path) -> BaseException:
         advice = "lower data.batch_size, data.eval_batch_size, steps_per_execution or model.hidden_sizes"
         return RunFailed(f"out of memory: {advice}; {first_line(error)}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        advice = f"the checkpoint saved before is whole. Free some space, then: python train.py resume={folder}"
+        again = f"python train.py {shlex.quote(f'resume={folder}')}"
+        advice = f"the checkpoint saved before is whole. Free some space, then: {again}"
         return RunFailed(f"{error.filename or folder}: {error.strerror}; {advice}")
     return error
 
@@ -266,7 +269,7 @@ def several_processes(trainer: pl.Trainer, arguments: Sequence[str]) -> Iterator
             hydra_config.run.dir = hydra_config.runtime.output_dir
         sys.argv[1:] = [*arguments, "hydra.mode=RUN"]
     else:
-        sys.argv = [str(CONF.parent / "train.py"), *arguments, f"hydra.run.dir='{trainer.default_root_dir}'"]
+        sys.argv = [str(CONF.parent / "train.py"), *arguments, f"hydra.run.dir={quoted(trainer.default_root_dir)}"]
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """What the terminal shows of a sweep: a line for each job that has ended, and below them how far the sweep is."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -45,6 +46,8 @@ class SweepProgress:
     def __init__(self, jobs: Sequence[Job], *, total: int) -> None:
         self.waiting, self.total, self.left = list(jobs), total, ""
         self.console = Console(file=sys.stdout)  # this one, wherever a job's own output goes
+        is_narrow = self.console.is_terminal or "COLUMNS" in os.environ
+        self.room = self.console.width if is_narrow else sys.maxsize
         self.live = Live(console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
         self.before = {job: changed_at(job) for job in jobs}
         self.start = time.monotonic()
@@ -74,7 +77,7 @@ class SweepProgress:
                     self.waiting.remove(job)
                     self.show_end(job, result)
         number = f"{self.total - len(self.waiting)}/{self.total} jobs"
-        self.live.update(Text("  ".join([number, *running[:2]]) + self.left))
+        self.live.update(Text("  ".join([number + self.left, *running[:2]]), no_wrap=True, overflow="ellipsis"))
 
     def show_end(self, job: Job, result: dict[str, Any]) -> None:
         """A line with how the job ended, and how long the others take if all are equally long."""
@@ -82,7 +85,10 @@ class SweepProgress:
         self.left = f"  about {timedelta(seconds=round(per_job * len(self.waiting)))} left" if self.waiting else " "
         number = f"{self.total - len(self.waiting):{len(str(self.total))}}/{self.total}"
         label = f"{job.label:{min(60, max(len(other.label) for other in self.before))}}"
-        line = f"{number}  {label}  {ending(result)}{'' if self.console.is_terminal else self.left.rstrip()}"
+        columns = [*ending(result), *([] if self.console.is_terminal else self.left.split("  ")[1:])]
+        while len("  ".join([number, label, *columns])) > self.room and len(columns) > 1:
+            columns.pop(0 if columns[0] == "finished" else -1)  # what the scores say as well, then the least needed
+        line = "  ".join([number, label, *columns])
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -94,11 +100,11 @@ def changed_at(job: Job) -> int:
         return 0
 
 
-def ending(result: dict[str, Any]) -> str:
-    """How a job ended: its scores and training time, or what went wrong."""
+def ending(result: dict[str, Any]) -> list[str]:
+    """How a job ended: its scores and training time, or what went wrong, in columns."""
     status, metrics = result.get("status"), result.get("metrics", {})
     if status != "finished":
         error = str(result.get("error") or "")
-        return first_line(error if error.startswith(f"{status}:") else f"{status}: {error}")
-    scores = "".join(f"  {name} {metrics[name]:7.2%}" for name in ("val/acc", "test/acc") if name in metrics)
-    return f"{status}{scores}  {result.get('fit_seconds', 0.0):8.1f} s"
+        return [first_line(error if error.startswith(f"{status}:") else f"{status}: {error}")]
+    scores = [f"{name} {metrics[name]:7.2%}" for name in ("val/acc", "test/acc") if name in metrics]
+    return [status, *scores, f"{result.get('fit_seconds', 0.0):8.1f} s"]

@@ -46,6 +46,9 @@ class GridSweeper(Sweeper):
         folder = Path(self.shared.hydra.sweep.dir)
         jobs = jobs_of(with_params(self.shared, parsed(arguments)), folder)
         again = f"the same command with sweep={name}" if folder.name == name else "the same command"
+        is_here = self.shared.hydra.launcher._target_.endswith(".BasicLauncher")
+        if is_here and any(job.result()["status"] not in DONE for job in jobs):
+            import mlplab.runs.train  # noqa: F401  before anything is written, since it may be interrupted
         folder.mkdir(parents=True, exist_ok=True)
         record = Record(folder, {})
         record.lock()
@@ -106,7 +109,9 @@ class GridSweeper(Sweeper):
 def unfinished(jobs: Sequence[Job]) -> list[str]:
     """A line for each job that did not finish, after one that counts them."""
     ended = [(job, job.result()) for job in jobs]
-    lines = [f"{job.label}: {ending(end)} ({job.folder})" for job, end in ended if end["status"] != "finished"]
+    lines = [
+        f"{job.label}: {'  '.join(ending(end))} ({job.folder})" for job, end in ended if end["status"] != "finished"
+    ]
     return [f"{len(lines)} of {len(jobs)} jobs did not finish", *lines] if lines else []
 
 
