@@ -22,20 +22,20 @@ def group(make_run):
 
 
 def test_a_curve_is_the_mean_up_to_where_the_shortest_run_ends(group, history):
-    x, mean, low, high = curve(group(history(0.2, 0.4, 0.6, 0.8), history(0.4, 0.6, 0.8)), "updates", "val/acc")
+    x, (mean, low, high, _) = curve(group(history(0.2, 0.4, 0.6, 0.8), history(0.4, 0.6, 0.8)), "updates", "val/acc")
     assert (x[0], x[-1]) == (2, 6)
     assert np.allclose(mean, 0.3 + 0.1 * (x - 2), atol=1e-12)
     assert (low.max(), high.min()) == (0, 1)  # half of it would be 1.27: t(0.975, 1) × the standard error 0.1
 
 
 def test_runs_validated_at_different_moments_are_interpolated(group, history):
-    x, mean, *_ = curve(group(history(0.0, 1.0, updates=4), history(0.0, 0.5, 1.0, updates=3)), "updates", "val/acc")
+    x, (mean, *_) = curve(group(history(0.0, 1.0, updates=4), history(0.0, 0.5, 1.0, updates=3)), "updates", "val/acc")
     assert (x[0], x[-1]) == (4, 8)
     assert mean[-1] == pytest.approx((1.0 + np.interp(8, [3, 6, 9], [0, 0.5, 1])) / 2)
 
 
 def test_one_run_has_a_line_without_a_band(group, history):
-    x, _, low, high = curve(group(history(0.1, 0.9)), "seconds", "val/acc", logarithmic=True)
+    x, (_, low, high, _) = curve(group(history(0.1, 0.9)), "seconds", "val/acc", logarithmic=True)
     assert np.isnan([low, high]).all()
     assert x[1] / x[0] == pytest.approx(x[-1] / x[-2])
 
