@@ -64,7 +64,8 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
             panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     title = ", ".join(groups[0].settings) if len(groups) > 1 else None
-    figure.legend(handles, labels, title=title, loc="outside upper left", ncols=min(len(labels), 4), alignment="left")
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / 4)) if labels else 1  # all but the last equally long
+    figure.legend(handles, labels, title=title, loc="outside upper left", ncols=columns, alignment="left")
     return figure
 
 

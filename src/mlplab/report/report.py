@@ -119,7 +119,7 @@ def show(written: Report) -> None:
         fitting.pop()
     console.print(table)
     print("\nn: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
-    print("[ , ]: that interval, where 0 or 100 % cut it")
+    print("[low, high]: that interval, where 0 or 100 % cut it")
     if fitting < names:
         print(f"the page has also: {', '.join(names[len(fitting) :])}")
     for line in (*written.warnings, f"report  {written.page}"):
