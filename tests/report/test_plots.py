@@ -61,6 +61,25 @@ def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, hist
         assert "<metadata>" not in svg
 
 
+def test_legends_are_in_the_order_of_the_values(make_run, history):
+    configs = [(size, rate) for size in (128, 8, 16) for rate in (0.1, 0.01)]
+    folders = [
+        make_run(f"{size}-{rate}", {"data": {"batch_size": size}, "optimizer": {"lr": rate}}, history=history(0.2, 0.4))
+        for size, rate in configs
+    ]
+    groups = grouped(*read(folders)[:2])
+    drawn = curves(groups, ["val/acc"]), scores(groups, ["val/acc"], "data.batch_size", "optimizer.lr")
+    legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
+    assert legends[0] == [f"batch_size={size}, lr={rate}" for size in (8, 16, 128) for rate in (0.01, 0.1)]
+    assert legends[1] == ["optimizer.lr = 0.01", "optimizer.lr = 0.1"]
+
+
+def test_intervals_are_drawn_within_what_a_share_can_be(group, history):
+    figure = scores([group(history(0.9), history(1.0), **{"val/acc": 0.9, "gap/acc": 0.5})], ["val/acc"])
+    (bars,) = [drawn for drawn in figure.axes[0].collections if hasattr(drawn, "get_segments")]
+    assert 0 <= bars.get_segments()[0].min() <= bars.get_segments()[0].max() <= 1
+
+
 def test_a_loss_that_ranges_widely_is_drawn_logarithmically(group, history):
     wide = [(*row[:7], 10.0 ** (3 * index), *row[8:]) for index, row in enumerate(history(0.5, 0.5, 0.5))]
     assert ">1M<" in as_svg(curves)([group(wide)], ["val/loss"], alt="loss")

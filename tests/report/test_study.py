@@ -58,6 +58,17 @@ def test_of_two_settings_the_best_of_each_line_is_named(make_run):
     )
 
 
+def test_the_baseline_is_that_of_the_same_second_setting(make_run):
+    scores = {(0.1, "none"): 0.5, (0.1, "dropout"): 0.9, (0.01, "none"): 0.6, (0.01, "dropout"): 0.7}
+    folders = [
+        make_run(f"{rate}-{name}", {"optimizer": {"lr": rate}, "model": {"kind": name}}, **{"val/acc": score})
+        for (rate, name), score in scores.items()
+    ]
+    (sentence,) = answer(Study(baseline="none"), grouped_runs(*folders), "val/acc")
+    assert sentence.startswith("lr=0.1, kind=dropout has the highest")
+    assert "of lr=0.1, kind=none, the baseline:" in sentence
+
+
 def test_a_fitted_exponent_with_what_was_expected(groups):
     noise = {1: [8.1, 7.9], 2: [4.05, 3.95], 4: [2.0, 2.01], 8: [0.0, 0.0]}
     study = Study(fits=(Fit(y="grad/noise", x="optimizer.lr", expected=-1.0), Fit(y="grad/noise", x="val/acc")))
