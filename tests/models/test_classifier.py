@@ -195,19 +195,6 @@ def test_validation_of_a_smoothed_run_reports_the_plain_loss(launch):
     assert run.metrics["val/loss"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_what_is_reported_reaches_callbacks_while_fitting_and_evaluating(launch):
-    run = launch("trainer.max_epochs=2", "test=false")
-    last = {name: value.item() for name, value in run.trainer.callback_metrics.items()}
-    assert last.keys() == {f"{split}/{name}" for split in ("train", "val", "gap") for name in ("loss", "acc")}
-    data = build.data_module(run.config)
-    for split, evaluate in (("val", "validate"), ("test", "test")):
-        trainer = build.evaluation_trainer(run.config, accelerator="cpu")
-        getattr(trainer, evaluate)(run.classifier, datamodule=data, verbose=False)
-        assert trainer.callback_metrics.keys() == {f"{split}/loss", f"{split}/acc"}
-        if split == "val":
-            assert trainer.callback_metrics["val/loss"].item() == pytest.approx(last["val/loss"], rel=1e-6)
-
-
 def outputs_of(num_classes, sizes):
     """Batches of such sizes with their losses and logits, as a network would give them."""
     logits = [torch.randn(size, 1 if num_classes == 2 else num_classes) for size in sizes]

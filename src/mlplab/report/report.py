@@ -18,7 +18,7 @@ from mlplab.report.frames import Group
 from mlplab.report.numbers import is_share, shown_value
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
-from mlplab.report.tables import group_rows, measured, summary
+from mlplab.report.tables import group_table, measured, summary
 from mlplab.runs.record import RESULT
 
 IN_TERMINAL = ("test/acc", "val/acc", "train/acc", "gap/acc", "updates", "seconds")
@@ -128,13 +128,12 @@ def show(written: Report) -> None:
 
 def terminal_table(groups: Sequence[Group], metrics: Sequence[str]) -> Table:
     """A row for each group, whose settings are broken between lines sooner than its numbers."""
-    settings = list(frames.short_names(list(groups[0].settings)).values())
-    rows = group_rows(groups, {name: f"{name}, %" if is_share(name) else name for name in metrics})
-    table = Table(show_edge=False, pad_edge=False)
-    for heading in settings or ["setting"]:
+    cells = group_table(groups, metrics, heading=lambda name: f"{name}, %" if is_share(name) else name)
+    table, names = Table(show_edge=False, pad_edge=False), cells.headings[: cells.num_names]
+    for heading in frames.short_names(names).values():
         table.add_column(escape(heading), overflow="fold", max_width=WIDEST_SETTING)
-    for heading in rows[0]:
+    for heading in cells.headings[cells.num_names :]:
         table.add_column(escape(heading), justify="right", no_wrap=True)
-    for group, row in zip(groups, rows, strict=True):
-        table.add_row(*map(escape, [*(group.settings.values() or [group.label]), *row.values()]))
+    for row in cells.rows:
+        table.add_row(*map(escape, row))
     return table
