@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from omegaconf import OmegaConf
 
 sys.path.append(str(Path(__file__).parent))  # `child` is imported by its name, in the children too
 
@@ -66,8 +67,27 @@ def begin(processes: Any, tmp_path: Path) -> Callable[..., Callable[[], Ended]]:
 
 @pytest.fixture
 def run(begin: Callable) -> Callable[..., Ended]:
-    """The same, and wait for its end."""
-    return lambda *arguments, **options: begin(*arguments, **options)()
+    """The same, and wait for its end, which must be with an exit code, if not None: run(child.resume, folder, code=1).
+
+    `story` is told where it ends otherwise.
+    """
+
+    def to_its_end(*arguments: Any, code: int | None = 0, story: str = "", **options: Any) -> Ended:
+        ended = begin(*arguments, **options)()
+        assert code in (None, ended.code), f"{story}\n{ended.output}"
+        return ended
+
+    return to_its_end
+
+
+@pytest.fixture
+def train(make_config: Callable, run: Callable) -> Callable[..., Ended]:
+    """The same for the training of a tiny job: train("seed=1", folder="a", fault=…, code=143)."""
+
+    def train(*overrides: str, folder: str = "run", **options: Any) -> Ended:
+        return run(child.train, OmegaConf.to_yaml(make_config(*overrides, folder=folder)), **options)
+
+    return train
 
 
 # The report

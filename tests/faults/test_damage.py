@@ -59,8 +59,7 @@ def test_the_command_says_what_is_damaged_in_a_line(name, folder, run, tally):
     for _, damage in damaged(content, 2, seed=1):
         (folder / name).write_bytes(damage)
         resumed = folder / name if name == "checkpoints/best.ckpt" else folder
-        ended = run(child.run_command, [f"resume={resumed}", "trainer.max_epochs=6"])
-        assert ended.code == 2, ended.output
+        ended = run(child.run_command, [f"resume={resumed}", "trainer.max_epochs=6"], code=2)
         assert Path(name).name in ended.error
         if name == "checkpoints/last.ckpt":
             assert f"resume={folder}/checkpoints/best.ckpt" in ended.error

@@ -13,7 +13,6 @@ import child
 import pytest
 import torch
 from comparing import differences
-from omegaconf import OmegaConf
 from PIL import Image
 
 from mlplab.files import read_checkpoint
@@ -22,16 +21,6 @@ from mlplab.runs.record import Record
 BARE = ("callbacks=none", "logger=none", "test=false", "trainer.enable_progress_bar=false")
 SHORT = ("data.batch_size=5", "steps_per_execution=1", "checkpoint.max_share=1", *BARE)
 COMMAND = ("data.num_samples=80", "trainer=cpu", "trainer.max_epochs=3", *SHORT)
-
-
-@pytest.fixture
-def train(make_config, run):
-    """Train with SHORT and more overrides: train("seed=1", folder="a", fault=…)."""
-
-    def start(*overrides, folder="run", fault=None):
-        return run(child.train, OmegaConf.to_yaml(make_config(*SHORT, *overrides, folder=folder)), fault=fault)
-
-    return start
 
 
 @pytest.fixture
@@ -50,14 +39,13 @@ def slurm(tmp_path) -> dict[str, str]:
 def test_a_job_that_slurm_starts_again_goes_on_by_itself(warning, slurm, run, tmp_path, tally):
     for name in ("whole", "requeued"):
         (tmp_path / name).mkdir()
-    assert run(child.run_command, list(COMMAND), cwd=tmp_path / "whole").code == 0
+    run(child.run_command, list(COMMAND), cwd=tmp_path / "whole")
     there = {"cwd": tmp_path / "requeued", "environment": slurm}
-    first = run(child.run_command, list(COMMAND), fault=child.Interrupted(warning, 13), **there)
-    assert first.code == 128 + signal.Signals[warning], first.output
+    code = 128 + signal.Signals[warning]
+    run(child.run_command, list(COMMAND), fault=child.Interrupted(warning, 13), code=code, **there)
     assert (tmp_path / "asked.txt").read_text() == "requeue 4711\n"
     there["environment"] = slurm | {"SLURM_RESTART_COUNT": "1"}
-    second = run(child.run_command, list(COMMAND), **there)
-    assert second.code == 0, second.output
+    run(child.run_command, list(COMMAND), **there)
     (whole,), (requeued,) = ((tmp_path / name / "outputs" / "train").iterdir() for name in ("whole", "requeued"))
     assert [line for line in differences(whole, requeued) if "slurm_job" not in line] == []
     tally("jobs that SLURM started again and that went on by themselves")
@@ -65,12 +53,11 @@ def test_a_job_that_slurm_starts_again_goes_on_by_itself(warning, slurm, run, tm
 
 @pytest.mark.faults
 def test_a_second_ctrl_c_stops_at_once(train, run, tmp_path, tally):
-    assert train(folder="whole").code == 0
-    ended = train(fault=child.Interrupted("SIGINT", 17, times=2))
-    assert ended.code == 130, ended.output
+    train(*SHORT, folder="whole")
+    train(*SHORT, fault=child.Interrupted("SIGINT", 17, times=2), code=130)
     assert Record.read(tmp_path / "run").values["status"] == "stopped"
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 12
-    assert run(child.resume, tmp_path / "run").code == 0
+    run(child.resume, tmp_path / "run")
     assert not differences(tmp_path / "whole", tmp_path / "run")
     tally("second Ctrl-C that stopped at once")
 
@@ -86,19 +73,16 @@ def test_a_second_ctrl_c_stops_at_once(train, run, tmp_path, tally):
     ],
 )  # fmt: skip
 def test_without_memory_it_says_what_to_lower(overrides, key, train, tally):
-    ended = train(*overrides, fault=child.little_memory)
-    assert ended.code == (2 if key == "model.hidden_sizes" else 1), ended.output
+    ended = train(*SHORT, *overrides, fault=child.little_memory, code=2 if key == "model.hidden_sizes" else 1)
     assert "out of memory" in ended.error
     assert key in ended.error
     tally("runs without memory that said what to lower")
 
 
 @pytest.mark.faults
-def test_numbers_that_are_not_finite_end_the_run_and_never_a_checkpoint(train, make_config, run, tmp_path, tally):
-    config = make_config("data.batch_size=5", "callbacks.figures=null", "checkpoint.every_n_updates=1",
-                         "checkpoint.max_share=1", "optimizer=momentum", "optimizer.lr=1e12")  # fmt: skip
-    ended = run(child.train, OmegaConf.to_yaml(config))
-    assert ended.code == 1, ended.output
+def test_numbers_that_are_not_finite_end_the_run_and_never_a_checkpoint(train, tmp_path, tally):
+    momentum = ("optimizer=momentum", "optimizer.lr=1e12", "checkpoint.every_n_updates=1")
+    ended = train("data.batch_size=5", "callbacks.figures=null", "checkpoint.max_share=1", *momentum, code=1)
     assert "diverged: " in ended.error
     assert "update " in ended.error
     assert Record.read(tmp_path / "run").values["status"] == "diverged"
@@ -109,16 +93,15 @@ def test_numbers_that_are_not_finite_end_the_run_and_never_a_checkpoint(train, m
 
 @pytest.mark.faults
 @pytest.mark.parametrize("missing", [100, None])
-def test_a_log_that_lacks_what_was_written_is_said(missing, make_config, run, tmp_path, tally):
-    config = make_config("data.batch_size=5", "callbacks.figures=null", "checkpoint.max_share=1")
-    assert run(child.train, OmegaConf.to_yaml(config), fault=child.Interrupted("SIGTERM", 14)).code == 143
+def test_a_log_that_lacks_what_was_written_is_said(missing, train, run, tmp_path, tally):
+    logged = ("data.batch_size=5", "callbacks.figures=null", "checkpoint.max_share=1")
+    train(*logged, fault=child.Interrupted("SIGTERM", 14), code=143)
     (events,) = (tmp_path / "run" / "tensorboard").glob("events*")
     if missing is None:
         events.unlink()
     else:
         os.truncate(events, events.stat().st_size - missing)
     ended = run(child.resume, tmp_path / "run")
-    assert ended.code == 0, ended.output
     said = f"lacks {missing} bytes" if missing else "lacks "
     assert re.search(f"{said}.*had been written: its curves have a gap", ended.output)
     tally("damaged event files said")
@@ -138,24 +121,20 @@ def pictures(tmp_path) -> Path:
 
 @pytest.mark.faults
 def test_a_run_does_not_go_on_with_other_data(pictures, train, run, tmp_path, tally):
-    overrides = ("data=image_folder", f"data.root={pictures}")
-    assert train(*overrides, fault=child.Interrupted("SIGTERM", 7)).code == 143
+    train(*SHORT, "data=image_folder", f"data.root={pictures}", fault=child.Interrupted("SIGTERM", 7), code=143)
     before = (tmp_path / "run" / "result.json").read_bytes()
     gone = pictures / "train" / "a" / "04.png"
     content = gone.read_bytes()
     gone.unlink()
-    ended = run(child.resume, tmp_path / "run")
-    assert ended.code == 2, ended.output
+    ended = run(child.resume, tmp_path / "run", code=2)
     assert "data" in ended.error
     assert (tmp_path / "run" / "result.json").read_bytes() == before
     shutil.move(pictures, tmp_path / "elsewhere")
-    ended = run(child.resume, tmp_path / "run")
-    assert ended.code == 2, ended.output
+    ended = run(child.resume, tmp_path / "run", code=2)
     assert str(pictures) in ended.output
     shutil.move(tmp_path / "elsewhere", pictures)
     gone.write_bytes(content)
-    ended = run(child.resume, tmp_path / "run")
-    assert ended.code == 0, ended.output
+    run(child.resume, tmp_path / "run")
     tally("vanished data files said", 2)
 
 
@@ -163,8 +142,7 @@ def test_a_run_does_not_go_on_with_other_data(pictures, train, run, tmp_path, ta
 def test_a_folder_that_cannot_be_written_is_said(run, tmp_path, tally):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file" / "run", Path("/proc/nowhere")):
-        ended = run(child.run_command, [*COMMAND, f"hydra.run.dir={place}"])
-        assert ended.code == 2, ended.output
+        ended = run(child.run_command, [*COMMAND, f"hydra.run.dir={place}"], code=2)
         assert str(place.parent) in ended.error
         tally("folders that could not be written, exit 2")
 

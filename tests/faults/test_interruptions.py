@@ -1,5 +1,6 @@
 """A run that is interrupted, however, wherever and as often as may be, ends as the run that was not."""
 
+import functools
 import itertools
 import random
 from collections.abc import Iterator
@@ -7,7 +8,6 @@ from collections.abc import Iterator
 import child
 import pytest
 from comparing import differences, doubled
-from omegaconf import OmegaConf
 from repeating import repeated
 
 from mlplab.runs.record import Record
@@ -41,7 +41,8 @@ COMMON = (
 HOWS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "exception": 1}
 """Interruption → the exit code that it must end with."""
 METHODS = ("training_step", "training_step", "training_step", "on_validation_epoch_end", "on_train_epoch_end")
-SAVING = ((None, 1), (1, None), (4, None), (7, 2))
+SAVED_AT_ONCE = ("checkpoint.every_n_minutes=null", "checkpoint.max_share=1")
+SAVING = (("null", 1), (1, "null"), (4, "null"), (7, 2))
 """checkpoint.every_n_updates and every_n_epochs."""
 
 
@@ -58,26 +59,25 @@ def cases(count: int) -> Iterator[tuple]:
 
 
 @repeated(short=1, full=48)
-def test_an_interrupted_run_ends_as_the_run_that_was_not(count, make_config, run, tmp_path, tally):
+def test_an_interrupted_run_ends_as_the_run_that_was_not(count, train, run, tmp_path, tally):
     """Each of `count` runs is interrupted one to five times."""
     chance, wholes, ways = random.Random(count), {}, itertools.cycle(HOWS)
     for number, (setting, group, workers, saving) in enumerate(cases(count)):
         overrides = (*COMMON, *SETTINGS[setting], f"steps_per_execution={group}")
         if (setting, group) not in wholes:
             folder = tmp_path / f"whole-{len(wholes)}"
-            ended = run(child.train, OmegaConf.to_yaml(make_config(*overrides, folder=folder.name)))
-            assert ended.code == 0, ended.output
+            train(*overrides, folder=folder.name)
             wholes[setting, group] = folder
         whole = Record.read(wholes[setting, group])
-        config = make_config(*overrides, f"data.num_workers={workers}", folder=f"broken-{number}")
-        config.checkpoint = {"every_n_updates": saving[0], "every_n_epochs": saving[1], "every_n_minutes": None,
-                             "max_share": 1.0}  # fmt: skip
-        broken, launch = tmp_path / f"broken-{number}", (child.train, OmegaConf.to_yaml(config))
+        every = f"checkpoint.every_n_updates={saving[0]}", f"checkpoint.every_n_epochs={saving[1]}"
+        overrides = (*overrides, *every, f"data.num_workers={workers}", *SAVED_AT_ONCE)
+        broken = tmp_path / f"broken-{number}"
+        launch = functools.partial(train, *overrides, folder=broken.name)
         updates = sorted(chance.randint(1, whole.values["updates"]) for _ in range(number % 5 + 1))
         story = [f"{setting}, {group} updates per pass, {workers} workers, saving every {saving}"]
         for update in updates:
             how, method = next(ways), chance.choice(METHODS)
-            ended = run(*launch, fault=child.Interrupted(how, update, method))
+            ended = launch(fault=child.Interrupted(how, update, method), code=None)
             story.append(f"{how} at update {update} after {method}: exit {ended.code}")
             if ended.code == 0:  # it had ended before
                 break
@@ -85,10 +85,10 @@ def test_an_interrupted_run_ends_as_the_run_that_was_not(count, make_config, run
             if how in ("SIGTERM", "SIGINT"):
                 assert Record.read(broken).values["status"] == "stopped"
                 assert f"to continue: python train.py resume={broken.name}\n" in ended.output
-            launch = (child.resume, broken) if (broken / "result.json").exists() else launch
+            if (broken / "result.json").exists():
+                launch = functools.partial(run, child.resume, broken)
             tally(f"interruptions by {how}")
-        ended = run(child.resume, broken)
-        assert ended.code == 0, "\n".join([*story, ended.output])
+        run(child.resume, broken, story="\n".join(story))
         assert not differences(whole.folder, broken), "\n".join([*story, *differences(whole.folder, broken)])
         assert not doubled(broken), story
         tally("interrupted runs that ended as the whole ones, bitwise")
@@ -96,13 +96,11 @@ def test_an_interrupted_run_ends_as_the_run_that_was_not(count, make_config, run
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.faults
-def test_the_number_of_workers_and_of_updates_per_pass_changes_nothing(setting, make_config, run, tmp_path, tally):
+def test_the_number_of_workers_and_of_updates_per_pass_changes_nothing(setting, train, tmp_path, tally):
     digests = set()
     for group, workers in itertools.product((1, 4), (0, 2)):
         overrides = (*COMMON, *SETTINGS[setting], f"steps_per_execution={group}", f"data.num_workers={workers}")
-        config = make_config(*overrides, folder=f"{group}-{workers}")
-        ended = run(child.train, OmegaConf.to_yaml(config))
-        assert ended.code == 0, ended.output
+        train(*overrides, folder=f"{group}-{workers}")
         digests.add(Record.read(tmp_path / f"{group}-{workers}").values["weights_digest"])
     assert len(digests) == 1
     tally("runs with other workers and updates per pass, weights equal", 4)

@@ -5,16 +5,12 @@ import time
 import child
 import pytest
 from comparing import differences
-from omegaconf import OmegaConf
 from repeating import repeated
 
 from mlplab.runs.record import Record
 
-QUICK = (
-    "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none", "test=false",
-    "trainer.enable_progress_bar=false",
-)  # fmt: skip
-LONGER = ("data.batch_size=5", "callbacks=none", "logger=none", "test=false", "trainer.enable_progress_bar=false")
+BARE = ("callbacks=none", "logger=none", "test=false", "trainer.enable_progress_bar=false")
+QUICK = ("data.num_samples=80", "trainer=cpu", "trainer.max_epochs=1", *BARE)
 
 
 @pytest.mark.faults
@@ -31,12 +27,11 @@ def test_launches_in_the_same_second_have_folders_of_their_own(begin, tmp_path, 
 
 
 @repeated(short=2, full=6)
-def test_one_process_continues_a_run_and_the_others_are_refused(count, make_config, begin, run, tmp_path, tally):
+def test_one_process_continues_a_run_and_the_others_are_refused(count, train, begin, tmp_path, tally):
     """First a process is killed that holds the lock; then `count` processes want to go on from there."""
     whole, broken, go = tmp_path / "whole", tmp_path / "broken", tmp_path / "go"
-    assert run(child.train, OmegaConf.to_yaml(make_config(*LONGER, folder="whole"))).code == 0
-    config = OmegaConf.to_yaml(make_config(*LONGER, folder="broken"))
-    assert run(child.train, config, fault=child.Interrupted("SIGKILL", 15)).code == -9
+    train("data.batch_size=5", *BARE, folder="whole")
+    train("data.batch_size=5", *BARE, folder="broken", fault=child.Interrupted("SIGKILL", 15), code=-9)
     launches = [begin(child.resume, broken, fault=child.Paused(go)) for _ in range(count)]
     deadline = time.monotonic() + 100
     while sum(wait.process.is_alive() for wait in launches) > 1 and time.monotonic() < deadline:

@@ -37,6 +37,9 @@ def test_calibration_compares_confidence_with_accuracy():
     assert np.allclose(diagram.lines[1].get_xydata(), [[0.8, 5 / 7]])
     assert diagram.get_title() == f"Calibration error {0.8 - 5 / 7:.1%}"
     assert sum(bar.get_height() for bar in histogram.patches[:10]) == 5  # right; wrong ones are stacked on top
+    accuracy, confidence = histogram.lines
+    assert accuracy.get_linewidth() > 2 * confidence.get_linewidth()  # so that both are seen where they are equal
+    assert [line.get_label() for line in histogram.lines] == ["accuracy 71.4%", "mean confidence 80.0%"]
 
 
 def test_precision_recall_and_roc_by_hand():
@@ -66,11 +69,3 @@ def test_a_network_that_is_always_wrong_or_always_right_is_drawn(right):
 def test_a_dollar_sign_in_a_name_is_a_dollar_sign(draw):
     names = ["$x_1^2$", "costs $5 or {$"]
     assert as_png(lambda: draw(torch.eye(2), torch.arange(2), class_names=names, of=OF), dpi=20)
-
-
-def test_equal_confidence_and_accuracy_are_both_seen():
-    """The lines differ in width, and the legend has their numbers."""
-    histogram = calibration(PROBABILITIES, LABELS, of=OF).axes[1]
-    accuracy, confidence = histogram.lines
-    assert accuracy.get_linewidth() > 2 * confidence.get_linewidth()
-    assert [line.get_label() for line in histogram.lines] == ["accuracy 71.4%", "mean confidence 80.0%"]

@@ -1,6 +1,7 @@
 """Run folders are found and read; what is foreign, damaged or hostile is named."""
 
 import json
+import math
 import os
 
 import pytest
@@ -44,6 +45,30 @@ def test_metrics_that_are_no_numbers_are_nan(make_run):
     values = {"val/loss": "nan", "val/acc": [1], "x": {"y": 1}, "z": "1e3"}
     metrics = read([make_run("a", result={"metrics": values})])[0]["metrics"].iloc[0]
     assert [str(metrics[name]) for name in values] == ["nan", "nan", "nan", "1000.0"]
+
+
+@pytest.mark.parametrize(
+    ("share", "train", "val", "collapsed"),
+    [
+        (0.5, 0.5, 0.56, True),
+        (0.5, 0.9, 0.9, False),
+        (0.5, 0.51, 0.95, False),  # dropout or augmentation makes training hard
+        (0.1, 0.12, 0.1, True),
+        (0.1, 0.3, 0.25, False),
+        (0.9, 0.9, 0.9, True),  # always the most frequent class
+        (0.9, 0.95, 0.93, False),
+        (0.9, 0.5, 0.5, True),
+        (0.5, 0.5, math.nan, True),  # without validation
+        (1.0, 1.0, 1.0, False),  # there is nothing to learn
+        (None, 0.5, 0.5, False),  # of an earlier version, which does not say
+        ("x", 0.5, 0.5, False),
+    ],
+)
+def test_a_run_that_ends_at_chance_has_collapsed(make_run, share, train, val, collapsed):
+    metrics = {"train/acc": train, "val/acc": val}
+    finished = make_run("a", result={"majority_share": share}, **metrics)
+    stopped = make_run("b", result={"majority_share": share}, status="stopped", **metrics)
+    assert list(read([finished, stopped])[0]["about"]["collapsed"]) == [collapsed, False]
 
 
 DAMAGED = [

@@ -128,8 +128,28 @@ LABELS = [
 def test_a_label_is_short_where_that_is_clear(runs, configs, labels):
     groups = grouped(*runs(*((config, {}) for config in configs)))
     assert [group.label for group in groups] == labels
-    for key in groups[0].settings:
-        assert swept(groups, key) == sorted(swept(groups, key))
+
+
+ORDERS = {
+    "numbers": ("data.batch_size", [128, 8, 16], ["8", "16", "128"]),
+    "rates": ("optimizer.lr", [0.1, 1e-5, 1.0, 0.003], ["1e-05", "0.003", "0.1", "1"]),
+    "lists": ("model.hidden_sizes", [[16, 16], [8], [128], [], [8, 8]], ["[]", "[8]", "[8,8]", "[16,16]", "[128]"]),
+    "no limit": ("trainer.gradient_clip_val", [None, 10, 0.5], ["0.5", "10", "null"]),
+    "all samples": ("data.train_size", [None, 10, 50], ["10", "null", "50"]),  # which come to 16
+    "words, as they came": ("model.activation", ["relu", "gelu", None], ["relu", "gelu", "null"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "values", "ordered"), ORDERS.values(), ids=ORDERS)
+def test_values_come_by_size(runs, key, values, ordered):
+    groups = grouped(*runs(*(({key: value}, {}) for value in values)))
+    assert [group.label for group in groups] == swept(groups, key) == ordered
+
+
+def test_the_values_of_a_second_setting_come_by_size_where_some_are_missing(runs):
+    pairs = [(8, [16]), (8, [128]), (4, [128]), (4, [8])]
+    groups = grouped(*runs(*(({"data.batch_size": size, "model.hidden_sizes": widths}, {}) for size, widths in pairs)))
+    assert swept(groups, "model.hidden_sizes") == ["[8]", "[16]", "[128]"]
 
 
 def test_what_was_typed_for_all_is_common(runs):

@@ -22,20 +22,20 @@ def group(make_run):
 
 
 def test_a_curve_is_the_mean_up_to_where_the_shortest_run_ends(group, history):
-    x, mean, low, high = curve(group(history(0.2, 0.4, 0.6, 0.8), history(0.4, 0.6, 0.8)), "updates", "val/acc")
+    x, (mean, low, high, _) = curve(group(history(0.2, 0.4, 0.6, 0.8), history(0.4, 0.6, 0.8)), "updates", "val/acc")
     assert (x[0], x[-1]) == (2, 6)
     assert np.allclose(mean, 0.3 + 0.1 * (x - 2), atol=1e-12)
     assert (low.max(), high.min()) == (0, 1)  # half of it would be 1.27: t(0.975, 1) × the standard error 0.1
 
 
 def test_runs_validated_at_different_moments_are_interpolated(group, history):
-    x, mean, *_ = curve(group(history(0.0, 1.0, updates=4), history(0.0, 0.5, 1.0, updates=3)), "updates", "val/acc")
+    x, (mean, *_) = curve(group(history(0.0, 1.0, updates=4), history(0.0, 0.5, 1.0, updates=3)), "updates", "val/acc")
     assert (x[0], x[-1]) == (4, 8)
     assert mean[-1] == pytest.approx((1.0 + np.interp(8, [3, 6, 9], [0, 0.5, 1])) / 2)
 
 
 def test_one_run_has_a_line_without_a_band(group, history):
-    x, _, low, high = curve(group(history(0.1, 0.9)), "seconds", "val/acc", logarithmic=True)
+    x, (_, low, high, _) = curve(group(history(0.1, 0.9)), "seconds", "val/acc", logarithmic=True)
     assert np.isnan([low, high]).all()
     assert x[1] / x[0] == pytest.approx(x[-1] / x[-2])
 
@@ -59,6 +59,25 @@ def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, hist
         assert "var(--c0)" in svg
         assert "#0072b2" not in svg
         assert "<metadata>" not in svg
+
+
+def test_legends_are_in_the_order_of_the_values(make_run, history):
+    configs = [(size, rate) for size in (128, 8, 16) for rate in (0.1, 0.01)]
+    folders = [
+        make_run(f"{size}-{rate}", {"data": {"batch_size": size}, "optimizer": {"lr": rate}}, history=history(0.2, 0.4))
+        for size, rate in configs
+    ]
+    groups = grouped(*read(folders)[:2])
+    drawn = curves(groups, ["val/acc"]), scores(groups, ["val/acc"], "data.batch_size", "optimizer.lr")
+    legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
+    assert legends[0] == [f"batch_size={size}, lr={rate}" for size in (8, 16, 128) for rate in (0.01, 0.1)]
+    assert legends[1] == ["optimizer.lr = 0.01", "optimizer.lr = 0.1"]
+
+
+def test_intervals_are_drawn_within_what_a_share_can_be(group, history):
+    figure = scores([group(history(0.9), history(1.0), **{"val/acc": 0.9, "gap/acc": 0.5})], ["val/acc"])
+    (bars,) = [drawn for drawn in figure.axes[0].collections if hasattr(drawn, "get_segments")]
+    assert 0 <= bars.get_segments()[0].min() <= bars.get_segments()[0].max() <= 1
 
 
 def test_a_loss_that_ranges_widely_is_drawn_logarithmically(group, history):

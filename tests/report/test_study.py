@@ -46,6 +46,19 @@ def test_the_answer_says_what_the_runs_show(groups, values, baseline, parts):
     assert all(part in sentence.replace("\N{NO-BREAK SPACE}", " ") for part in parts), sentence
 
 
+@pytest.mark.parametrize(
+    ("values", "options", "beginning"),
+    [
+        ({0.1: [0.5]}, {"status": "failed"}, "No run finished"),
+        ({0.1: [0.5], 9: []}, {}, "The validation loss of all runs is 0.5"),
+        ({"a": [0.1, 0.11], "b": [0.5, 0.51]}, {}, "lr=a has the lowest validation loss"),
+    ],
+)
+def test_the_answer_for_a_loss_and_for_one_group_or_none(groups, values, options, beginning):
+    (sentence,) = answer(Study(), groups(values, metric="val/loss", **options), "val/loss")
+    assert sentence.replace("\N{NO-BREAK SPACE}", " ").startswith(beginning)
+
+
 def test_of_two_settings_the_best_of_each_line_is_named(make_run):
     scores = {(8, "sgd"): 0.5, (16, "sgd"): 0.7, (32, "sgd"): 0.6, (8, "adam"): 0.9, (16, "adam"): 0.8}
     folders = [
@@ -56,6 +69,17 @@ def test_of_two_settings_the_best_of_each_line_is_named(make_run):
     assert sentence.replace("\N{NO-BREAK SPACE}", " ") == (
         "Best data.batch_size for each optimizer.name: 16 at sgd (70.00 %), 8 at adam (90.00 %)."
     )
+
+
+def test_the_baseline_is_that_of_the_same_second_setting(make_run):
+    scores = {(0.1, "none"): 0.5, (0.1, "dropout"): 0.9, (0.01, "none"): 0.6, (0.01, "dropout"): 0.7}
+    folders = [
+        make_run(f"{rate}-{name}", {"optimizer": {"lr": rate}, "model": {"kind": name}}, **{"val/acc": score})
+        for (rate, name), score in scores.items()
+    ]
+    (sentence,) = answer(Study(baseline="none"), grouped_runs(*folders), "val/acc")
+    assert sentence.startswith("lr=0.1, kind=dropout has the highest")
+    assert "of lr=0.1, kind=none, the baseline:" in sentence
 
 
 def test_a_fitted_exponent_with_what_was_expected(groups):
@@ -79,16 +103,6 @@ def test_a_setting_that_alone_finished_is_no_winner(make_run):
                make_run("b", {"optimizer": {"lr": 9}}, status="diverged")]  # fmt: skip
     (sentence,) = answer(Study(), grouped_runs(*folders), "val/acc")
     assert sentence.startswith("The validation accuracy of lr=0.1 is 50.00")
-
-
-def test_nothing_finished_is_said(groups):
-    (sentence,) = answer(Study(), groups({0.1: [0.5]}, status="failed"), "val/acc")
-    assert sentence.startswith("No run finished")
-
-
-def test_a_loss_is_best_when_it_is_least(groups):
-    losses = groups({"a": [0.1, 0.11], "b": [0.5, 0.51]}, metric="val/loss")
-    assert answer(Study(), losses, "val/loss")[0].startswith("lr=a has the lowest validation loss")
 
 
 # Which score, which axes, which study

@@ -33,6 +33,25 @@ def test_a_row_per_group(runs):
     assert table.rows[1][-1] == "0.2"
 
 
+@pytest.mark.parametrize(
+    ("scores", "marked"),
+    [
+        ({"a": [0.5, 0.51], "b": [0.9, 0.91], "c": [0.6, 0.61]}, 1),
+        ({"a": [0.8, 0.9], "b": [0.81, 0.91]}, None),
+        ({"a": [0.9, 0.91], "b": [0.7, 0.71], "c": [0.4, 0.9]}, None),  # of a small mean, but too uncertain
+        ({"a": [0.9], "b": [0.5]}, None),
+        ({"a": [0.9, 0.91]}, None),
+    ],
+)
+def test_the_best_group_is_marked_where_it_is_told_apart_from_every_other(make_run, scores, marked):
+    folders = [
+        make_run(f"{name}{seed}", {"model": {"kind": name}}, seed=seed, **{"val/acc": score})
+        for name, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    assert group_table(grouped(*read(folders)[:2]), ["val/acc"], "val/acc").marked == marked
+
+
 def test_budgets_are_what_the_shortest_run_had_spent(runs):
     table = budget_table(grouped(*runs))
     assert table.headings[1:] == [

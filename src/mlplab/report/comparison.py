@@ -63,7 +63,7 @@ def comparison(
 def figures(study: Study, groups: Sequence[Group], score: str) -> dict[str, Any]:
     """Final scores, heat maps of two settings, curves, figures side by side, chosen epochs, fitted power laws."""
     x, lines = axes_of(study, groups)
-    by_number = x in groups[0].numbers and len(groups) > 2 and (not lines or len(swept(groups, lines)) <= MOST_LINES)
+    by_number = groups[0].has_number(x) and len(groups) > 2 and (not lines or len(swept(groups, lines)) <= MOST_LINES)
     scored = groups if by_number else spread_out(groups, score, MOST_PLACES)
     names = measured(groups, study.metrics or (score, "val/acc", "gap/acc"))[:3]
     alt = f"Final scores: {', '.join(map(in_words, names))}, as in the table below"

@@ -236,11 +236,13 @@ class Group(NamedTuple):
     label: str  # `batch_size=8, lr=0.1`; the value alone where there is one setting
     name: str  # as it reads in a sentence: `batch_size=8`
     settings: dict[str, str]  # the values as text, of a class its name alone
-    numbers: dict[str, float]  # of the settings that are numbers in all groups
-    places: dict[str, Any]  # what puts the values of each setting in order
+    places: dict[str, Any]  # what puts the values of each setting in order: numbers where they are so in all groups
     members: pd.DataFrame  # all of them
     runs: pd.DataFrame  # the finished ones, each repetition once: the same seed twice is no second sample
     history: pd.DataFrame  # of these
+
+    def has_number(self, key: str) -> bool:
+        return isinstance(self.places.get(key), float)
 
     def values(self, metric: str) -> list[float]:
         """The metric of each run that has it and where it is finite."""
@@ -262,27 +264,24 @@ def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] =
     for key in [key for key in texts if key.endswith("_target_")]:
         texts[key] = texts[key].str.rpartition(".")[2]
     names = short_names(list(texts))
-    numbers = {key: found for key in texts if (found := as_numbers(runs, key)).notna().all()}
-    places = {key: places_of(texts[key], numbers.get(key)) for key in texts}
+    places = {key: places_of(texts[key], as_numbers(runs, key)) for key in texts}
     groups = []
     for _, members in runs.groupby([texts[key] for key in texts] or (lambda _: True), sort=False):
         finished = members[members["about"]["finished"]]
         counted = finished[~finished["about"]["repetition"].duplicated(keep="last")]
-        one = members.index[0]
-        values = dict(texts.loc[one])
+        values = dict(texts.loc[members.index[0]])
         name = ", ".join(f"{names[key]}={text}" for key, text in values.items()) or "all runs"
         label = "".join(values.values()) if len(values) == 1 else name
-        as_floats = {key: float(found[one]) for key, found in numbers.items()}
-        in_order = {key: found[one] for key, found in places.items()}
+        in_order = {key: found[members.index[0]] for key, found in places.items()}
         lines = history[history["run"].isin(counted.index)]
-        groups.append(Group(label, name, values, as_floats, in_order, members, counted, lines))
+        groups.append(Group(label, name, values, in_order, members, counted, lines))
     return sorted(groups, key=lambda group: list(group.places.values()))
 
 
-def places_of(texts: pd.Series, numbers: pd.Series | None) -> pd.Series:
+def places_of(texts: pd.Series, numbers: pd.Series) -> dict[Any, Any]:
     """What puts values in order: numbers and lists of them by size, then words as they appear, and null at the end."""
-    if numbers is not None:
-        return numbers
+    if numbers.notna().all():
+        return numbers.to_dict()
     appeared = list(dict.fromkeys(texts))
 
     def place(text: str) -> tuple[int, list[float]]:
@@ -291,4 +290,4 @@ def places_of(texts: pd.Series, numbers: pd.Series | None) -> pd.Series:
         except ValueError:
             return (2, []) if text == "null" else (1, [appeared.index(text)])
 
-    return texts.map(place)
+    return texts.map(place).to_dict()

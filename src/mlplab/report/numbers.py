@@ -20,24 +20,18 @@ WHOLE = ("updates", "samples_seen", "parameters", "epochs")
 class Interval(NamedTuple):
     """The mean of `n` numbers and the ends of its 95 % interval by Student's t; NaN where they say nothing."""
 
-    mean: float
-    low: float
-    high: float
+    mean: Any
+    low: Any
+    high: Any
     n: int
 
 
-def half_width(values: Any) -> Any:
-    """Half the width of the 95 % interval of the mean, for each column of (n, …) values; NaN for a single row."""
-    n = len(values)
-    return stats.sem(values) * stats.t.ppf(0.975, n - 1) if n > 1 else np.full(np.shape(values)[1:], math.nan)
-
-
-def mean_interval(values: Sequence[float], metric: str = "") -> Interval:
-    """The mean with its 95 % interval; values that are not finite are left out, and one value has no interval."""
-    finite = [value for value in map(float, values) if math.isfinite(value)]
-    mean, half = (float(np.mean(finite)), float(half_width(finite))) if finite else (math.nan, math.nan)
-    low, high = np.clip((mean - half, mean + half), *limits(metric)).tolist()
-    return Interval(mean, low, high, len(finite))
+def mean_interval(values: Any, metric: str = "") -> Interval:
+    """The mean of each column of finite (n, …) values, and its 95 % interval; one row has none."""
+    n, mean = len(values), np.mean(values, axis=0) if len(values) else math.nan
+    half = stats.sem(values) * stats.t.ppf(0.975, n - 1) if n > 1 else np.full_like(mean, math.nan)
+    low, high = np.clip((mean - half, mean + half), *limits(metric))
+    return Interval(mean, low, high, n)
 
 
 def limits(metric: str) -> tuple[float, float]:
@@ -54,18 +48,6 @@ def difference(first: Sequence[float], second: Sequence[float], metric: str = ""
         found = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
     low, high = np.clip(found, *limits(f"gap/{metric}")).tolist()
     return Interval(float(np.mean(first) - np.mean(second)), low, high, len(first) + len(second))
-
-
-def power_law(x: np.ndarray, y: np.ndarray) -> tuple[Interval, Any] | None:
-    """The exponent of y over x and scipy's line through the logarithms; None with less than three points, or one x.
-
-    All numbers must be positive and finite.
-    """
-    if len(x) < 3 or np.ptp(x) == 0:
-        return None
-    line = stats.linregress(np.log(x), np.log(y))
-    half = line.stderr * stats.t.ppf(0.975, len(x) - 2)
-    return Interval(float(line.slope), float(line.slope - half), float(line.slope + half), len(x)), line
 
 
 # Words

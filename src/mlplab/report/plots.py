@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from mlplab.figures.style import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
-from mlplab.report.numbers import half_width, in_words, is_share, limits, shown_interval, with_unit
+from mlplab.report.numbers import Interval, in_words, is_share, mean_interval, shown_interval, with_unit
 from mlplab.report.study import Fit, swept
 
 CLOCKS = ("updates", "samples_seen", "seconds")
@@ -22,8 +22,8 @@ VAST_RANGE = 100
 WIDTH = 11.5  # inches, the width of a page
 
 
-def curve(group: Group, clock: str, metric: str, *, logarithmic: bool = False) -> tuple[np.ndarray, ...] | None:
-    """x, mean, and the ends of its 95 % interval, NaN for a single run; None without a history.
+def curve(group: Group, clock: str, metric: str, *, logarithmic: bool = False) -> tuple[np.ndarray, Interval] | None:
+    """x, and the mean at each with its 95 % interval, NaN for a single run; None without a history.
 
     The runs are brought onto one grid by linear interpolation, from where the last run's first value is to where the
     first run ends.
@@ -34,9 +34,7 @@ def curve(group: Group, clock: str, metric: str, *, logarithmic: bool = False) -
         return None
     space = np.geomspace if logarithmic and start > 0 else np.linspace
     grid = space(start, end, 1 if start == end else POINTS)
-    values = np.stack([np.interp(grid, x, y) for x, y in lines])  # (runs, points)
-    mean, half = values.mean(axis=0), half_width(values)
-    return grid, mean, *np.clip((mean - half, mean + half), *limits(metric))
+    return grid, mean_interval([np.interp(grid, x, y) for x, y in lines], metric)  # (runs, points)
 
 
 def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
@@ -49,7 +47,7 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
         for axes, metric in zip(grid[:, column], metrics, strict=True):
             for index, group in enumerate(groups):
                 if found := curve(group, clock, metric, logarithmic=logarithmic):
-                    x, mean, low, high = found
+                    x, (mean, low, high, _) = found
                     axes.plot(x, mean, color=COLOURS[index], label=group.label, marker="o" if len(x) == 1 else None)
                     axes.fill_between(x, low, high, color=COLOURS[index], alpha=0.15, linewidth=0)
             if metric.startswith("gap/"):
@@ -66,7 +64,8 @@ def curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
             panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     title = ", ".join(groups[0].settings) if len(groups) > 1 else None
-    figure.legend(handles, labels, title=title, loc="outside upper left", ncols=min(len(labels), 4), alignment="left")
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / 4)) if labels else 1  # all but the last equally long
+    figure.legend(handles, labels, title=title, loc="outside upper left", ncols=columns, alignment="left")
     return figure
 
 
@@ -86,7 +85,7 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
     Over the numeric setting `x`, with a line for each value of a second one; without `x` a place for each group.
     """
     names = [group.settings[lines] if lines else "" for group in groups]
-    places = [group.numbers[x] if x else float(place) for place, group in enumerate(groups)]
+    places = [group.places[x] if x else float(place) for place, group in enumerate(groups)]
     table = pd.DataFrame({"line": names, "x": places, "group": groups})
     apart = 0.0 if x else 0.015 * len(groups)  # the runs of a place from its mean
     figure = Figure(figsize=(WIDTH, 2.3 * len(metrics) + 1), layout="constrained")

@@ -12,27 +12,18 @@ from rich.table import Table
 
 from mlplab.errors import RunFailed, first_line
 from mlplab.files import write_atomically
+from mlplab.report import frames
 from mlplab.report.comparison import comparison
-from mlplab.report.frames import (
-    Group,
-    common_overrides,
-    comparable,
-    differing,
-    find,
-    grouped,
-    read,
-    read_sweep,
-    short_names,
-    typed_keys,
-)
+from mlplab.report.frames import Group
 from mlplab.report.numbers import is_share, shown_value
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
-from mlplab.report.tables import group_rows, measured, summary
+from mlplab.report.tables import group_table, measured, summary
 from mlplab.runs.record import RESULT
 
 IN_TERMINAL = ("test/acc", "val/acc", "train/acc", "gap/acc", "updates", "seconds")
 """The more important first: a narrow terminal has no room for the last."""
+WIDEST_SETTING = 24
 
 
 class Report(NamedTuple):
@@ -63,11 +54,12 @@ def report(folders: Sequence[str], output: str | None = None) -> Report:
 
 def write_run_page(folder: Path, output: Path) -> Report:
     """Write `report.html` of one run into the folder `output`. Raises ConfigError where the run cannot be read."""
-    runs, history, skipped = read([folder])
-    page = run_page(runs["about"].iloc[0], dict(runs["metrics"].iloc[0]), history, skipped)
+    runs, history, skipped = frames.read([folder])
+    warnings = [*collapses(runs), *skipped]
+    page = run_page(runs["about"].iloc[0], dict(runs["metrics"].iloc[0]), history, warnings)
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "report.html", page)
-    return Report(output / "report.html", runs, grouped(runs, history), skipped)
+    return Report(output / "report.html", runs, frames.grouped(runs, history), warnings)
 
 
 def write_report(folders: Sequence[Path], output: Path) -> Report:
@@ -76,12 +68,12 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     A `sweep.json` in `output`, or in the only folder given, tells of the study and of jobs that have not started.
     Runs that did not finish are named and take no part in any mean. Raises ConfigError where no run can be read.
     """
-    runs, history, skipped = read(folders)
-    sweep = read_sweep(output) or (read_sweep(folders[0]) if len(folders) == 1 else {})
-    studies = list(comparable(runs)["about"]["study"])
+    runs, history, skipped = frames.read(folders)
+    sweep = frames.read_sweep(output) or (frames.read_sweep(folders[0]) if len(folders) == 1 else {})
+    studies = list(frames.comparable(runs)["about"]["study"])
     study = study_of(sweep.get("study") or (studies[0] if all(each == studies[0] for each in studies) else {}))
-    groups = grouped(runs, history, first=[key for key in (study.x, study.group) if key])
-    missing = len(sweep.get("jobs", [])) - len(find(folders)[0])
+    groups = frames.grouped(runs, history, first=[key for key in (study.x, study.group) if key])
+    missing = len(sweep.get("jobs", [])) - len(frames.find(folders)[0])
     warnings = [*warnings_of(runs, groups, missing), *(f"left out: {line}" for line in skipped)]
     commands = [f"python {result['command']}" for result in runs["about"]["result"] if result.get("command")]
     commands = [str(sweep["command"])] if sweep.get("command") else commands
@@ -99,35 +91,40 @@ def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> li
     for run in runs["about"][~runs["about"]["finished"]].itertuples():
         error = first_line(str(run.result.get("error") or "no reason known")).removeprefix(f"{run.status}: ")
         lines.append(f"{run.status}: {run.folder}: {error:.200}")
-    for run in runs["about"][runs["about"]["collapsed"]].itertuples():
-        chance = shown_value(run.result["majority_share"], "train/acc")
-        lines.append(
-            f"collapsed: {run.folder}: it ended no better than always naming the most frequent class, "
-            f"which is right in {chance} % of the training samples; try another optimizer.lr"
-        )
+    lines += collapses(runs)
     if missing > 0:
         lines.append(f"Jobs of the sweep that have not started: {missing}.")
-    known = comparable(runs)
-    differ = differing(known)
-    for key in [key for key in typed_keys(known) if key in differ and key not in groups[0].settings]:
+    known = frames.comparable(runs)
+    differ = frames.differing(known)
+    for key in [key for key in frames.typed_keys(known) if key in differ and key not in groups[0].settings]:
         lines.append(f"{key} differs too, along with the settings compared: what made the difference cannot be told.")
     return lines
+
+
+def collapses(runs: pd.DataFrame) -> list[str]:
+    """A line for each run that learned nothing, or unlearned it."""
+    return [
+        f"collapsed: {run['about', 'folder']}: it ended no better than always naming the most frequent class "
+        f"({shown_value(run['metrics', 'majority_share'], 'train/acc')} % of the training samples); "
+        "try another optimizer.lr, or more epochs"
+        for _, run in runs[runs["about"]["collapsed"]].iterrows()
+    ]
 
 
 def show(written: Report) -> None:
     """Print a row for each group, with the metrics that the terminal has room for, and what to know of them."""
     groups, console, settings = written.groups, Console(), list(written.groups[0].settings)
-    if len(written.runs) > 1 and (common := common_overrides(comparable(written.runs), settings)):
+    if len(written.runs) > 1 and (common := frames.common_overrides(frames.comparable(written.runs), settings)):
         print("all with", *common)
     names = measured(groups, IN_TERMINAL)
-    fitting, wide = list(names), console.options.update_width(10**4)  # else a table measures what it is squeezed to
-    while console.measure(table := terminal_table(groups, fitting), options=wide).maximum > console.width:
-        if len(fitting) == 1:
+    fitting, unlimited = list(names), console.options.update_width(10_000)
+    while console.measure(table := terminal_table(groups, fitting), options=unlimited).maximum > console.width:
+        if len(fitting) < 2:
             break
         fitting.pop()
     console.print(table)
     print("\nn: finished runs; ±: half of the 95 % interval of their mean (wide for few runs)")
-    print("[ , ]: that interval, where 0 or 100 % cut it")
+    print("[low, high]: that interval, where 0 or 100 % cut it")
     if fitting < names:
         print(f"the page has also: {', '.join(names[len(fitting) :])}")
     for line in (*written.warnings, f"report  {written.page}"):
@@ -136,13 +133,12 @@ def show(written: Report) -> None:
 
 def terminal_table(groups: Sequence[Group], metrics: Sequence[str]) -> Table:
     """A row for each group, whose settings are broken between lines sooner than its numbers."""
-    settings = list(short_names(list(groups[0].settings)).values())
-    rows = group_rows(groups, {name: f"{name}, %" if is_share(name) else name for name in metrics})
-    table = Table(show_edge=False, pad_edge=False)
-    for heading in settings or ["setting"]:
-        table.add_column(escape(heading), overflow="fold")
-    for heading in rows[0]:
+    cells = group_table(groups, metrics, heading=lambda name: f"{name}, %" if is_share(name) else name)
+    table, names = Table(show_edge=False, pad_edge=False), cells.headings[: cells.num_names]
+    for heading in frames.short_names(names).values():
+        table.add_column(escape(heading), overflow="fold", max_width=WIDEST_SETTING)
+    for heading in cells.headings[cells.num_names :]:
         table.add_column(escape(heading), justify="right", no_wrap=True)
-    for group, row in zip(groups, rows, strict=True):
-        table.add_row(*map(escape, [*(group.settings.values() or [group.label]), *row.values()]))
+    for row in cells.rows:
+        table.add_row(*map(escape, row))
     return table

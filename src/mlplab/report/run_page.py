@@ -19,7 +19,7 @@ AT_A_GLANCE = ("updates", "epochs", "fit_seconds", "parameters")
 TOLD_ELSEWHERE = ("status", "metrics", "overrides", "command", "versions", "hardware", "git_commit", "error")
 
 
-def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, skipped: list[str]) -> str:
+def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, warnings: list[str]) -> str:
     """Everything that a run folder says of its run; `run` is a row of the frame of runs, of the columns "about"."""
     folder, status, result, config = (run[name] for name in ("folder", "status", "result", "config"))
     names = [name for name in metrics if name not in result and "." not in name and np.isfinite(metrics[name])]
@@ -37,7 +37,7 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, s
         title=folder.resolve().name,
         answer=[f"{ended}: {', '.join(scores)}." if scores else f"{ended}; it has no scores."],
         numbers={in_words(key): shown_value(metrics[key], key) for key in AT_A_GLANCE if key in result},
-        warnings=[*([f"{status}: {error}"] if error else []), *skipped],
+        warnings=[*([f"{status}: {error}"] if error else []), *warnings],
         made_by="python scripts/report.py",
         metrics={in_words(name): text for name, text in known.items()},
         curves=curves,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from mlplab.report.frames import Group, as_numbers, listed
 from mlplab.report.numbers import (
@@ -14,7 +15,6 @@ from mlplab.report.numbers import (
     in_words,
     is_share,
     number,
-    power_law,
     shown_value,
     smaller_is_better,
     with_interval,
@@ -40,8 +40,13 @@ class Fit(NamedTuple):
         return points[((points > 0) & np.isfinite(points)).all(axis=1)]
 
     def law(self, groups: Sequence[Group]) -> tuple[Interval, Any] | None:
-        """The exponent and the line of the power law, where one can be fitted."""
-        return power_law(*self.points(groups).to_numpy().T)
+        """The exponent, and scipy's line through the logarithms; None with less than three points, or one x."""
+        points = self.points(groups)
+        if len(points) < 3 or points["x"].nunique() < 2:
+            return None
+        line = stats.linregress(np.log(points["x"]), np.log(points["y"]))
+        half = line.stderr * stats.t.ppf(0.975, len(points) - 2)
+        return Interval(line.slope, line.slope - half, line.slope + half, len(points)), line
 
 
 class Study(NamedTuple):
@@ -100,7 +105,7 @@ def axes_of(study: Study, groups: Sequence[Group]) -> tuple[str, str]:
     keys = list(groups[0].settings)
     if not 1 <= len(keys) <= 2:
         return "", ""
-    x = max(keys, key=lambda key: (key == study.x, key in groups[0].numbers, len(swept(groups, key))))
+    x = max(keys, key=lambda key: (key == study.x, groups[0].has_number(key), len(swept(groups, key))))
     return x, next((key for key in keys if key != x), "")
 
 
@@ -116,7 +121,7 @@ def answer(study: Study, groups: Sequence[Group], score: str) -> list[str]:
     if len(known) == 1:
         return [f"The {in_words(score)} of {known[0].name} is {with_basis(known[0], score)}.", *fits]
     x, lines = axes_of(study, known)
-    if lines and x in known[0].numbers and len(swept(known, x)) > 2:
+    if lines and known[0].has_number(x) and len(swept(known, x)) > 2:
         fits.insert(0, best_of_each(known, x, lines, score))
     return [best_and_next(ranked(known, score), score, study.baseline), *fits]
 

@@ -1,6 +1,6 @@
 """The numbers of many runs as tables: a row per group, a row per run, equal budgets, chosen epochs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +28,17 @@ def measured(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(metrics) if any(group.values(name) for group in groups)]
 
 
-def group_rows(groups: Sequence[Group], names: Mapping[str, str]) -> list[dict[str, str]]:
-    """Of each group the number of its runs, and by heading its metrics; `names` says which heading each metric has."""
-    rows = []
-    for group in groups:
-        ended, collapsed = len(group.runs), int(group.runs["about"]["collapsed"].sum())
-        of = "" if group.members["about"]["finished"].all() else f" of {len(group.members)}"
-        cells = {heading: shown_interval(group.interval(metric), metric) for metric, heading in names.items()}
-        rows.append({"n": f"{ended}{of}{f' ({collapsed} collapsed)' if collapsed else ''}"} | cells)
-    return rows
-
-
-def group_table(groups: Sequence[Group], metrics: Sequence[str], score: str) -> Table:
+def group_table(
+    groups: Sequence[Group], metrics: Sequence[str], score: str = "", *, heading: Callable[[str], str] = with_unit
+) -> Table:
     """A row per group: settings, number of runs, means with intervals; a group better than every other is marked."""
-    cells = group_rows(groups, {name: with_unit(name) for name in measured(groups, metrics)})
-    rows = [(group.settings or {"": group.label}) | row for group, row in zip(groups, cells, strict=True)]
+    names, rows = measured(groups, metrics), []
+    for group in groups:
+        collapsed = int(group.runs["about"]["collapsed"].sum())
+        of = "" if group.members["about"]["finished"].all() else f" of {len(group.members)}"
+        n = f"{len(group.runs)}{of}{f' ({collapsed} collapsed)' if collapsed else ''}"
+        means = {heading(name): shown_interval(group.interval(name), name) for name in names}
+        rows.append((group.settings or {"setting": group.label}) | {"n": n} | means)
     best = winner(groups, score)
     marked = [group.label for group in groups].index(best.label) if best else None
     return Table.of(rows, num_names=len(groups[0].settings) or 1, marked=marked)
