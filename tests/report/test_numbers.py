@@ -62,6 +62,7 @@ def test_the_interval_of_a_share_ends_where_shares_do(values, metric, low, high,
 
 def test_two_shares_differ_by_100_points_at_most():
     assert difference([0.9, 1.0], [0.0, 0.1], "val/acc").high == 1
+    assert difference([0.9, 1.0], [-1.0, -0.9], "gap/acc").high == 2
     assert difference([0.9, 1.0], [0.0, 0.1], "val/loss").high > 1
 
 

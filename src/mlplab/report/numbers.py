@@ -46,8 +46,9 @@ def difference(first: Sequence[float], second: Sequence[float], metric: str = ""
         return None
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of one that has no spread
         found = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
-    low, high = np.clip(found, *limits(f"gap/{metric}")).tolist()
-    return Interval(float(np.mean(first) - np.mean(second)), low, high, len(first) + len(second))
+    least, greatest = limits(metric)
+    low, high = np.clip(found, least - greatest, greatest - least)
+    return Interval(np.mean(first) - np.mean(second), low, high, len(first) + len(second))
 
 
 # Words
