@@ -183,4 +183,4 @@ def numbered(column: pd.Series, *, path: str) -> tuple[Tensor, tuple[str, ...]]:
             f"fewer have {', '.join(rare[:MAX_NAMED])}{more}"
         )
     order = {name: number for number, name in enumerate(classes)}
-    return torch.from_numpy(values.map(order).to_numpy(np.int64)), tuple(classes)
+    return torch.from_numpy(values.map(order).to_numpy(np.int64, copy=True)), tuple(classes)

@@ -120,7 +120,9 @@ def picture(path: Path) -> Any:
 
     pixels = plt.imread(path)
     figure = Figure(figsize=(pixels.shape[1] / 110, pixels.shape[0] / 110), dpi=110)
-    figure.figimage(pixels)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(pixels)
+    axes.axis("off")
     return figure
 
 
