@@ -12,7 +12,7 @@ UNSPLIT = {"val_fraction": 0.0, "test_fraction": 0.0, "train_size": None, "num_f
 
 
 class Brightness(NamedTuple):
-    """Mean brightness from 0 (black) to 1 (white): over all images per channel and in total, and per image (n,)."""
+    """Mean brightness from 0 (black) to 1 (white): over all images per channel and in total, and an array (n,)."""
 
     per_channel: dict[str, float]
     total: float

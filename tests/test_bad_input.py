@@ -394,3 +394,10 @@ def test_many_generated_values_are_taken_or_refused_in_a_line(trying, key, value
 
 def test_every_key_of_the_config_has_a_rule():
     assert [key for key in KEYS if key not in RULES and not key.endswith(("_target_", "_partial_"))] == []
+
+
+def test_a_refused_run_leaves_the_folder_that_one_is_in(enter, tmp_path):
+    assert enter("train", ["hydra.run.dir=.", "data.batch_size=851"])[0] == 2
+    assert tmp_path.is_dir()
+    assert enter("train", [f"hydra.run.dir={tmp_path / 'new'}", "data.batch_size=851"])[0] == 2
+    assert not list(tmp_path.iterdir())

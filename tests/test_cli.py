@@ -1,12 +1,15 @@
 """The frame around every command: what a person sees who mistypes, and how quickly."""
 
 import copy
+import io
 import logging
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -59,13 +62,27 @@ BAD = {  # arguments → what the error must name
     "model=3": ["model=3", "there are:"],
     "data.btach_size=3": ["data.btach_size", "did you mean 'batch_size'?"],
     "optimiser.lr=0.1": ["optimiser.lr", "did you mean 'optimizer'?"],
-    "callbacks.early_stopping.patience=3": ["callbacks.early_stopping"],
+    "callbacks.early_stopping.patience=3": ["callbacks.early_stopping", "it comes with regularization=early_stopping"],
     "experiment=cifar10": ["experiment=cifar10", "did you mean 'cifar10_mlp'?"],
     "+experiment=cifar10_mlp": ["+experiment=cifar10_mlp", "without the +"],
     "+colour=red": ["colour", "no such key"],
     "~model": ["model"],
     "~optimizer.lr": ["optimizer.lr"],
-    "trainer.max_epochs": ["trainer.max_epochs"],
+    "trainer.max_epochs": ["trainer.max_epochs: no key=value; see --help"],
+    "help": ["help: no key=value; did you mean --help?"],
+    "-help": ["-help: no such option; did you mean '--help'?"],
+    "--hlp": ["--hlp: no such option; did you mean '--help'?"],
+    "-M seed=0,1": ["-M: no such option; did you mean '-m'?"],
+    "mlp_dropout": ["mlp_dropout: no key=value; did you mean model=mlp_dropout?"],
+    "outputs/train/x": ["did you mean resume=outputs/train/x?"],
+    "optimizer=SGD": ["did you mean 'sgd'?"],
+    "data=Moon": ["did you mean 'moons'?"],
+    "Optimizer.lr=1": ["did you mean 'optimizer'?"],
+    "optimizer.momentum=0.9": ["it comes with optimizer=momentum or optimizer=nesterov"],
+    "model.activation=tanh": ["it comes with model=mlp_residual or model=mlp_sequential"],
+    "scheduler.milestones=[0.5]": ["it comes with scheduler=step;"],
+    "data.noise=0.1": ["data=moons or data=spirals"],
+    "optimizer=adam model=[a": ["model=[a: cannot be read; lists are written [1,2]"],
     "model.hidden_sizes=[1,": ["[1,"],
     "a b": ["a b"],
     "--epochs=3 --hlep": ["--epochs=3: no such option", "--hlep: no such option; did you mean '--help'?"],
@@ -156,6 +173,21 @@ def test_values_that_do_not_go_together_are_one_fault(overrides, parts, make_con
     assert all(part in fault for part in parts), fault
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "meant"),
+    [
+        ("eval", "outputs/train/x", "run=outputs/train/x"),
+        ("eval", "here=1/x[b] c", "'run=here=1/x[b] c'"),
+        ("predict", "outputs/a", "run=outputs/a or input=outputs/a"),
+        ("tune", "mlp", "search=mlp"),
+        ("inspect_data", "digits", "data=digits"),
+    ],
+)
+def test_a_word_that_is_no_key_and_value_is_answered_with_what_it_may_be(name, word, meant, enter, tmp_path):
+    (tmp_path / "here=1" / "x[b] c").mkdir(parents=True)
+    assert enter(word, name=name) == (2, [f"error: {word}: no key=value; did you mean {meant}?"])
+
+
 def test_all_faults_are_reported_together(enter):
     code, lines = enter("data.btach_size=3", "model=mpl", "optimizer.lr=fast", "seed=-1", "trainer.max_epochs=1.5")
     assert code == 2
@@ -170,6 +202,19 @@ def test_the_function_gets_the_composed_config(enter, tmp_path):
     assert (code, lines) == (0, [])
     (config,) = seen
     assert config.optimizer.lr == 0.25
+
+
+def test_paths_stay_relative_to_the_folder_of_the_command(enter, tmp_path):
+    seen = []
+    code, lines = enter("hydra.job.chdir=true", "hydra.run.dir=a b", function=lambda _: seen.append(Path.cwd()))
+    assert (code, seen, (tmp_path / "a b").is_dir()) == (0, [tmp_path], True)
+    assert lines == ["hydra.job.chdir=true has no effect: paths are relative to the folder of the command"]
+
+
+def test_a_copy_without_configs_says_what_to_do(enter, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlplab.cli.launch.CONF", tmp_path / "conf")
+    code, (line,) = enter("--help")
+    assert (code, line[-26:]) == (2, "python -m pip install -e .")
 
 
 def test_a_sweep_with_one_bad_value_is_refused_before_any_job(enter, tmp_path):
@@ -260,8 +305,11 @@ def test_paths_are_quoted_where_hydra_would_misread_them(tmp_path, monkeypatch):
     for fine in ("run=outputs/train/a_b-1", "run='a=b'", "model=mlp,mlp_dropout", "data.root=not there", "resume=null"):
         assert in_grammar(fine) == fine
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my data").mkdir()
-    assert in_grammar("data.root=my data") == "data.root='my data'"
+    for there in ("my data", "a,b", "[c]", "it's"):
+        (tmp_path / there).mkdir()
+        assert in_grammar(f"data.root={there}") == f"data.root={quoted(there)}"
+    for not_there in ("exp[bold]1", "x[/y]", "größe", "a=b", "a(1)"):
+        assert in_grammar(f"hydra.run.dir={not_there}") == f"hydra.run.dir='{not_there}'"
 
 
 @pytest.mark.parametrize("path", ["a b", "it's", "a\\b", "a\\'b", "a\\", "a=1,b=[2]"])
@@ -359,3 +407,60 @@ def test_a_mistake_ends_the_program_and_its_traceback_can_be_asked_for(tmp_path)
     assert full.returncode != 0
     assert "Traceback" in full.stderr
     assert "optimizer.lr must be a finite number > 0" in full.stderr
+
+
+# What a terminal may be: any encoding, and a person who presses Ctrl-C
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp437", "utf-8"])
+def test_what_a_terminal_cannot_show_ends_nothing(encoding, monkeypatch, tmp_path):
+    written = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", written)
+    monkeypatch.setattr(sys, "argv", ["report.py", "ä/größe"])
+    command("report", bare_paths="folders")(lambda config: print(f"{config.folders[0]} 1 ± 2 → ≥ −3 \udcff"))()
+    written.flush()
+    shown = written.buffer.getvalue().decode(encoding)
+    assert re.fullmatch(r"./gr..e 1 . 2 . . .3 \?\s*", shown), shown
+    assert encoding == "ascii" or shown.startswith("ä/größe")
+
+
+def test_the_help_can_be_read_where_python_writes_ascii(tmp_path):
+    done = program("--help", folder=tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python train.py model=mlp_dropout" in done.stdout
+
+
+INTERRUPTING = """
+import os, runpy, signal, sys
+module, name, *sys.argv = sys.argv[1:]
+class Interrupting:
+    def find_spec(self, imported, *_):
+        if imported == module:
+            os.kill(os.getpid(), getattr(signal, name))
+sys.meta_path.insert(0, Interrupting())
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("hydra", "train.py"),
+        ("torch", "train.py figures=none"),
+        ("lightning.pytorch", "train.py -m seed=0,1 sweep=a"),
+        ("omegaconf", "eval.py run=x"),
+        ("pandas", "scripts/inspect_data.py"),
+        ("pandas", "scripts/report.py somewhere"),
+        ("torch", "scripts/predict.py run=a input=b"),
+        ("matplotlib", "scripts/mean_brightness.py data=digits"),
+    ],
+)
+def test_a_signal_while_libraries_are_loaded_is_one_line_and_leaves_nothing(module, arguments, number, tmp_path):
+    name, *options = arguments.split()
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTING, module, number.name, str(CONF.parent / name), *options],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (128 + number, f"stopped by {number.name}\n")
+    assert not list(tmp_path.iterdir())

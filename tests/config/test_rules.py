@@ -70,4 +70,5 @@ def test_an_error_survives_the_way_between_processes():
 
 def test_the_nearest_word_is_proposed_and_nothing_far():
     assert did_you_mean("dropot", ["dropout", "model"]) == "; did you mean 'dropout'?"
+    assert did_you_mean("SGD", ["adam", "sgd"]) == "; did you mean 'sgd'?"
     assert did_you_mean("xyz", ["dropout", "model"]) == ""

@@ -190,6 +190,13 @@ def own_package(tmp_path, monkeypatch):
         "def data() -> 'Source': return digits()\n"
         "def remove_all(path) -> int: raise SystemError\n"
         "def half(update, total) -> float: return 0.5\n"
+        "def missing(key) -> Source: return {}[key]\n"
+        "class Broken(torch.nn.Linear):\n"
+        "    def __init__(self, num_features, num_outputs, fails):\n"
+        "        super().__init__(num_features, num_outputs)\n"
+        "        self.fails = 1 / (fails != 'at once')\n"
+        "    def forward(self, features):\n"
+        "        return torch.nn.Linear(9, 1)(features)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     project = tmp_path / "pyproject.toml"
@@ -230,6 +237,20 @@ def test_a_run_uses_the_users_network_and_schedule(own_package, make_config):
     config.model = {"_target_": "ownlab.liar"}
     with pytest.raises(ConfigError, match=r"model\._target_ must be .* but it gave a NoneType"):
         build.classifier(config, data)
+
+
+def test_an_error_in_the_users_own_code_is_named_with_its_type_file_and_line(own_package, make_config):
+    config, file = make_config(), own_package.with_name("ownlab") / "__init__.py"
+    data = build.data_module(config)
+    config.data = {"_target_": "ownlab.missing", "key": "speciess"}
+    with pytest.raises(ConfigError) as caught:
+        build.data_module(config)
+    assert caught.value.faults == (f"data: KeyError: 'speciess' ({file}, line 14)",)
+    shapes = r"RuntimeError: .*shapes cannot be multiplied \(3x2 and 9x1\)"
+    for fails, said, line in (("at once", "ZeroDivisionError: division by zero", 18), ("in forward", shapes, 20)):
+        config.model = {"_target_": "ownlab.Broken", "fails": fails}
+        with pytest.raises(ConfigError, match=rf"^model: .*{said} \({file}, line {line}\)$"):
+            build.classifier(config, data)
 
 
 def test_without_the_entry_the_package_is_refused_and_the_fault_says_where_it_goes(own_package, make_config):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -48,6 +49,9 @@ def test_a_folder_with_a_run_is_refused_and_left_alone(tmp_path):
         begin(tmp_path, {"status": "running"}, config="other: 1\n")
     assert on_disk(tmp_path) == {"status": "finished"}
     assert Record.read(tmp_path).config() == PLAIN
+    begin(tmp_path / "a [b]", {"status": "finished"})
+    with pytest.raises(ConfigError, match=re.escape(f"with 'resume={tmp_path}/a [b]', or")):
+        begin(tmp_path / "a [b]", {"status": "running"})
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -141,6 +141,26 @@ def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path
     assert "left" not in at(17, 3, "finished")
 
 
+@pytest.mark.parametrize(
+    ("columns", "room", "line"),
+    [
+        (80, 40, "1/1  {label}  val/acc  50.00%  test/acc  25.00%"),
+        (80, 55, "1/1  {label}  val/acc  50.00%"),
+        (None, 60, "1/1  {label}  finished  val/acc  50.00%  test/acc  25.00%       1.0 s"),
+    ],
+)
+def test_a_line_of_a_job_fits_a_narrow_terminal(columns, room, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    job = Job((), tmp_path / "a", "x" * room)
+    progress = SweepProgress([job], total=1)
+    job.folder.mkdir()
+    Record(job.folder, {}).update(status="finished", metrics={"val/acc": 0.5, "test/acc": 0.25}, fit_seconds=1.0)
+    progress.look()
+    assert capsys.readouterr().out.rstrip() == line.format(label=job.label)
+
+
 def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
     def fail(config):
         if config.seed == 1 and config.optimizer.lr == 0.1:
@@ -149,7 +169,7 @@ def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
     first = multirun(*GRID, play=fail)
     assert (first.code, first.ran) == (1, ALL)
     assert first.err[0] == "error: 1 of 4 jobs did not finish"
-    assert first.err[1].startswith("error: optimizer.lr=0.1 seed=1: failed: division by zero (outputs/sweeps/a/")
+    assert first.err[1].startswith("error: optimizer.lr=0.1 seed=1: failed: ZeroDivisionError: division by zero (")
     assert len(first.err) == 2
     assert "ZeroDivisionError" in (job(0.1, 1) / "train.log").read_text()  # where it can be looked into
 

@@ -73,7 +73,7 @@ def stray_faults(config_name: str, words: Sequence[str]) -> Iterator[str]:
     """One line for each word that is no key=value, with what may be meant by it."""
     keys = list(OmegaConf.load(CONF / f"{config_name}.yaml").keys())
     for word in words:
-        if word.startswith("~") or ("=" in word and not ("/" in word.partition("=")[0] and Path(word).exists())):
+        if word.startswith("~") or ("=" in word and not ("/" in word and Path(word).exists())):
             continue
         if word == "help":
             meant = ["--help"]

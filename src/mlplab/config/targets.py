@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from mlplab.errors import ConfigError, first_line
+from mlplab.errors import ConfigError, RunFailed, first_line
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 """Where users name packages of their own: `[tool.mlplab]`, `trusted = ["mypackage"]`."""
@@ -196,12 +196,14 @@ def check_result(made: Any, path: str) -> None:
 
 
 def raised(error: BaseException) -> str:
-    """The type of an error that was caught, what it says, and the last line of ours or the user's that it came from."""
+    """What an error that was caught says; if from our code or the user's, with its type and the last line there."""
+    if isinstance(error, ConfigError | RunFailed):
+        return str(error)
     where = ""
     for frame, line in traceback.walk_tb(error.__traceback__ and error.__traceback__.tb_next):  # not who caught it
         if _home(f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"):
             where = f" ({frame.f_code.co_filename}, line {line})"
-    return f"{type(error).__name__}: {first_line(error)}{where}"
+    return f"{type(error).__name__}: {first_line(error)}{where}" if where else first_line(error)
 
 
 def _is_class(found: Any, base: Any) -> bool:

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mlplab import signals
+from mlplab.config.targets import raised
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped
@@ -72,7 +73,7 @@ def note_failure(folder: Path, config: DictConfig, error: Exception) -> None:
     if status not in ("failed", "diverged"):
         # A stopped run that is refused, for example since its data are gone, can be continued once they are back.
         refused = isinstance(error, ConfigError) and status in ("stopped", "running")
-        record.update(status="stopped" if refused else "failed", error=str(error) or type(error).__name__)
+        record.update(status="stopped" if refused else "failed", error=raised(error))
 
 
 @contextlib.contextmanager

@@ -109,9 +109,7 @@ class GridSweeper(Sweeper):
 def unfinished(jobs: Sequence[Job]) -> list[str]:
     """A line for each job that did not finish, after one that counts them."""
     ended = [(job, job.result()) for job in jobs]
-    lines = [
-        f"{job.label}: {'  '.join(ending(end))} ({job.folder})" for job, end in ended if end["status"] != "finished"
-    ]
+    lines = [f"{job.label}: {ending(end)[0]} ({job.folder})" for job, end in ended if end["status"] != "finished"]
     return [f"{len(lines)} of {len(jobs)} jobs did not finish", *lines] if lines else []
 
 
