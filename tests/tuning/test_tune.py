@@ -96,7 +96,7 @@ def test_a_study_from_the_first_trial_to_the_best_command(here, monkeypatch, cap
         assert result["metrics"]["best/val/loss"] == trial.value == min(trial.intermediate_values.values())
         assert "test/acc" not in result["metrics"]
         assert result["test_evaluations"] == []
-        assert result["command"] == " ".join(["train.py", *trial.user_attrs["overrides"], "test=false"])
+        assert result["command"] == shlex.join(["train.py", *trial.user_attrs["overrides"], "test=false"])
     lines = printed.splitlines()
     assert len([line for line in lines if re.match(r"trial \d  val/loss \d", line)]) == 4
     assert all(re.search(r"optimizer\.lr=[\d.e-]{1,9} ", line) for line in lines if line.startswith("trial "))

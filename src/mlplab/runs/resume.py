@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab.config.keys import differing, flat, kind_of, require
-from mlplab.config.overrides import hydra_started
+from mlplab.config.overrides import composed
 from mlplab.errors import ConfigError, noted
 from mlplab.files import moved
 from mlplab.runs.folders import find_run
@@ -28,12 +27,6 @@ def run_and_checkpoint(resume: str) -> tuple[Path, Path | None]:
     return (path.parent.parent, path) if path.suffix == ".ckpt" else (path, None)
 
 
-def composed(overrides: Sequence[str]) -> Any:
-    """What `train.py` composes from overrides, as plain data, whether Hydra has been started or not."""
-    with hydra_started():
-        return OmegaConf.to_container(compose("train", list(overrides)))
-
-
 def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     """The config to continue a run with, and the keys that differ from the config it had.
 
@@ -48,7 +41,8 @@ def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig
     asked = [line for line in overrides if not is_of_the_launch(line)]
     changes: dict[str, Any] = {}
     if set(asked) - set(kept):
-        before, after = flat(composed(kept)), flat(composed([*kept, *asked]))
+        configs: Any = [OmegaConf.to_container(composed("train", lines)) for lines in (kept, [*kept, *asked])]
+        before, after = map(flat, configs)
         changes = {key: after.get(key) for key in differing([before, after])}
     had = {key: OmegaConf.select(config, key) for key in changes}
     changes = {key: value for key, value in changes.items() if had[key] != value}

@@ -31,7 +31,6 @@ from mlplab.callbacks.tensorboard import (
 )
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import quoted
-from mlplab.config.targets import raised
 from mlplab.data.module import DataModule
 from mlplab.errors import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.files import now, read_checkpoint
@@ -176,7 +175,7 @@ def complete(
         status = "stopped" if stopped else "diverged" if isinstance(error, Diverged) else "failed"
         where = "in the test: " if training.trainer.state.fn == "test" else ""
         with contextlib.suppress(OSError):  # where the disk is full; what ends the run says so
-            record.update(status=status, error=where + (str(error) if stopped and str(error) else raised(error)))
+            record.update(status=status, error=where + (str(error) or type(error).__name__))
         if isinstance(error, Stopped):
             error.advice = [f"to continue: python train.py {shlex.quote(f'resume={folder}')}"]
             if error.signal not in (signal.SIGINT, signal.SIGTERM) and (problem := signals.requeue()):

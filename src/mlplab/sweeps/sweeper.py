@@ -1,10 +1,18 @@
-"""Running a sweep: its missing jobs go to Hydra's launcher, end in their folders, and are stopped together."""
+"""Running a sweep: its missing jobs go to Hydra's launcher, end in their folders, and are stopped together.
 
+A job is run in whatever process the launcher has for it: begun, continued or left alone.
+"""
+
+import contextlib
 import functools
+import logging
 import os
-from collections.abc import Sequence
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -12,16 +20,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab import signals
 from mlplab.config.overrides import parsed, quoted
-from mlplab.errors import RunFailed, first_line
+from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.runs.folders import launch_name
 from mlplab.runs.record import Record
 from mlplab.signals import Stopped
 from mlplab.sweeps.grid import DONE, Job, jobs_of, with_params, write_sweep
-from mlplab.sweeps.job import run_job
 from mlplab.sweeps.progress import SweepProgress, ending, looking
 
 STOP = ".stop"
 """A file that asks the processes of a sweep's jobs to stop; gone when the sweep is started again."""
+LOG = "train.log"
+
+log = logging.getLogger(__name__)
 
 
 class GridSweeper(Sweeper):
@@ -122,3 +132,72 @@ def report_on(folder: Path) -> list[str]:
     except Exception as error:
         return [f"the report could not be written: {type(error).__name__}: {first_line(error)}"]
     return []
+
+
+# One job
+
+
+def run_job(config: DictConfig, *, launched_by: int, stop: Path) -> None:
+    """Run one job of a sweep; its folder says how it ended, also where it never began. Its output goes to train.log.
+
+    `launched_by` is the process of the sweep, and the file `stop` its wish that others end their jobs.
+    """
+    if stop.exists():
+        return
+    folder, is_here = Path(config.folder), os.getpid() == launched_by
+    with (
+        (folder / LOG).open("a", encoding="utf-8", buffering=1) as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+        contextlib.nullcontext() if is_here else stopped_with_the_sweep(stop),
+    ):
+        try:
+            begin_or_continue(config, folder)
+        except Stopped:
+            if is_here:
+                raise  # ends the sweep, which for other processes `stop` does
+        except Exception as error:
+            note_failure(folder, config, error)
+
+
+def begin_or_continue(config: DictConfig, folder: Path) -> None:
+    """Do what is left of a job: all of it, or the rest of one that was stopped, or nothing."""
+    from mlplab.runs.train import resume, train  # here, since a sweep is checked before torch is loaded
+
+    status = Job((), folder, "").result()["status"]
+    if status == "stopped":
+        resume(folder)
+    elif status in ("missing", "failed"):
+        for path in folder.iterdir():
+            if path.name != LOG:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        train(config)
+
+
+def note_failure(folder: Path, config: DictConfig, error: Exception) -> None:
+    """Say in the job's folder why it failed, where the run has not done so."""
+    log.error(str(error), exc_info=not isinstance(error, ConfigError | RunFailed))
+    try:
+        record = Record.read(folder)
+    except ConfigError:
+        overrides = list(HydraConfig.get().overrides.task)
+        record = Record(folder, {"overrides": overrides, "seed": config.get("seed"), "metrics": {}})
+    status = record.values.get("status")
+    if status not in ("failed", "diverged"):
+        # A stopped run that is refused, for example since its data are gone, can be continued once they are back.
+        refused = isinstance(error, ConfigError) and status in ("stopped", "running")
+        record.update(status="stopped" if refused else "failed", error=str(error) or type(error).__name__)
+
+
+@contextlib.contextmanager
+def stopped_with_the_sweep(stop: Path) -> Iterator[None]:
+    """In a process of its own: end the job, in good order, once there is the file `stop`."""
+
+    def obey() -> bool:
+        if stop.exists() and signals.pending() is None:  # else the terminal's Ctrl-C has come here by itself
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stop.exists()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # between two jobs
+    with signals.caught(), looking(obey):
+        yield
