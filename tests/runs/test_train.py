@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from importlib.metadata import version
 from unittest import mock
 
@@ -24,6 +25,7 @@ from mlplab.figures.curves import best_epoch
 from mlplab.files import read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.models.schedules import Plateau
+from mlplab.runs import build
 from mlplab.runs.train import resume
 
 TRAIN_SAMPLES = 56  # of the 80 points of `launch`; validation and test have 12 each
@@ -476,6 +478,23 @@ def test_threads_are_those_asked_for(launch):
             assert torch.get_num_threads() == given
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        "The `srun` command is available on your system but is not used. HINT: …",
+        "You passed `Trainer(accelerator='cpu', precision='16-mixed')` but AMP with fp16 is not supported on CPU.",
+        "Total length of `list` across ranks is zero. Please make sure this was your intention.",
+    ],
+)
+def test_advice_of_lightning_that_does_not_apply_is_not_shown(advice):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        build.quiet_libraries()
+        for message in (advice, "another"):
+            warnings.warn(message, stacklevel=1)
+    assert [str(warning.message) for warning in shown] == ["another"]
 
 
 # Two processes

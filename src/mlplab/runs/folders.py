@@ -34,13 +34,15 @@ def find_run(run: str | Path) -> Path:
 
     Raises ConfigError where there is none.
     """
-    if Path(run).exists() or len(Path(run).parts) != 1:
-        return Path(run)
-    there = {path.parent.name: path for path in RUNS.glob(f"*/{RESULT}")}
+    path, there = Path(run), {found.parent.name: found for found in RUNS.glob(f"*/{RESULT}")}
+    if len(path.parts) != 1 or (path / RESULT).is_file():
+        return path
     if run == "last" and there:
-        return max(there.values(), key=lambda path: path.stat().st_mtime_ns).parent
+        return max(there.values(), key=lambda found: found.stat().st_mtime_ns).parent
     if str(run) in there:
         return RUNS / run
+    if path.exists():
+        return path
     if not there:
         raise ConfigError(f"no run {run}: there are no runs in {RUNS} yet; python train.py makes one")
     raise ConfigError(f"no run {run} in {RUNS}{did_you_mean(str(run), there)}; there are {len(there)}, and last")
