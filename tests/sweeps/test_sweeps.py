@@ -93,7 +93,8 @@ def job(lr, seed, name="a"):
     return folder
 
 
-def test_a_sweep_runs_every_job_in_a_folder_of_its_own_and_says_what_it_is(multirun):
+def test_a_sweep_runs_every_job_in_a_folder_of_its_own_and_says_what_it_is(multirun, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # xdist sets it to 80
     done = multirun(*GRID)
     assert (done.code, done.err, done.ran) == (0, [], ALL)
     described = sweep_json()
