@@ -515,4 +515,4 @@ def test_jobs_can_be_submitted(tmp_path):
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert {result["status"] for result in results(tmp_path / "outputs/sweeps/a").values()} == {"finished"}
-    assert out.count("  finished  ") == 2
+    assert out.count("  val/acc  ") == 2
