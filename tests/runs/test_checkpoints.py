@@ -9,7 +9,7 @@ import torch
 from mlplab.errors import ConfigError
 from mlplab.files import read_checkpoint, write_checkpoint
 from mlplab.models.networks import MLP
-from mlplab.runs.checkpoints import newest_good, weights_digest
+from mlplab.runs.checkpoints import SafeCheckpointIO, newest_good, weights_digest
 
 CONTENT = {"state_dict": {"weight": torch.arange(6.0)}, "global_step": 3, "names": ["a", "b"], "none": None}
 
@@ -63,3 +63,23 @@ def test_the_digest_of_weights_sees_names_and_bits():
         bias[0] = torch.nextafter(bias[0], torch.tensor(9.0))
     assert weights_digest(same) != digest
     assert weights_digest(torch.nn.Sequential(network)) != digest
+
+
+def test_a_checkpoint_that_is_soon_replaced_waits_for_the_last_one_or_the_end(tmp_path):
+    best, last, writer = tmp_path / "best.ckpt", tmp_path / "last.ckpt", SafeCheckpointIO()
+    weights = torch.zeros(2)
+    for step in (1, 2, 3):
+        weights += 1
+        writer.save_checkpoint({"global_step": step, "weights": weights}, best)
+    weights += 1
+    assert read_checkpoint(best)["global_step"] == 1  # the first is there at once
+    writer.save_checkpoint({"global_step": 4}, last)
+    found = read_checkpoint(best)
+    assert (found["global_step"], found["weights"].tolist()) == (3, [3.0, 3.0])  # as they were then
+    writer.save_checkpoint({"global_step": 5}, best)
+    writer.teardown()
+    assert read_checkpoint(best)["global_step"] == 5
+    writer.save_checkpoint({"global_step": 6}, best)
+    writer.remove_checkpoint(best)
+    writer.teardown()
+    assert not best.exists()

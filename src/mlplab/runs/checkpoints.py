@@ -1,7 +1,9 @@
 """Checkpoint files: which to continue from, and what is loaded from them."""
 
+import copy
 import hashlib
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from mlplab.errors import ConfigError
 from mlplab.files import read_checkpoint, write_checkpoint
+
+LAST, PAUSE = "last.ckpt", 1.0
 
 
 def newest_good(folder: Path) -> Path | None:
@@ -56,13 +60,37 @@ def weights_digest(network: torch.nn.Module) -> str:
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """How Lightning's Trainer writes and reads checkpoints: whole or not at all, and never code."""
+    """How Lightning's Trainer writes and reads checkpoints: whole or not at all, and never code.
+
+    A checkpoint that replaces one of the last PAUSE seconds, as best.ckpt does where epochs are short, waits in memory
+    until the next that is later, until last.ckpt is written, whose state knows of it, or until the end.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Path, dict[str, Any]] = {}
+        self._written_at: dict[Path, float] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        write_checkpoint(checkpoint, Path(path))
+        path = Path(path)
+        if path.name == LAST:
+            self.teardown()
+        elif time.monotonic() - self._written_at.get(path, -PAUSE) < PAUSE:
+            self._waiting[path] = copy.deepcopy(checkpoint)
+            return
+        self._waiting.pop(path, None)
+        write_checkpoint(checkpoint, path)
+        self._written_at[path] = time.monotonic()
+
+    def teardown(self) -> None:
+        """Write what waits."""
+        while self._waiting:
+            path, checkpoint = next(iter(self._waiting.items()))
+            write_checkpoint(checkpoint, path)
+            del self._waiting[path]
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
+        self._waiting.pop(Path(path), None)
         Path(path).unlink(missing_ok=True)

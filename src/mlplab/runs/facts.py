@@ -158,7 +158,9 @@ def show(record: Record) -> None:
     lines = {
         "run folder": folder,
         "figures": folder / "figures" if has_figures else None,
-        "tensorboard": shlex.join(["tensorboard", "--logdir", str(logs)]),
+        "tensorboard": shlex.join(["tensorboard", "--logdir", str(logs)])
+        if (folder / "tensorboard").is_dir()
+        else None,
         "report": None
         if has_figures
         else shlex.join(["python", "scripts/report.py", str(folder)]),  # else it comes next
