@@ -18,7 +18,7 @@ from mlplab.runs.record import Record
     ],
 )  # fmt: skip
 def test_the_last_lines_can_be_pasted(folder, logs, finished, tmp_path, monkeypatch, capsys):
-    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / "tensorboard").mkdir(parents=True)
     shutil.copy(finished.folder / "result.json", tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     facts.show(Record.read(Path.cwd() / folder))
