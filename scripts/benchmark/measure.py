@@ -108,21 +108,31 @@ def workload(
     return Workload(lab, data, build.classifier(lab, data), device)
 
 
+def on_best_threads(work: Workload, train: Callable[[Workload], list[float]]) -> list[float]:
+    """As many threads for every contender as mlplab takes: a small network's would only wait for each other."""
+    build.set_threads(work.config, work.classifier)
+    return train(work)
+
+
 def training(overrides: Sequence[str], batch_size: int, updates: int, config: DictConfig) -> dict[str, Any]:
     """The seconds of both epochs, contender by contender; the first warms up, or compiles, and does not count."""
     samples = updates * batch_size
     work = workload(overrides, config, batch_size=batch_size, train=samples, val=max(1000, samples // 10))
-    contenders = {name: partial(train, work) for name, train in CONTENDERS.items()}
+    contenders = {name: partial(on_best_threads, work, train) for name, train in CONTENDERS.items()}
     return {"updates": updates, "seconds": in_turn(contenders, config.repetitions)}
 
 
 def short_epochs(overrides: Sequence[str], batch_size: int | str, epochs: int, config: DictConfig) -> dict[str, Any]:
     """The seconds of many short epochs, with as many validations in the loop as in mlplab."""
     work = workload(overrides, config, batch_size=batch_size, train=700, val=150, epochs=epochs)
-    options = {"epochs": epochs, "every": epochs_per_validation(work.config, work.data)}
+    every = epochs_per_validation(work.config, work.data)
+
+    def loop(work: Workload) -> list[float]:
+        return baselines.loop_over_tensors(work, epochs=epochs, every=every)
+
     contenders = {
-        "loop over tensors": lambda: [0.0, sum(baselines.loop_over_tensors(work, **options))],
-        "mlplab": lambda: [0.0, sum(mlplab(work))],
+        name: lambda train=train: [0.0, sum(on_best_threads(work, train))]
+        for name, train in {"loop over tensors": loop, "mlplab": mlplab}.items()
     }
     return {"updates": epochs * work.data.updates_per_epoch, "seconds": in_turn(contenders, config.repetitions)}
 
