@@ -89,8 +89,11 @@ def loop_over_tensors(work: Workload, **options: int) -> list[float]:
     """The faster loop: all samples as floats on the device, batches by indexing a permutation; it never augments."""
     features, labels = (tensor.to(work.device) for tensor in work.dataset("train").tensors)
     size, n = work.data.batch_size, len(labels)
-    order = lambda: torch.randperm(n, device=work.device).split(size)  # noqa: E731
-    return loop(work, lambda: ((features[indices], labels[indices]) for indices in order()), **options)
+
+    def batches() -> Iterable[tuple[Tensor, Tensor]]:
+        return ((features[i], labels[i]) for i in torch.randperm(n, device=work.device).split(size))
+
+    return loop(work, batches, **options)
 
 
 def loop(

@@ -1,6 +1,6 @@
 """What a person might use instead of PyTorch: JAX with an epoch as one compiled scan, and scikit-learn's MLPClassifier.
 
-Both are optional: `pip install -e ".[benchmark]"`. They train and validate as the baselines do.
+JAX is optional: `pip install -e ".[benchmark]"`. Both train and validate as the baselines do.
 """
 
 import time

@@ -128,5 +128,7 @@ def test_new_rows_become_the_features_of_training_by_name(write):
     names = ("hours", "colour=blue", "colour=green", "colour=red")
     cells = read_table(Path(write("colour,extra,hours", "red,9,1.5", "blue,9,2")), key="input")
     assert features_of(cells, names, key="input").tolist() == [[1.5, 0, 0, 1], [2, 1, 0, 0]]
+    with pytest.raises(ConfigError, match="input: no column colour; there are: hours"):
+        features_of(read_table(Path(write("hours", "1")), key="input"), names, key="input")
     with pytest.raises(ConfigError, match="input: line 2, column 'colour': 'pink' is none of the texts of training"):
         features_of(read_table(Path(write("colour,hours", "pink,1")), key="input"), names, key="input")

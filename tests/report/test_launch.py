@@ -47,6 +47,8 @@ def test_arrays_tensors_lists_and_frames_are_predicted_alike(run):
         pd.testing.assert_frame_equal(run.predict(same), expected)
     with pytest.raises(ConfigError, match=r"features must have the shape \(n, 2\), got \(2, 3\)"):
         run.predict(np.zeros((2, 3)))
+    with pytest.raises(ConfigError, match="features: no column hours on the final project; there are: lect"):
+        run.predict(frame.iloc[:, :1])
     with pytest.raises(ConfigError, match="finite"):
         run.predict([[0.0, np.nan]])
 

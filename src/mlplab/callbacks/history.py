@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 PAUSE = 1.0
-"""Seconds for which the file may lack the latest rows, where checkpoints follow each other faster."""
+"""Seconds for which files may lack the latest, where checkpoints follow each other faster."""
 COUNTS = ("updates", "samples_seen")
 """The columns of whole numbers."""
 

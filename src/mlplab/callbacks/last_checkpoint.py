@@ -23,6 +23,8 @@ from mlplab.files import moved
 from mlplab.models.loops import begin_epoch_anew, ends_now, loop_state
 from mlplab.signals import Stopped
 
+LAST = "last.ckpt"
+
 
 class LastCheckpoint(Checkpoint):
     """Save `dirpath`/last.ckpt every so many epochs, updates or minutes, and continue from any checkpoint bitwise.
@@ -36,7 +38,7 @@ class LastCheckpoint(Checkpoint):
         self, *, dirpath: str, every_n_epochs: int | None = 1, every_n_updates: int | None = None,
         every_n_minutes: float | None = None, max_share: float = 0.05,
     ) -> None:  # fmt: skip
-        self.path = Path(dirpath) / "last.ckpt"
+        self.path = Path(dirpath) / LAST
         self.every_n_epochs, self.every_n_updates = every_n_epochs, every_n_updates
         self.every_n_minutes, self.max_share = every_n_minutes, max_share
         self._started = self._saved_at = time.monotonic()

@@ -15,11 +15,8 @@ from torch import Tensor
 
 from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
 from mlplab.data.sources import as_pixels
-from mlplab.data.table import features_of, read_table, separator_of, with_points
+from mlplab.data.table import MISSING, features_of, read_table, separator_of, with_points
 from mlplab.errors import ConfigError, first_line
-
-MISSING = {"", "?", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "null", "NULL", "None", "NaT", "."}
-"""What programs write for a value that is not known."""
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +82,12 @@ def read_images(path: Path, feature_shape: Sequence[int]) -> Inputs:
     return Inputs([file.relative_to(root).as_posix() for file in files], images)
 
 
-def as_features(values: Any, *, feature_shape: Sequence[int], feature_names: Sequence[str]) -> Tensor:
+def samples_as_features(values: Any, *, feature_shape: Sequence[int], feature_names: Sequence[str]) -> Tensor:
     """Samples in memory as a network takes them: a frame by the names of its columns, an array or tensor as it is.
 
     Gives float32 (n, features) or uint8 (n, channels, height, width). Raises ConfigError for other shapes and values.
     """
-    if isinstance(values, pd.DataFrame):
+    if isinstance(values, pd.DataFrame) and len(feature_shape) == 1:
         return features_of(values.astype(str), feature_names or list(values), key="features")
     tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
     if tuple(tensor.shape[1:]) != tuple(feature_shape):
@@ -162,7 +159,10 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
             f"input={path}, line 1: {','.join(header)} may be a sample or the column numbers that pandas writes; "
             "write the names of the features above it, or save with header=False"
         )
-    elif all(pd.isna(pd.to_numeric(cell, errors="coerce")) for cell in header) and not {*header} <= MISSING:
+    elif (
+        all(pd.isna(pd.to_numeric(cell, errors="coerce")) for cell in header)
+        and not {cell.lower() for cell in header} <= MISSING
+    ):
         log.warning("%s: line 1 (%s) is a header of other names than in training; "
                     "columns are taken in the order of the file", path, ", ".join(header))  # fmt: skip
         cells = cells[1:]
@@ -177,6 +177,12 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
     if faults:
         raise ConfigError(*faults[:MAX_NAMED], *["… and more such cells"] * (len(faults) > MAX_NAMED))
     return torch.from_numpy(numbers.astype(np.float32))
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether a first line has no number, and says of some cell more than that its value is missing."""
+    has_numbers = pd.to_numeric(pd.Series(cells), errors="coerce").notna().any()
+    return not has_numbers and not {cell.lower() for cell in cells} <= MISSING
 
 
 def columns_of(path: Path, header: Sequence[str], feature_names: Sequence[str]) -> list[int] | None:

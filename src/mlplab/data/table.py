@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from mlplab.config.check import memory
+from mlplab.data.image_folder import MAX_NAMED
 from mlplab.data.sources import Source
 from mlplab.errors import ConfigError, did_you_mean, first_line
 
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")
-"""Cells, in small letters, that say that there is no value."""
+MISSING = {"", "?", "-", ".", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none"}
+"""What programs write, in small letters, for a value that is not known."""
 MOST_TEXTS = 50
 """Different texts in a column of features."""
 FEWEST = 3
 """Rows of each class: one in each split."""
-MAX_NAMED = 4
-"""How many faults of a kind are named; the others are counted."""
 LARGE, BYTES_FOR_ONE = 200_000_000, 8
 """From this size of a file on, the memory that reading takes is said before: so many bytes for each of the file."""
 
@@ -97,9 +96,10 @@ def with_points(cells: pd.DataFrame) -> pd.DataFrame:
 def check_complete(cells: pd.DataFrame, *, key: str) -> None:
     """Raise ConfigError that names the cells without a value."""
     places = np.argwhere(cells.apply(lambda column: column.str.lower().isin(MISSING)).to_numpy())
+    advice = "fill it in, or choose other columns with data.columns=[…]" if key == "data.path" else "fill it in"
     faults = [
         f"{key}: line {cells.index[row]}, column {cells.columns[column]!r} has no value, got "
-        f"{cells.iat[row, column]!r}; fill it in, remove the row, or choose other columns with data.columns=[…]"
+        f"{cells.iat[row, column]!r}; {advice}"
         for row, column in places[:MAX_NAMED]
     ]
     if len(places) > MAX_NAMED:
@@ -128,7 +128,13 @@ def feature_names(cells: pd.DataFrame) -> tuple[str, ...]:
 
 
 def features_of(cells: pd.DataFrame, names: Sequence[str], *, key: str) -> Tensor:
-    """The features float32 (n, len(names)) of a table that has their columns, in the order of the names."""
+    """The features float32 (n, len(names)) of a table, in the order of the names.
+
+    Raises ConfigError for columns that it lacks, missing values, and texts that are not among the names.
+    """
+    columns = dict.fromkeys(name if name in cells else name.partition("=")[0] for name in names)
+    if lacking := [column for column in columns if column not in cells]:
+        raise ConfigError(f"{key}: no column {', '.join(lacking)}; there are: {', '.join(map(str, cells))}")
     numbers = [name for name in names if name in cells]
     check_complete(cells[numbers], key=key)
     check_numbers(cells[numbers], key=key)

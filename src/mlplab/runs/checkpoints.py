@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from mlplab.callbacks.history import PAUSE
+from mlplab.callbacks.last_checkpoint import LAST
 from mlplab.errors import ConfigError
 from mlplab.files import read_checkpoint, write_checkpoint
-
-LAST, PAUSE = "last.ckpt", 1.0
 
 
 def newest_good(folder: Path) -> Path | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlplab.callbacks.history import HISTORY
-from mlplab.data.inputs import as_features
+from mlplab.data.inputs import samples_as_features
 from mlplab.data.loader import Batch
 from mlplab.data.module import preprocess
 from mlplab.errors import ConfigError, did_you_mean
@@ -55,7 +55,7 @@ class Run(NamedTuple):
         images (n, channels, height, width). Raises ConfigError where they do not fit the network.
         """
         shape, names = self.data.feature_shape, self.data.feature_names
-        return predictions(self, as_features(features, feature_shape=shape, feature_names=names))
+        return predictions(self, samples_as_features(features, feature_shape=shape, feature_names=names))
 
     def plot(self, name: str | None = None) -> Any:
         """One of the figures of the run folder as a matplotlib figure; without a name, a list of those there are."""

@@ -155,18 +155,13 @@ def show(record: Record) -> None:
     console = Console()
     console.print("", score_table(rows, values["metrics"]), "", sep="\n")
     has_figures = (folder / "figures").is_dir()
-    lines = {
-        "run folder": folder,
-        "figures": folder / "figures" if has_figures else None,
-        "tensorboard": shlex.join(["tensorboard", "--logdir", str(logs)])
-        if (folder / "tensorboard").is_dir()
-        else None,
-        "report": None
-        if has_figures
-        else shlex.join(["python", "scripts/report.py", str(folder)]),  # else it comes next
-    }
+    lines = {"run folder": str(folder)} | ({"figures": str(folder / "figures")} if has_figures else {})
+    if (folder / "tensorboard").is_dir():
+        lines["tensorboard"] = shlex.join(["tensorboard", "--logdir", str(logs)])
+    if not has_figures:  # else the page is written, and named, next
+        lines["report"] = shlex.join(["python", "scripts/report.py", str(folder)])
     done = f"{values['updates']:,} updates in {values['epochs']} epochs, {values['fit_seconds']:.1f} s"
-    told = [f"{name:12} {line}" for name, line in lines.items() if line]
+    told = [f"{name:12} {line}" for name, line in lines.items()]
     console.print(f"{done} ({values['stop_reason']})", *told, sep="\n", highlight=False, markup=False, soft_wrap=True)
 
 
