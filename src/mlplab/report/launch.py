@@ -27,8 +27,8 @@ def launch(config: DictConfig, *, overrides: Sequence[str] | None = None) -> Pat
     A run without figures has no page. Raises as `mlplab.runs.train.train`.
     """
     if config.resume:
-        folder, _ = run_and_checkpoint(config.resume)
-        resume(config.resume, overrides=overrides)
+        folder, checkpoint = run_and_checkpoint(config.resume)
+        resume(checkpoint or folder, overrides=overrides)
     else:
         folder = Path(config.folder)
         train_config(config, overrides=overrides)

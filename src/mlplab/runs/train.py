@@ -191,7 +191,7 @@ def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> N
     columns = facts.hyperparameters(training.settings, training.data, record.values.get("overrides", []))
     loggers = training.trainer.loggers
     if record.on_disk:
-        for path in (record.folder / CHECKPOINTS).glob(".*.tmp"):
+        for path in record.folder.rglob(".*.tmp"):
             path.unlink()  # left by a crash in the midst of saving
         say_errors_once()
         for line in cut_logs(loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):

@@ -1,9 +1,10 @@
 """A sweep from Python: the command line's, in a process of its own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -30,9 +31,8 @@ def sweep(*overrides: str, name: str | None = None) -> Sweep:
     name = name or launch_name()
     command = [sys.executable, str(CONF.parent / "train.py"), "-m", *overrides, f"sweep={name}"]
     faults = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
-    ) as job:
+    options: dict[str, Any] = {"encoding": "utf-8", "env": os.environ | {"PYTHONIOENCODING": "utf-8"}}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as job:
         for line in job.stdout or ():
             if line.startswith("error: "):
                 faults.append(line.removeprefix("error: ").rstrip())
