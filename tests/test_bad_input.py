@@ -210,11 +210,11 @@ BAD = {  # command → arguments → what the error must name
         "run=a input=b checkpoint=1": "checkpoint",
     },
     "report": {
-        "folders=nowhere": "folders",
-        "folders=[]": "folders",
-        "folders=[https://a.b]": "folders",
-        "folders=[nowhere]": "nowhere",
-        "folders=[3]": "folders",
+        "run=nowhere": "no run nowhere",
+        "run=[]": "run must be",
+        "run=[https://a.b]": "run must be",
+        "run=[no/where]": "no/where",
+        "run=[3]": "run must be",
     },
     "benchmark": {
         "repetitions=0": "repetitions",

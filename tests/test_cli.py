@@ -335,10 +335,10 @@ def test_overrides_within_an_override_need_no_quotes(written, items):
 def test_bare_paths_arrive_as_they_were_typed(enter, tmp_path):
     (tmp_path / "lr=0.1,seed=0").mkdir()
     typed, seen = ["a/lr=0.1,seed=0", "lr=0.1,seed=0", "it's here", "c d"], []
-    assert enter(*typed, "into=here", name="report", bare_paths="folders", function=seen.append) == (0, [])
-    assert (seen[0].folders, seen[0].into) == (typed, "here")
-    enter("folders=[a,b]", name="report", bare_paths="folders", function=seen.append)
-    assert seen[1].folders == ["a", "b"]
+    assert enter(*typed, "into=here", name="report", bare_paths="run", function=seen.append) == (0, [])
+    assert (seen[0].run, seen[0].into) == (typed, "here")
+    enter("run=[a,b]", name="report", bare_paths="run", function=seen.append)
+    assert seen[1].run == ["a", "b"]
 
 
 def test_a_command_that_is_no_run_is_called_with_every_combination(enter):
@@ -417,7 +417,7 @@ def test_what_a_terminal_cannot_show_ends_nothing(encoding, monkeypatch, tmp_pat
     written = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", written)
     monkeypatch.setattr(sys, "argv", ["report.py", "ä/größe"])
-    command("report", bare_paths="folders")(lambda config: print(f"{config.folders[0]} 1 ± 2 → ≥ −3 \udcff"))()
+    command("report", bare_paths="run")(lambda config: print(f"{config.run[0]} 1 ± 2 → ≥ −3 \udcff"))()
     written.flush()
     shown = written.buffer.getvalue().decode(encoding)
     assert re.fullmatch(r"./gr..e 1 . 2 . . .3 \?\s*", shown), shown

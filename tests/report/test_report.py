@@ -206,6 +206,18 @@ def test_several_folders_are_reported_together_and_damage_is_named(make_run, tmp
     assert len(pd.read_csv("outputs/reports/a/summary.csv")) == 2
 
 
+def test_runs_are_named_as_everywhere(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run("outputs/train/first", {"x": {"y": 1}}), make_run("outputs/train/second", {"x": {"y": 2}})
+    assert str(report(["last"]).page) == "outputs/train/second/report.html"
+    assert [group.label for group in report(["second", "outputs/train/first"]).groups] == ["1", "2"]
+    assert "python scripts/report.py outputs/train/second outputs/train/first" in Page(
+        tmp_path / "outputs" / "reports" / "second" / "report.html"
+    ).text  # fmt: skip
+    with pytest.raises(ConfigError, match="no run frist in outputs/train; did you mean 'first'"):
+        report(["first", "frist"])
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_table_keeps_its_settings_however_narrow_the_terminal_is(width, make_run, tmp_path, monkeypatch, capsys):
     for dropout in (0.1, 0.25):

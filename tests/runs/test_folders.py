@@ -44,3 +44,8 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
     make("first", parent=tmp_path)
     with pytest.raises(ConfigError, match=r"no run frist in outputs/train; did you mean 'first'\?"):
         find_run("frist")
+
+
+def test_several_runs_are_for_a_report(tmp_path):
+    with pytest.raises(ConfigError, match=r"run must be one run, got \['a', 'b'\]; scripts/report.py compares several"):
+        find_run(["a", "b"])

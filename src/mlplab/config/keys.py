@@ -20,6 +20,7 @@ DURATION = Rule(
     "days:hours:minutes:seconds such as 00:00:10:00",
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d+:\d+:\d+", value) is not None,
 )
+RUNS = Rule(PATH.text, lambda value: PATH.holds(value) or each(PATH, empty=False).holds(value))
 PICTURE = Rule(
     "a path on this machine that ends in .png, .jpg, .pdf or .svg",
     lambda value: PATH.holds(value) and value.lower().endswith((".png", ".jpg", ".pdf", ".svg")),
@@ -132,10 +133,10 @@ KEYS: dict[Rule, str] = {
     NULL | NAME: "logger.tensorboard.name",
     NULL | NAME | NATURAL: "logger.tensorboard.version",
     NULL | FOLDER_NAME: "name sweep",
-    PATH: "run input output data.root data.path",
+    PATH: "input output data.root data.path",
+    RUNS: "run",  # several for report.py
     NULL | PATH: "resume into",
     NULL | PICTURE: "figure",
-    each(PATH, empty=False): "folders",
 }
 """Rule → the dotted keys that it is for."""
 

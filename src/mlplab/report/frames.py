@@ -37,7 +37,7 @@ def read(folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]
         with noted(skipped):
             runs.append(read_run(folder, skipped))
     if not runs:
-        raise ConfigError(*(skipped or ["folders: none given; name run folders, or folders that hold some"]))
+        raise ConfigError(*(skipped or ["run: none given; name runs, or folders that hold some"]))
     frames = {level: pd.DataFrame([run[level] for run in runs]) for level in ("about", "metrics")}
     histories = [run["history"].assign(run=index) for index, run in enumerate(runs)]
     return pd.concat(frames, axis=1), pd.concat(histories, ignore_index=True), skipped

@@ -19,6 +19,7 @@ from mlplab.report.numbers import is_share, shown_value
 from mlplab.report.run_page import run_page
 from mlplab.report.study import score_of, study_of
 from mlplab.report.tables import group_table, measured, summary
+from mlplab.runs.folders import find_run
 from mlplab.runs.record import RESULT
 
 IN_TERMINAL = ("test/acc", "val/acc", "train/acc", "gap/acc", "updates", "seconds")
@@ -35,13 +36,13 @@ class Report(NamedTuple):
     warnings: list[str]  # what a reader must know before believing the numbers
 
 
-def report(folders: Sequence[str], output: str | None = None) -> Report:
-    """Write and print the report of run folders, or of folders that hold some; of one run folder, its own page.
+def report(runs: Sequence[str], output: str | None = None) -> Report:
+    """Write and print the report of runs, or of folders that hold some; of a single run, its own page.
 
-    `output` is the folder to write into: by default the one folder given, else `outputs/reports/<name of the first>`.
+    A run is its name, its folder, or "last". `output` is the folder to write into: by default the one folder given, else `outputs/reports/<name of the first>`.
     Raises ConfigError where there is no run at all, RunFailed where none finished.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [find_run(run) for run in runs]
     target = Path(output) if output else paths[0] if len(paths) == 1 else Path("outputs", "reports", paths[0].name)
     if len(paths) == 1 and (paths[0] / RESULT).is_file():
         show(written := write_run_page(paths[0], target))

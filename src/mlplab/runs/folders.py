@@ -34,6 +34,8 @@ def find_run(run: str | Path) -> Path:
 
     Raises ConfigError where there is none.
     """
+    if not isinstance(run, str | Path):
+        raise ConfigError(f"run must be one run, got {list(run)}; scripts/report.py compares several")
     path, there = Path(run), {found.parent.name: found for found in RUNS.glob(f"*/{RESULT}")}
     if len(path.parts) != 1 or (path / RESULT).is_file():
         return path
