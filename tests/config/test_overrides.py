@@ -18,7 +18,7 @@ FITTING = [
     ["data.augmentation={flip: 0.5}"], ["trainer.max_epochs=${data.batch_size}"], ["experiment=digits_mlp", "seed=1"],
     ["model.dropout=0.5", "optimizer.momentum=0.5", "optimizer=momentum"], ["hydra/launcher=joblib", "seed=null"],
     ["~callbacks.figures", "+trainer.max_depth=3", "++data.noise=1"], ["study=batching", "experiment=digits_mlp"],
-    ["optimizer=adam", "regularization=everything", "data=digits", "data.batch_size=full"],
+    ["optimizer=adam", "regularization=combined", "data=digits", "data.batch_size=full"],
 ]  # fmt: skip
 NOT_FITTING = [
     ["optimizer.lrr=1"], ["+seed=3"], ["~nothing"], ["~optimizer.lr.x"], ["optimizer.lr.x=1"], ["data=mons"],
