@@ -133,16 +133,16 @@ def launch_in() -> Callable[[Path, Sequence[str]], "Launched"]:
 
 
 @pytest.fixture(scope="session")
-def scalars() -> Callable[[Path], dict[str, list[tuple[int, float]]]]:
-    """Read a run folder's event files: metric → [(step, value), …] by step, nothing left out.
+def scalars() -> Callable[..., dict[str, list[tuple[int, float]]]]:
+    """Read a run folder's event files (of a folder within): metric → [(step, value), …] by step, nothing left out.
 
     TensorBoard reads files in the order of their names, where the tenth of a process and second comes before the ninth.
     """
 
-    def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    def read(folder: Path, within: str = "") -> dict[str, list[tuple[int, float]]]:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+        events = EventAccumulator(str(folder / "tensorboard" / within), size_guidance={"scalars": 0}).Reload()
         return {tag: sorted((event.step, event.value) for event in events.Scalars(tag))
                 for tag in events.Tags()["scalars"]}  # fmt: skip
 

@@ -121,7 +121,8 @@ RUNS = {
         "optimizer=momentum", "optimizer.fused=false", "scheduler=cosine", "callbacks.update_monitor.every_n_updates=1",
     ],
     "digits_augmented_residual": [
-        "data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0", "model=mlp_residual",
+        "data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0",
+        "model=mlp_residual",
     ],
     "early_stopping": [
         "data=moons", "data.num_samples=80", "data.noise=0.5", "optimizer=adam", "optimizer.lr=0.3",

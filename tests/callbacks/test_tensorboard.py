@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
 from mlplab.callbacks import tensorboard as extras
-from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT, cut_logs, flush_logs, log_sizes
+from mlplab.callbacks.tensorboard import FINAL_METRICS, LAYOUT, OVERLAID, cut_logs, flush_logs, log_sizes
 from mlplab.models.classifier import Classifier
 from mlplab.runs import train as training
 from mlplab.signals import Stopped
@@ -62,6 +62,15 @@ def test_training_and_validation_share_a_chart(finished):
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
     assert charts["loss"] == ["train/loss", "val/loss"]
     assert charts["accuracy"] == ["train/acc", "val/acc"]
+
+
+def test_the_first_chart_of_all_has_training_and_validation_in_one(finished, scalars):
+    whole = scalars(finished.folder)
+    for split in ("train", "val"):
+        overlaid = scalars(finished.folder, split)
+        assert overlaid == {chart: whole[f"{split}/{metric}"] for chart, metric in OVERLAID.items()}
+        assert len(overlaid) == 2
+    assert min(whole) > max(OVERLAID)  # TensorBoard shows tags in alphabetical order
 
 
 def test_every_metric_of_the_layout_and_of_the_hyperparameters_is_logged(finished, scalars):
@@ -110,7 +119,7 @@ def test_runs_of_a_comparison_have_the_same_columns_of_the_same_types(launch):
 
 
 def test_the_test_at_the_end_goes_to_the_same_version(finished):
-    assert {path.parent.name for path in finished.folder.rglob("events*")} == {"tensorboard"}
+    assert {path.parent.name for path in finished.folder.rglob("events*")} == {"tensorboard", "train", "val"}
 
 
 def test_a_network_that_cannot_be_traced_still_trains(launch_full, monkeypatch, caplog):
@@ -130,12 +139,12 @@ def test_a_network_that_cannot_be_traced_still_trains(launch_full, monkeypatch, 
 
 
 def logged(folder):
-    """(tag, step) of all that event files hold, as often as it is there; and all scalars."""
+    """(folder, tag, step) of all that event files hold, as often as it is there; and all scalars."""
     entries, numbers = [], []
-    for path in sorted((folder / "tensorboard").glob("events*")):
+    for path in sorted((folder / "tensorboard").rglob("events*")):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                entries.append((value.tag, event.step))
+                entries.append((path.parent.name, value.tag, event.step))
                 if value.metadata.plugin_data.plugin_name == "scalars":
                     numbers.extend(tensor_util.make_ndarray(value.tensor).flatten().tolist())
     return entries, numbers

@@ -1,5 +1,7 @@
 """Runs have names, and are found by them."""
 
+import re
+
 import pytest
 
 from mlplab.errors import ConfigError
@@ -28,6 +30,15 @@ def test_a_second_run_of_a_name_gets_a_number(tmp_path):
 
 def test_without_a_name_no_two_runs_share_a_folder():
     assert len({new_folder(None) for _ in range(20)}) == 20
+
+
+def test_without_a_name_a_run_is_called_by_what_decides_its_numbers():
+    typed = ["optimizer.lr=0.1", "model=mlp_dropout", "model.hidden_sizes=[8,4]", "figures=none", "test=false"]
+    first, second = (new_folder(None, typed) for _ in range(2))
+    assert re.fullmatch(r"outputs/train/hidden_sizes-8-4-_model-mlp_dropout_lr-0\.1_[0-9a-f]{4}", first), first
+    assert first != second
+    assert re.fullmatch(r"outputs/train/\d{4}-\d\d-\d\d_[\d-]+_[0-9a-f]{4}", new_folder(None, ["figures=none"]))
+    assert new_folder("first", typed) == "outputs/train/first"
 
 
 def test_a_run_is_found_by_path_name_and_as_the_last(tmp_path):

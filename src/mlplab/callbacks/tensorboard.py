@@ -16,7 +16,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.summary import hparams, scalar
+from torch.utils.tensorboard.writer import FileWriter
 
 from mlplab.callbacks.base import activations, can_look, evaluating, probabilities, samples
 from mlplab.config.keys import require
@@ -24,6 +25,9 @@ from mlplab.errors import first_line
 
 FINAL_METRICS = ("best/val/acc", "test/acc", "test/loss", "val/acc", "val/loss", "train/acc", "train/loss")
 """The metric columns of the HParams tab, the same in every run."""
+
+OVERLAID = {"accuracy and loss/accuracy": "acc", "accuracy and loss/loss": "loss"}
+"""Charts of training against validation: a curve for each. By their name they are the first that TensorBoard shows."""
 
 LAYOUT = {
     "train against validation": {
@@ -46,8 +50,9 @@ log = logging.getLogger(__name__)
 
 
 class TensorBoardExtras(Callback):
-    """Write the network and its graph, the data's sizes and the custom scalars layout once, before training; after it,
-    for the projector, what the last hidden layer makes of at most `num_embedded` validation samples."""
+    """Write the network and its graph, the data's sizes and the custom scalars layout once, before training; at each
+    validation what `OVERLAID` says, in the folders `train` and `val`, since TensorBoard overlays folders; and at the
+    end, for the projector, what the last hidden layer makes of at most `num_embedded` validation samples."""
 
     def __init__(self, *, num_embedded: int = 1000) -> None:
         require("callbacks.tensorboard.num_embedded", num_embedded)
@@ -70,6 +75,14 @@ class TensorBoardExtras(Callback):
             except Exception as error:  # a network that cannot be traced still trains
                 log.info("no graph in TensorBoard: %s", first_line(error))
 
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        for board in boards(trainer.loggers) if trainer.is_global_zero else ():
+            for split in ("train", "val"):
+                writer = writer_of(board, split)
+                for chart, metric in OVERLAID.items():
+                    if (value := trainer.callback_metrics.get(f"{split}/{metric}")) is not None:
+                        writer.add_summary(scalar(chart, float(value)), trainer.global_step)
+
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         if can_look(trainer) and len(trainer.datamodule.datasets["val"]) and self.num_embedded:
             for board in boards(trainer.loggers):
@@ -89,6 +102,14 @@ def tolerated(what: str) -> Iterator[None]:
 def boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
     """The TensorBoard loggers among all loggers."""
     return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def writer_of(board: TensorBoardLogger, name: str) -> FileWriter:
+    """What writes into a folder within that of a logger, and is flushed and closed together with it."""
+    writers, folder = board.experiment.all_writers, str(Path(board.log_dir) / name)
+    if folder not in writers:
+        writers[folder] = FileWriter(folder)
+    return writers[folder]
 
 
 @rank_zero_only
@@ -166,7 +187,8 @@ def flush_logs(loggers: Iterable[Logger]) -> None:
 
 def log_sizes(loggers: Iterable[Logger]) -> dict[str, dict[str, int]]:
     """How much has been logged: the bytes of each event file."""
-    return {"tensorboard": {path.name: path.stat().st_size for board in boards(loggers) for path in event_files(board)}}
+    files = (file for board in boards(loggers) for file in event_files(board))
+    return {"tensorboard": {name: path.stat().st_size for name, path in files}}
 
 
 def cut_logs(loggers: Iterable[Logger], sizes: dict[str, Any]) -> list[str]:
@@ -176,7 +198,7 @@ def cut_logs(loggers: Iterable[Logger], sizes: dict[str, Any]) -> list[str]:
     """
     lost, kept = [], sizes.get("tensorboard", {})
     for board in boards(loggers):
-        there = {path.name: path.stat().st_size for path in event_files(board)}
+        there = {name: path.stat().st_size for name, path in event_files(board)}
         for name in sorted(there.keys() | kept):
             path, missing = Path(board.log_dir) / name, kept.get(name, 0) - there.get(name, 0)
             if name not in kept:
@@ -188,8 +210,10 @@ def cut_logs(loggers: Iterable[Logger], sizes: dict[str, Any]) -> list[str]:
     return lost
 
 
-def event_files(board: TensorBoardLogger) -> list[Path]:
-    return sorted(Path(board.log_dir).glob("events.out.tfevents.*"))
+def event_files(board: TensorBoardLogger) -> list[tuple[str, Path]]:
+    """All event files of a run, with their names below its folder."""
+    folder = Path(board.log_dir)
+    return [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("events.out.tfevents.*"))]
 
 
 def say_errors_once() -> None:

@@ -54,7 +54,7 @@ def train(*overrides: str, name: str | None = None) -> Run:
     if of_hydra := [str(one.input_line) for one in given if one.is_hydra_override()]:
         raise ConfigError(*(f"{line} is for the command line; here name=… names the folder" for line in of_hydra))
     config = composed("train", lines)
-    config.folder = new_folder(config.name)
+    config.folder = new_folder(config.name, overrides)
     try:
         return load_run(launch(config, overrides=lines))
     except Stopped as stop:

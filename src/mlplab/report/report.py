@@ -39,8 +39,9 @@ class Report(NamedTuple):
 def report(runs: Sequence[str], output: str | None = None) -> Report:
     """Write and print the report of runs, or of folders that hold some; of a single run, its own page.
 
-    A run is its name, its folder, or "last". `output` is the folder to write into: by default the one folder given, else `outputs/reports/<name of the first>`.
-    Raises ConfigError where there is no run at all, RunFailed where none finished.
+    A run is its name, its folder, or "last". `output` is the folder to write into: by default the one folder given,
+    else `outputs/reports/<name of the first>`. Raises ConfigError where there is no run at all, RunFailed where none
+    finished.
     """
     paths = [find_run(run) for run in runs]
     target = Path(output) if output else paths[0] if len(paths) == 1 else Path("outputs", "reports", paths[0].name)

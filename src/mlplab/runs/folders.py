@@ -1,12 +1,15 @@
-"""Names of run folders: given by a person or by the time, and found again."""
+"""Names of run folders: given by a person, by what was typed, or by the time; and found again."""
 
 import itertools
+import re
 import secrets
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from mlplab.config.keys import kind_of
 from mlplab.errors import ConfigError, did_you_mean
 from mlplab.runs.record import RESULT
 
@@ -18,12 +21,26 @@ def launch_name() -> str:
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
 
 
-def new_folder(name: str | None) -> str:
-    """The folder of a new run: its name, with a number where there is such a run; the time without a name."""
-    if not name:
-        return str(RUNS / launch_name())
-    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-    return next(str(RUNS / one) for one in names if not (RUNS / one).exists())
+def readable(overrides: Iterable[str]) -> str:
+    """Overrides as the name of a folder: without the sections of their keys, and not too long."""
+    short = (re.sub(r"^[+~]*[\w./]+\.(?=[^=]*=)", "", line) for line in sorted(overrides))
+    return re.sub(r"[^\w.+]+", "-", "_".join(short), flags=re.ASCII)[:80].strip("-")
+
+
+def new_folder(name: str | None, overrides: Iterable[str] = ()) -> str:
+    """The folder of a new run: its name, with a number where there is such a run.
+
+    Without a name it is called by the overrides that decide its numbers, with a short id; without these by the time.
+    """
+    typed = readable(line for line in overrides if kind_of(line.lstrip("+~").partition("=")[0]) == "numbers")
+
+    def names() -> Iterator[str]:
+        if name:
+            yield from itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        while True:
+            yield f"{typed}_{secrets.token_hex(2)}" if typed else launch_name()
+
+    return next(str(RUNS / one) for one in names() if not (RUNS / one).exists())
 
 
 OmegaConf.register_new_resolver("run_folder", new_folder, use_cache=True, replace=True)  # for conf/hydra/default.yaml

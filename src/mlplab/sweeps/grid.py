@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from mlplab.config.keys import flat, kind_of
 from mlplab.config.overrides import composed, parsed, values
 from mlplab.errors import ConfigError
 from mlplab.files import write_atomically
+from mlplab.runs.folders import readable
 from mlplab.runs.record import RESULT, Record, is_in_use
 
 DONE = ("finished", "diverged")
@@ -71,10 +71,8 @@ def job_name(overrides: Sequence[str]) -> str:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     numbers = {key: value for key, value in flat(plain).items() if kind_of(key) == "numbers"}
     exact = json.dumps([sorted(overrides), numbers], sort_keys=True)
-    short = (re.sub(r"^[+~]*[\w./]+\.(?=[^=]*=)", "", line) for line in sorted(overrides) if line[:6] != "study=")
-    readable = "_".join(short)
-    readable = re.sub(r"[^\w.+]+", "-", readable, flags=re.ASCII)[:80].strip("-") or "default"
-    return f"{readable}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+    name = readable(line for line in overrides if line[:6] != "study=") or "default"
+    return f"{name}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
 
 
 def write_sweep(folder: Path, jobs: Sequence[Job], study: Any) -> None:
