@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from mlplab.figures.style import STYLE
 from mlplab.report.frames import Group, grouped, read, read_sweep
@@ -17,22 +17,22 @@ from mlplab.report.plots import curves
 ROOT = Path(__file__).parents[1]
 GALLERY, RUNS, SWEEPS = (ROOT / "outputs" / name for name in ("gallery", "train", "sweeps"))
 TRAINED = (
-    "hydra.run.dir=outputs/train/gallery-spirals data=spirals model=mlp_sequential model.hidden_sizes=[64,64] "
-    "optimizer=adam optimizer.lr=0.01 trainer.max_epochs=60",
-    "hydra.run.dir=outputs/train/gallery-moons data=moons data.num_samples=300 data.noise=0.25 data.label_noise=0.1 "
+    "name=gallery-spirals data=spirals model=mlp_sequential model.hidden_sizes=[64,64] optimizer=adam optimizer.lr=0.01 "
+    "trainer.max_epochs=60 callbacks.figures.dpi=80",
+    "name=gallery-moons data=moons data.num_samples=300 data.noise=0.25 data.label_noise=0.1 "
     "model=mlp_sequential model.hidden_sizes=[128,128] optimizer=adam optimizer.lr=0.01 trainer.max_epochs=150",
-    "hydra.run.dir=outputs/train/gallery-digits data=digits model.hidden_sizes=[64,32] regularization=dropout "
+    "name=gallery-digits data=digits model.hidden_sizes=[64,32] regularization=dropout "
     "optimizer=adam optimizer.lr=0.005 trainer.max_epochs=20 callbacks.layers.every=2 callbacks.figures.dpi=80",
     "study=batching",
     "study=overfitting",
 )
 COPIED = {
-    "spirals": "gallery-spirals/figures/decision_boundary",
-    "overfitting": "gallery-moons/figures/learning_curves",
-    "mistakes": "gallery-digits/figures/extremes",
-    "layers": "gallery-digits/figures/layers",
+    "spirals.webp": "gallery-spirals/figures/decision_boundary.webp",
+    "overfitting.png": "gallery-moons/figures/learning_curves.png",
+    "mistakes.png": "gallery-digits/figures/extremes.png",
+    "layers.png": "gallery-digits/figures/layers.png",
 }
-HEIGHT = 330  # pixels of a figure in a row
+HEIGHT, TITLE = 330, 30  # pixels of a figure in a row, and of what stands above it
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     for overrides in TRAINED:
         subprocess.run([sys.executable, "train.py", *overrides.split()], cwd=ROOT, check=True)
     for picture, figure in COPIED.items():
-        shutil.copy(RUNS / f"{figure}.png", GALLERY / f"{picture}.png")
+        shutil.copy(RUNS / figure, GALLERY / picture)
     save_curves(SWEEPS / "batching", GALLERY / "batching.png", metrics=["val/loss"])
     save_row(SWEEPS / "overfitting", GALLERY / "capacity.png", figure="decision_boundary")
 
@@ -62,11 +62,15 @@ def save_curves(sweep: Path, output: Path, *, metrics: Sequence[str]) -> None:
 
 
 def save_row(sweep: Path, output: Path, *, figure: str) -> None:
-    """One figure of the first run of each group, side by side."""
-    folders = [group.runs["about"]["folder"].iloc[0] for group in groups_of(sweep)]
-    paths = [folder / "figures" / f"{figure}.png" for folder in folders]
-    images = [Image.open(path).convert("RGB") for path in paths]
-    row = [np.asarray(image.resize((round(image.width * HEIGHT / image.height), HEIGHT))) for image in images]
+    """One figure of the first run of each group, side by side, below the group's name."""
+    row = []
+    for group in groups_of(sweep):
+        image = Image.open(group.runs["about"]["folder"].iloc[0] / "figures" / f"{figure}.png").convert("RGB")
+        image = image.resize((round(image.width * HEIGHT / image.height), HEIGHT))
+        titled = ImageOps.expand(image, (0, TITLE, 0, 0), fill="white")
+        middle = image.width / 2, TITLE / 2
+        ImageDraw.Draw(titled).text(middle, group.name, fill="black", anchor="mm", font_size=18)
+        row.append(np.asarray(titled))
     Image.fromarray(np.hstack(row)).quantize(256).save(output, optimize=True)  # a third of the room
 
 

@@ -33,9 +33,12 @@ def test_a_row_holds_the_figure_of_each_group_in_their_order(script, tmp_path, m
     make_run("sweep/1", 2, "red")
     script.save_row(tmp_path / "sweep", tmp_path / "row.png", figure="boundary")
     row = Image.open(tmp_path / "row.png").convert("RGB")
-    assert row.size == (2 * script.HEIGHT, script.HEIGHT)
-    assert row.getpixel((10, 10)) == (255, 0, 0)
-    assert row.getpixel((script.HEIGHT + 10, 10)) == (0, 0, 255)
+    assert row.size == (2 * script.HEIGHT, script.TITLE + script.HEIGHT)
+    assert row.getpixel((10, script.TITLE + 10)) == (255, 0, 0)
+    assert row.getpixel((script.HEIGHT + 10, script.TITLE + 10)) == (0, 0, 255)
+    title = row.crop((0, 0, script.HEIGHT, script.TITLE))
+    assert title.getpixel((0, 0)) == (255, 255, 255)
+    assert (0, 0, 0) in {colour for _, colour in title.getcolors()}
 
 
 def test_curves_are_drawn_small(script, tmp_path, make_run):
