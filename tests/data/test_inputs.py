@@ -23,24 +23,23 @@ def refused(path: Path, shape: tuple[int, ...], names: tuple[str, ...] = ()) -> 
     [
         ("0.5,0.6,1\n", "expected 2 columns (a, b), separated by commas and without labels, got 3"),
         ("0.5|0.6\n", "expected 2 columns (a, b), separated by commas and without labels, got 1"),
-        ("a,b\n1,2\n3\n", "line 3, column 2: must be a finite number, got ''"),
-        ("1,2\n1,2,3\n", "cannot be read as CSV in UTF-8 (Expected 2 fields in line 2"),
-        ("1,2\n\n3,x\n", "line 3, column 2: must be a finite number, got 'x'"),
-        ("a,b\n1,2\n3,x\n", "line 3, column 2: must be a finite number, got 'x'"),
-        ("1,\n", "line 1, column 2: must be a finite number, got ''"),
-        ("1,2\n,\n", "line 2, column 1: must be a finite number, got ''"),
-        ("1,2\na,b\n", "line 2, column 1: must be a finite number, got 'a'"),
-        ("1,nan\n", "line 1, column 2: must be a finite number, got 'nan'"),
-        ("1e39,1\n", "line 1, column 1: must be a finite number, got '1e39'"),
+        ("a,b\n1,2\n3\n", "line 3, column 'b' has no value, got ''; fill it in"),
+        ("1,2\n1,2,3\n", "cannot be read as CSV in UTF-8 (Error tokenizing data. C error: Expected 2 fields in line 2"),
+        ("1,2\n\n3,x\n", "line 3, column 2 must be a finite number, got 'x'"),
+        ("a,b\n1,2\n3,x\n", "line 3, column 'b' must be a finite number, got 'x'"),
+        ("1,\n", "line 1, column 2 has no value, got ''"),
+        ("1,2\na,b\n", "line 2, column 1 must be a finite number, got 'a'"),
+        ("1,nan\n", "line 1, column 2 has no value, got 'nan'"),
+        ("1e39,1\n", "line 1, column 1 must be a finite number, got '1e39'"),
         ("", "cannot be read as CSV in UTF-8 (No columns to parse from file)"),
         ("a,b\n", "no row of numbers; expected 2 columns"),
-        ("NA,NA\n1,2\n", "line 1, column 1: must be a finite number, got 'NA'"),
-        ("?,\n1,2\n", "line 1, column 1: must be a finite number, got '?'"),
+        ("NA,NA\n1,2\n", "line 1, column 1 has no value, got 'NA'"),
+        ("?,\n1,2\n", "line 1, column 1 has no value, got '?'"),
         ("0,1\n0.5,0.6\n", "line 1: 0,1 may be a sample or the column numbers that pandas writes"),
         (",0,1\n0,0.5,0.6\n", "expected 2 columns (a, b), separated by commas and without labels, got 3; the first"),
         ("A,c\n1,2\n", "the header (A, c) lacks b; it must name each feature once"),
         ("a,b,A\n1,2,3\n", "the header (a, b, A) has a more than once"),
-        ("id,b,a\n1,2,3\n4,x,6\n", "line 3, column 2: must be a finite number, got 'x'"),
+        ("id,b,a\n1,2,3\n4,x,6\n", "line 3, column 'b' must be a finite number, got 'x'"),
     ],
 )
 def test_faults_in_a_csv_are_located(tmp_path: Path, content: str, message: str) -> None:
@@ -56,6 +55,15 @@ def test_many_faulty_cells_are_reported_together_but_not_all(tmp_path: Path) -> 
     assert len(lines) == 5
     assert "line 2, column 1" in lines[0]
     assert "more such cells" in lines[-1]
+
+
+def test_lines_without_a_value_are_left_out_and_those_between_others_named(tmp_path: Path, caplog) -> None:
+    path = tmp_path / "points.csv"
+    for content, said in (("1,2\n3,4\n\n,\n", 0), ("1,2\n,\n\n3,4\n", 1)):
+        path.write_text(content)
+        assert read_inputs(path, feature_shape=(2,)).features.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+        assert len(caplog.messages) == said
+    assert "2 lines without a value are left out, the first is line 2" in caplog.text
 
 
 def test_text_in_another_encoding(tmp_path: Path) -> None:

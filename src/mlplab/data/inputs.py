@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
 from mlplab.data.sources import as_pixels
-from mlplab.data.table import MISSING, features_of, read_table, separator_of, with_points
+from mlplab.data.table import MISSING, features_of, read_cells, read_table
 from mlplab.errors import ConfigError, first_line
 
 log = logging.getLogger(__name__)
@@ -132,19 +132,7 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
     is named in the log, and the columns are taken in the order of the file. Raises ConfigError for what is none of
     these.
     """
-    try:
-        separator = separator_of(path)
-        table = pd.read_csv(
-            path, sep=separator, header=None, index_col=False, dtype=str, keep_default_na=False, skip_blank_lines=False,
-            encoding="utf-8-sig",  # -sig: spreadsheets put a mark before the text
-            engine="python",  # tells a blank line from empty cells
-            skipinitialspace=True,  # before a quotation mark
-        )  # fmt: skip
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"input={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
-    cells = table.dropna(how="all").fillna("")  # without blank lines; the index still counts them
-    if separator != ",":
-        cells = with_points(cells)
+    cells = read_cells(path, key="input")
     header = list(cells.iloc[0]) if len(cells) else []
     order = columns_of(path, header, feature_names)
     if order is None and cells.shape[1] != num_features:
@@ -153,30 +141,19 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
         index = "; the first, without a name, is an index: save without it" if header[:1] == [""] else ""
         raise ConfigError(f"input={path}: expected {expected}, got {cells.shape[1]}{index}")
     if order is not None:
-        cells = cells.iloc[1:, order]
+        cells = cells.iloc[1:, order].set_axis(list(feature_names), axis=1)
     elif header == [str(column) for column in range(num_features)]:
         raise ConfigError(
             f"input={path}, line 1: {','.join(header)} may be a sample or the column numbers that pandas writes; "
             "write the names of the features above it, or save with header=False"
         )
-    elif (
-        all(pd.isna(pd.to_numeric(cell, errors="coerce")) for cell in header)
-        and not {cell.lower() for cell in header} <= MISSING
-    ):
+    elif is_header(header):
         log.warning("%s: line 1 (%s) is a header of other names than in training; "
                     "columns are taken in the order of the file", path, ", ".join(header))  # fmt: skip
         cells = cells[1:]
-    numbers = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    if not len(numbers):
+    if not len(cells):
         raise ConfigError(f"input={path} has no row of numbers; expected {num_features} columns")
-    faults = [
-        f"input={path}, line {cells.index[row] + 1}, column {cells.columns[column] + 1}: must be a finite number, "
-        f"got {cells.iat[row, column]!r}"
-        for row, column in np.argwhere(~(np.abs(numbers) <= np.finfo(np.float32).max))[: MAX_NAMED + 1]
-    ]
-    if faults:
-        raise ConfigError(*faults[:MAX_NAMED], *["… and more such cells"] * (len(faults) > MAX_NAMED))
-    return torch.from_numpy(numbers.astype(np.float32))
+    return features_of(cells, list(cells), key=f"input={path}")
 
 
 def is_header(cells: Sequence[str]) -> bool:

@@ -55,7 +55,22 @@ def table(*, path: str, label: str | int, columns: Sequence[str] | None = None) 
 def read_table(path: Path, *, key: str) -> pd.DataFrame:
     """The cells of a CSV file as text, under the names of its header; the index counts the lines of the file.
 
-    A decimal comma is a point in the result, where commas do not separate. Raises ConfigError that names `key`.
+    Raises ConfigError that names `key`.
+    """
+    cells = read_cells(path, key=key)
+    header = list(cells.iloc[0]) if len(cells) else []
+    if len(cells) < 2 or "" in header or len(set(header)) < len(header):
+        raise ConfigError(f"{key}={path} must have a header of different names, and rows below it; got {header}")
+    if pd.to_numeric(pd.Series(header), errors="coerce").notna().all():
+        raise ConfigError(f"{key}={path} must begin with the names of the columns, got the numbers {header}")
+    return cells.iloc[1:].set_axis(header, axis=1)
+
+
+def read_cells(path: Path, *, key: str) -> pd.DataFrame:
+    """All cells of a CSV file as text, its lines and columns counted from 1, without lines that have no value.
+
+    Commas, semicolons or tabs separate them: what the first line has most of. Where commas do not, a decimal comma is
+    a point in the result. Raises ConfigError that names `key`, also where the file is too large for this machine.
     """
     if not path.is_file():
         raise ConfigError(f"{key}={path}: no such file")
@@ -66,26 +81,18 @@ def read_table(path: Path, *, key: str) -> pd.DataFrame:
     if path.stat().st_size > LARGE:
         log.info(said)
     try:
-        separator = separator_of(path)
+        with path.open(encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
+            separator = max(",;\t", key=file.readline().count)
         cells = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig",
                             skip_blank_lines=False, skipinitialspace=True, index_col=False)  # fmt: skip
     except (ValueError, OSError) as error:  # pandas' own errors and those of decoding are ValueErrors
         raise ConfigError(f"{key}={path} cannot be read as CSV in UTF-8 ({first_line(error)})") from error
     cells = cells.apply(lambda column: column.fillna("").str.strip())
-    cells = cells[(cells != "").any(axis=1)]  # without blank lines
-    header = list(cells.iloc[0]) if len(cells) else []
-    if len(cells) < 2 or "" in header or len(set(header)) < len(header):
-        raise ConfigError(f"{key}={path} must have a header of different names, and rows below it; got {header}")
-    if pd.to_numeric(pd.Series(header), errors="coerce").notna().all():
-        raise ConfigError(f"{key}={path} must begin with the names of the columns, got the numbers {header}")
-    cells = cells.iloc[1:].set_axis(header, axis=1).set_axis(cells.index[1:] + 1, axis=0)
-    return cells if separator == "," else with_points(cells)
-
-
-def separator_of(path: Path) -> str:
-    """Comma, semicolon or tab: what the first line of a CSV file has most of."""
-    with path.open(encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark before the text
-        return max(",;\t", key=file.readline().count)
+    cells = cells.set_axis(cells.index + 1, axis=0).set_axis(cells.columns + 1, axis=1)
+    empty = (cells == "").all(axis=1)
+    if gaps := list(cells.index[empty & ~empty[::-1].cummin()]):  # spreadsheets leave such lines at the end
+        log.warning("%s: %d lines without a value are left out, the first is line %d", path, len(gaps), gaps[0])
+    return cells[~empty] if separator == "," else with_points(cells[~empty])
 
 
 def with_points(cells: pd.DataFrame) -> pd.DataFrame:
@@ -94,16 +101,26 @@ def with_points(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_complete(cells: pd.DataFrame, *, key: str) -> None:
-    """Raise ConfigError that names the cells without a value."""
-    places = np.argwhere(cells.apply(lambda column: column.str.lower().isin(MISSING)).to_numpy())
+    """Raise ConfigError that names the first cells without a value."""
     advice = "fill it in, or choose other columns with data.columns=[…]" if key == "data.path" else "fill it in"
+    missing = cells.apply(lambda column: column.str.lower().isin(MISSING))
+    refuse(cells, missing, "has no value", f"; {advice}", key=key)
+
+
+def check_numbers(cells: pd.DataFrame, *, key: str) -> None:
+    """Raise ConfigError that names the first cells that are no finite numbers."""
+    refuse(cells, cells.apply(as_numbers).isna(), "must be a finite number", key=key)
+
+
+def refuse(cells: pd.DataFrame, wrong: pd.DataFrame, rule: str, advice: str = "", *, key: str) -> None:
+    """Raise ConfigError that names the first of the cells that are wrong, if any is."""
+    places, names = np.argwhere(wrong.to_numpy()), list(cells)
     faults = [
-        f"{key}: line {cells.index[row]}, column {cells.columns[column]!r} has no value, got "
-        f"{cells.iat[row, column]!r}; {advice}"
+        f"{key}: line {cells.index[row]}, column {names[column]!r} {rule}, got {cells.iat[row, column]!r}{advice}"
         for row, column in places[:MAX_NAMED]
     ]
     if len(places) > MAX_NAMED:
-        faults.append(f"{key}: … and {len(places) - MAX_NAMED} more cells without a value")
+        faults.append(f"{key}: … and {len(places) - MAX_NAMED} more such cells")
     if faults:
         raise ConfigError(*faults)
 
@@ -155,17 +172,6 @@ def as_numbers(column: pd.Series) -> pd.Series:
     """The numbers that a column's texts are, NaN for what is none or not finite."""
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
     return numbers.where(numbers.abs() <= np.finfo(np.float32).max)
-
-
-def check_numbers(cells: pd.DataFrame, *, key: str) -> None:
-    """Raise ConfigError that names the first cells that are no finite numbers."""
-    faults = [
-        f"{key}: line {line}, column {column!r} must be a finite number, got {text!r}"
-        for column in cells
-        for line, text in cells[column][as_numbers(cells[column]).isna()].head(MAX_NAMED).items()
-    ]
-    if faults:
-        raise ConfigError(*faults[:MAX_NAMED])
 
 
 def numbered(column: pd.Series, *, path: str) -> tuple[Tensor, tuple[str, ...]]:
