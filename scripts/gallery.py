@@ -17,8 +17,8 @@ from mlplab.report.plots import curves
 ROOT = Path(__file__).parents[1]
 GALLERY, RUNS, SWEEPS = (ROOT / "outputs" / name for name in ("gallery", "train", "sweeps"))
 TRAINED = (
-    "name=gallery-spirals data=spirals model=mlp_sequential model.hidden_sizes=[64,64] optimizer=adam optimizer.lr=0.01 "
-    "trainer.max_epochs=60 callbacks.figures.dpi=80",
+    "name=gallery-spirals data=spirals model=mlp_sequential model.hidden_sizes=[64,64] optimizer=adam "
+    "optimizer.lr=0.002 trainer.max_epochs=60 callbacks.figures.every=3 callbacks.figures.dpi=80",
     "name=gallery-moons data=moons data.num_samples=300 data.noise=0.25 data.label_noise=0.1 "
     "model=mlp_sequential model.hidden_sizes=[128,128] optimizer=adam optimizer.lr=0.01 trainer.max_epochs=150",
     "name=gallery-digits data=digits model.hidden_sizes=[64,32] regularization=dropout "

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mlplab.data.image_folder import EXTENSIONS, KNOWN, MAX_NAMED, decode, find_images, say_left_out
+from mlplab.data.image_folder import EXTENSIONS, KNOWN, decode, find_images, say_left_out
 from mlplab.data.sources import as_pixels
 from mlplab.data.table import MISSING, features_of, read_cells, read_table
 from mlplab.errors import ConfigError, first_line
