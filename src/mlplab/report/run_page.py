@@ -43,12 +43,21 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, w
         curves=curves,
         ends=[f"{shown_value(history[name].iloc[-1], name)} {in_words(name)}" for name in CLOCKS if name in history],
         figures={name: markup for name, markup in figures.items() if markup},
-        facts={key.replace("_", " "): shown(value) for key, value in facts.items()},
+        facts={key.replace("_", " "): fact(key, value) for key, value in facts.items()},
         data={key: shown(value) for key, value in config.items() if key.startswith("data.")},
         command=f"python {result.get('command', 'train.py')}",
         versions=made_with([result]),
         files={"Resolved config": end_of(folder / CONFIG, 10**6), "Log (its end)": end_of(folder / "train.log", 200)},
     )
+
+
+def fact(key: str, value: Any) -> str:
+    """A value of result.json for a reader; a seed is for typing, not for reading."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {fact(str(name), one)}" for name, one in value.items())
+    if isinstance(value, float):
+        return shown_value(value, key)
+    return f"{value:,}" if type(value) is int and key != "seed" else shown(value)
 
 
 def course(history: pd.DataFrame, config: dict[str, Any]) -> str:
