@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mlplab.cli import command
-from mlplab.cli.arguments import in_grammar
+from mlplab.cli.arguments import in_grammar, own_words, read
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import quoted
 from mlplab.errors import ConfigError, RunFailed
@@ -351,6 +351,26 @@ def test_two_launches_in_the_same_second_have_different_names():
     first, second = (OmegaConf.create({"a": "${run_folder:null}", "b": "${run_folder:null}"}) for _ in range(2))
     assert first.a == first.b
     assert first.a != second.a
+
+
+@pytest.mark.parametrize(
+    ("name", "offered", "kept"),
+    [
+        ("eval", "accelerator= data= hydra. run= split= trainer=", "accelerator= run= split="),
+        ("report", "into= model= run=", "into= run="),
+        ("train", "data=base data=csv hydra/launcher= model. run=", "data=csv hydra/launcher= model."),
+    ],
+)
+def test_the_tab_key_offers_what_the_command_has(name, offered, kept, capsys):
+    with own_words(name):
+        print(offered)
+    assert capsys.readouterr().out.split() == kept.split()
+
+
+def test_completion_is_for_a_shell():
+    with pytest.raises(ConfigError, match="--shell-completion needs a shell: eval"):
+        read(["--shell-completion"])
+    assert read(["-sc", "install=bash"]).shows
 
 
 # As a program. Each of these starts Python, so there are few.

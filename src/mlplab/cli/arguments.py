@@ -1,6 +1,8 @@
 """What a person types: options, overrides in Hydra's grammar, paths; and the help that says what there is to type."""
 
 import argparse
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -43,6 +45,8 @@ def read(words: Sequence[str], bare_paths: str | None = None) -> argparse.Namesp
     given.options = [word for word in words if word not in others]
     given.shows = bool(given.cfg or given.info or given.hydra_help or given.version or given.shell_completion)
     paths = [word for word in others if bare_paths and is_bare_path(word)]
+    if given.shell_completion and not any(re.match("(un)?install=|query=", word) for word in others):
+        raise ConfigError('--shell-completion needs a shell: eval "$(python train.py --shell-completion install=bash)"')
     given.overrides = [in_grammar(word) for word in others if word not in paths]
     given.overrides += [f"{bare_paths}=[{','.join(map(quoted, paths))}]"] if paths else []
     return given
@@ -84,7 +88,17 @@ def stray_faults(config_name: str, words: Sequence[str]) -> Iterator[str]:
         yield f"{word}: no key=value" + (f"; did you mean {' or '.join(meant)}?" if meant else "; see --help")
 
 
-# Help
+# Help, and what the Tab key offers
+
+
+@contextlib.contextmanager
+def own_words(config_name: str) -> Iterator[None]:
+    """Leave out of the words that Hydra offers to a shell those of other commands: it knows the groups of all."""
+    with contextlib.redirect_stdout(io.StringIO()) as offered:
+        yield
+    own = {*OmegaConf.load(CONF / f"{config_name}.yaml"), *groups(config_name), *(["hydra"] * (config_name == "train"))}
+    words = [word for word in offered.getvalue().split() if re.split(r"[.=/]", word.lstrip("+~"))[0] in own]
+    print(*[word for word in words if not word.endswith("=base")], sep="\n")
 
 
 def print_help(text: str) -> None:

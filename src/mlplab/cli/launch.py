@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mlplab.cli.arguments import help_text, print_help, read, stray_faults
+from mlplab.cli.arguments import help_text, own_words, print_help, read, stray_faults
 from mlplab.cli.words import ASKED, FULL_ERROR, SHOW_TRACEBACK, errors_in_words
 from mlplab.config.check import CONF
 from mlplab.config.overrides import all_faults, composed, parsed, quoted, values
@@ -79,7 +79,9 @@ def start_hydra(config_name: str, function: Command, given: argparse.Namespace) 
 
     sys.argv[1:] = [*given.options, *given.overrides]
     os.environ |= {ASKED: str(int(SHOW_TRACEBACK)), FULL_ERROR: "1"}  # Hydra hands errors on to us, unprinted
-    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
+    is_asked_by_tab = given.shell_completion and any(line.startswith("query=") for line in given.overrides)
+    with own_words(config_name) if is_asked_by_tab else contextlib.nullcontext():
+        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(task)()
 
 
 def say_loading() -> None:
