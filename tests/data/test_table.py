@@ -109,6 +109,9 @@ def test_what_is_of_no_use_is_refused_in_words(lines, options, said, write):
 def test_a_file_that_is_none_is_refused(tmp_path, write):
     with pytest.raises(ConfigError, match=r"data\.path=.*: no such file"):
         table(path=str(tmp_path / "none.csv"), label="a")
+    write(*ROWS, name="grades.csv")
+    with pytest.raises(ConfigError, match=r"data\.path=.*grade\.csv: no such file; did you mean 'grades\.csv'"):
+        table(path=str(tmp_path / "grade.csv"), label="a")
     with pytest.raises(ConfigError, match="cannot be read as CSV in UTF-8"):
         table(path=write("größe,a", "1,ü", encoding="latin-1"), label="a")
 

@@ -20,7 +20,7 @@ MOST_TEXTS = 50
 """Different texts in a column of features."""
 FEWEST = 3
 """Rows of each class: one in each split."""
-LARGE, BYTES_FOR_ONE = 200_000_000, 8
+LARGE, BYTES_FOR_ONE = 100_000_000, 10
 """From this size of a file on, the memory that reading takes is said before: so many bytes for each of the file."""
 
 log = logging.getLogger(__name__)
@@ -73,11 +73,12 @@ def read_cells(path: Path, *, key: str) -> pd.DataFrame:
     a point in the result. Raises ConfigError that names `key`, also where the file is too large for this machine.
     """
     if not path.is_file():
-        raise ConfigError(f"{key}={path}: no such file")
-    needed, there = BYTES_FOR_ONE * path.stat().st_size, memory()
+        there = (other.name for other in path.parent.glob("*") if other.is_file())
+        raise ConfigError(f"{key}={path}: no such file{did_you_mean(path.name, there)}")
+    needed, has = BYTES_FOR_ONE * path.stat().st_size, memory()
     said = f"{key}={path}: reading it takes about {needed / 2**30:.1f} GB of memory"
-    if needed > there:
-        raise ConfigError(f"{said}, and this machine has {there / 2**30:.1f} GB; choose fewer rows")
+    if needed > has:
+        raise ConfigError(f"{said}, and this machine has {has / 2**30:.1f} GB; choose fewer rows")
     if path.stat().st_size > LARGE:
         log.info(said)
     try:
