@@ -19,11 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mlplab import cluster
 from mlplab.cli.arguments import help_text, print_help, read, stray_faults
 from mlplab.cli.words import ASKED, FULL_ERROR, SHOW_TRACEBACK, errors_in_words
 from mlplab.config.check import CONF
 from mlplab.config.overrides import all_faults, composed, parsed, quoted, values
 from mlplab.errors import ConfigError
+from mlplab.runs.folders import new_folder
 from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoint
 from mlplab.sweeps.grid import with_params
 
@@ -119,10 +121,19 @@ def continuing(overrides: Sequence[str]) -> list[str]:
     Raises ConfigError where the run cannot be continued as the overrides say. Hydra must be started.
     """
     of_task = [line for line in overrides if not line.startswith(("hydra.", "hydra/"))]
-    added = [f"resume={quoted(run)}"] if (run := requeued_run(Path("outputs/train"), of_task)) else []
+    given = {one.key_or_group: str(one.value()) for one in parsed(overrides) if not one.is_sweep_override()}
+    folder, together = given.get("hydra.run.dir"), cluster.launch_of_several()
+    if together == "" and not folder and "resume" not in given:
+        raise ConfigError(
+            "these processes need one folder: torchrun --rdzv-id=<a name for the job>, or hydra.run.dir=…"
+        )
+    if together and not folder:
+        folder = new_folder(given.get("name"))
+    run = requeued_run(Path(folder) if folder else None, of_task)
+    added = [f"resume={quoted(run)}"] if run else []
     asked = [one.value() for one in parsed([*overrides, *added]) if one.key_or_group == "resume"]
     if not asked or not asked[-1]:
         return []
-    folder, checkpoint = run_and_checkpoint(str(asked[-1]))
-    continued_config(folder, [*overrides, *added])
-    return [f"resume={quoted(checkpoint or folder)}", f"hydra.run.dir={quoted(folder)}"]
+    run, checkpoint = run_and_checkpoint(str(asked[-1]))
+    continued_config(run, [*overrides, *added])
+    return [f"resume={quoted(checkpoint or run)}", f"hydra.run.dir={quoted(run)}"]

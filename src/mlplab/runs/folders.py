@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from mlplab import cluster
 from mlplab.errors import ConfigError, did_you_mean
 from mlplab.runs.record import RESULT
 
@@ -19,7 +20,12 @@ def launch_name() -> str:
 
 
 def new_folder(name: str | None) -> str:
-    """The folder of a new run: its name, with a number where there is such a run; the time without a name."""
+    """The folder of a new run: its name, with a number where there is such a run; the time without a name.
+
+    Processes that were started together have one folder, which their job's number names.
+    """
+    if job := cluster.launch_of_several():
+        return str(RUNS / "_".join(filter(None, [name, job])))
     if not name:
         return str(RUNS / launch_name())
     names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
