@@ -121,15 +121,7 @@ def continuing(overrides: Sequence[str]) -> list[str]:
     Raises ConfigError where the run cannot be continued as the overrides say. Hydra must be started.
     """
     of_task = [line for line in overrides if not line.startswith(("hydra.", "hydra/"))]
-    given = {one.key_or_group: str(one.value()) for one in parsed(overrides) if not one.is_sweep_override()}
-    folder, together = given.get("hydra.run.dir"), cluster.launch_of_several()
-    if together == "" and not folder and "resume" not in given:
-        raise ConfigError(
-            "these processes need one folder: torchrun --rdzv-id=<a name for the job>, or hydra.run.dir=…"
-        )
-    if together and not folder:
-        folder = new_folder(given.get("name"))
-    run = requeued_run(Path(folder) if folder else None, of_task)
+    run = requeued_run(folder_of_launch(overrides), of_task)
     added = [f"resume={quoted(run)}"] if run else []
     asked = [one.value() for one in parsed([*overrides, *added]) if one.key_or_group == "resume"]
     if not asked or not asked[-1]:
@@ -137,3 +129,17 @@ def continuing(overrides: Sequence[str]) -> list[str]:
     run, checkpoint = run_and_checkpoint(str(asked[-1]))
     continued_config(run, [*overrides, *added])
     return [f"resume={quoted(checkpoint or run)}", f"hydra.run.dir={quoted(run)}"]
+
+
+def folder_of_launch(overrides: Sequence[str]) -> Path | None:
+    """The folder that a launch names, or that its several processes have in common; None where a new one is made.
+
+    Raises ConfigError where several processes have none in common.
+    """
+    given = {one.key_or_group: one.value() for one in parsed(overrides) if not one.is_sweep_override()}
+    together = cluster.launch_of_several()
+    if folder := given.get("resume") or given.get("hydra.run.dir"):
+        return Path(str(folder))
+    if together == "":
+        raise ConfigError("these processes need one folder: torchrun --rdzv-id=<name of the job> …, or hydra.run.dir=…")
+    return Path(new_folder(str(given.get("name") or ""))) if together else None
