@@ -65,8 +65,19 @@ def state(job: str) -> str:
 
 def hurry(job: str) -> None:
     """Let a job that SLURM starts again begin at once, not after the two minutes that it waits by itself."""
-    wait_for(lambda: state(job) in ("PENDING", "RUNNING", "COMPLETED"))
-    sh("scontrol", "update", f"jobid={job}", "starttime=now", code=None)
+
+    def runs() -> bool:
+        sh("scontrol", "update", f"jobid={job}", "starttime=now", code=None)
+        return state(job) in ("RUNNING", "COMPLETED")
+
+    wait_for(runs)
+
+
+def fail_node(job: str) -> None:
+    """Let the first node that a job runs on fail, and come back."""
+    node = sh("scontrol", "show", "hostnames", sh("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip())
+    sh("scontrol", "update", f"nodename={node.split()[0]}", "state=down", "reason=test")
+    sh("scontrol", "update", f"nodename={node.split()[0]}", "state=resume", code=None)  # if it has not by itself
 
 
 def results(folder: Path, name: str = "weights_digest") -> dict[str, Any]:

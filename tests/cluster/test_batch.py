@@ -1,10 +1,9 @@
 """Runs that SLURM stops and starts: whatever happens to a batch job, the weights are those of an unbroken run."""
 
 import shlex
-import time
 
 import pytest
-from jobs import LONG, hurry, python, results, saved, sh, state, wait_for
+from jobs import LONG, fail_node, hurry, python, results, saved, sh, state, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -24,22 +23,19 @@ def preempted(job):
     wait_for(lambda: state(other) == "COMPLETED")
 
 
-def node_failed(job):
-    node = sh("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip()
-    sh("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    time.sleep(1)
-    sh("scontrol", "update", f"nodename={node}", "state=resume")
+ELSEWHERE = ("hydra.run.dir=elsewhere/run", "+trainer.min_epochs=1", "'~callbacks.checkpoint'")
 
 
-@pytest.mark.parametrize("interrupt", [requeued, near_its_time_limit, preempted, node_failed])
 @pytest.mark.parametrize(
-    ("command", "extra"),
+    ("interrupt", "command", "extra"),
     [
-        ("srun", ()),
-        ("exec", ("hydra.run.dir=elsewhere/run", "+trainer.min_epochs=1", "'~callbacks'")),
+        (requeued, "srun", ()),
+        (near_its_time_limit, "srun", ()),
+        (preempted, "srun", ()),
+        (fail_node, "srun", ()),
+        (near_its_time_limit, "exec", ELSEWHERE),
     ],
-    ids=["srun", "exec"],
-)  # fmt: skip
+)
 def test_a_batch_job_goes_on_by_itself(interrupt, command, extra, sbatch, whole, tmp_path):
     job = sbatch([f"{command} {shlex.join(python('train.py', *LONG))} {' '.join(extra)}"], "--partition=low")
     wait_for(lambda: saved(tmp_path))
@@ -48,7 +44,7 @@ def test_a_batch_job_goes_on_by_itself(interrupt, command, extra, sbatch, whole,
     hurry(job)
     wait_for(lambda: "finished" in results(tmp_path, "status").values())
     (digest,) = results(tmp_path).values()
-    print(f"{digest[:16]} after the interruption, {whole[:16]} without one")
+    print(f"\n{interrupt.__name__}, {command}: {digest[:16]}, without an interruption: {whole[:16]}")
     assert digest == whole
     assert wait_for(lambda: state(job) == "COMPLETED")
 
