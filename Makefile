@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test test-slow test-faults check format setup gallery benchmark clean
+.PHONY: train test test-slow test-faults test-cluster check format setup gallery benchmark clean
 
 train: $(READY)
 	@$(BIN)/python train.py
@@ -22,6 +22,10 @@ test-slow: $(READY)
 # Crashes, full disks, damage, hundreds of times over; prints how many were survived.
 test-faults: $(READY)
 	@$(BIN)/python -m pytest -m "faults or hostile"
+
+# SLURM with two nodes and PostgreSQL, started on this machine by scripts/cluster: as root on Debian.
+test-cluster: $(READY)
+	@$(BIN)/python -m pytest -m cluster -v -rs
 
 check: $(READY)
 	@$(BIN)/ruff check .

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "mlplab"
 
 ROOMS = (
-    "errors", "files", "signals", "config", "figures", "data", "models", "callbacks", "runs", "report", "sweeps",
-    "tuning", "cli",
+    "errors", "files", "cluster", "signals", "config", "figures", "data", "models", "callbacks", "runs", "report",
+    "sweeps", "tuning", "cli",
 )  # fmt: skip
 """Each imports only from those before it."""
 

@@ -2,7 +2,8 @@
 
 The house has these rooms, in this order; each imports only from those before it:
 
-    errors files signals   one line for each fault; files that are whole or not there; stopping in good order
+    errors files           one line for each fault; files that are whole or not there
+    cluster signals        what SLURM and torchrun say; stopping in good order
     config                 what may be set, what is wrong with it, what may be built from it; never imports torch
     figures                tensors and rows of numbers → matplotlib figures
     data                   sources → splits → loader, augment → module, the LightningDataModule

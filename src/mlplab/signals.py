@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from mlplab import cluster
+
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """The last two only where SLURM runs the job: it sends one of them some time before it takes the machine away."""
 
@@ -26,6 +28,10 @@ class Stopped(BaseException):
     def exit_code(self) -> int:
         """As shells have it: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signal
+
+    def last_words(self) -> list[str]:
+        """What to tell of the end of this process, line by line, once SLURM is asked to start its job again."""
+        return [str(self), *self.advice, *filter(None, [cluster.requeue(self.signal)])]
 
 
 def pending() -> int | None:
@@ -71,23 +77,6 @@ def handled() -> tuple[int, ...]:
     return STOPPING if "SLURM_JOB_ID" in os.environ else STOPPING[:2]
 
 
-def slurm_job() -> str | None:
-    """SLURM's name of the job that this process belongs to."""
-    job = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID")
-
-
-def requeue() -> str | None:
-    """Ask SLURM to start this job again; gives what went wrong, None where it worked."""
-    import subprocess  # here, since every program begins with importing this file
-
-    try:
-        done = subprocess.run(["scontrol", "requeue", str(slurm_job())], capture_output=True, text=True, check=False)
-    except OSError as error:
-        return f"scontrol: {error.strerror}"
-    return None if done.returncode == 0 else " ".join(done.stderr.split())
-
-
 def _handle(number: int, frame: FrameType | None) -> None:
     global _request
     first, _request = _request is None, number
@@ -95,7 +84,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
         return
     stop = Stopped(number)
     if _ends_imports and _is_importing(frame):  # libraries catch what is raised there, or complain of it at the end
-        os.write(2, f"{stop}\n".encode())
+        os.write(2, "".join(f"{line}\n" for line in stop.last_words()).encode())
         os._exit(stop.exit_code)
     raise stop
 

@@ -19,11 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mlplab import cluster
 from mlplab.cli.arguments import help_text, own_words, print_help, read, stray_faults
 from mlplab.cli.words import ASKED, FULL_ERROR, SHOW_TRACEBACK, errors_in_words
 from mlplab.config.check import CONF
 from mlplab.config.overrides import all_faults, composed, parsed, quoted, values
 from mlplab.errors import ConfigError
+from mlplab.runs.folders import new_folder
 from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoint
 from mlplab.sweeps.grid import with_params
 
@@ -121,10 +123,25 @@ def continuing(overrides: Sequence[str]) -> list[str]:
     Raises ConfigError where the run cannot be continued as the overrides say. Hydra must be started.
     """
     of_task = [line for line in overrides if not line.startswith(("hydra.", "hydra/"))]
-    added = [f"resume={quoted(run)}"] if (run := requeued_run(Path("outputs/train"), of_task)) else []
+    run = requeued_run(folder_of_launch(overrides), of_task)
+    added = [f"resume={quoted(run)}"] if run else []
     asked = [one.value() for one in parsed([*overrides, *added]) if one.key_or_group == "resume"]
     if not asked or not asked[-1]:
         return []
-    folder, checkpoint = run_and_checkpoint(str(asked[-1]))
-    continued_config(folder, [*overrides, *added])
-    return [f"resume={quoted(checkpoint or folder)}", f"hydra.run.dir={quoted(folder)}"]
+    run, checkpoint = run_and_checkpoint(str(asked[-1]))
+    continued_config(run, [*overrides, *added])
+    return [f"resume={quoted(checkpoint or run)}", f"hydra.run.dir={quoted(run)}"]
+
+
+def folder_of_launch(overrides: Sequence[str]) -> Path | None:
+    """The folder that a launch names, or that its several processes have in common; None where a new one is made.
+
+    Raises ConfigError where several processes have none in common.
+    """
+    given = {one.key_or_group: one.value() for one in parsed(overrides) if not one.is_sweep_override()}
+    together = cluster.launch_of_several()
+    if folder := given.get("resume") or given.get("hydra.run.dir"):
+        return Path(str(folder))
+    if together == "":
+        raise ConfigError("these processes need one folder: torchrun --rdzv-id=<name of the job> …, or hydra.run.dir=…")
+    return Path(new_folder(str(given.get("name") or ""))) if together else None

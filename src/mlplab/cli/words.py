@@ -29,7 +29,7 @@ def errors_in_words() -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Stopped) as error:
         stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        print(stop, *stop.advice, sep="\n", file=sys.stderr)
+        print(*stop.last_words(), sep="\n", file=sys.stderr)
         sys.exit(stop.exit_code)
     except Exception as error:
         if SHOW_TRACEBACK:

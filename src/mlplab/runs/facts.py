@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mlplab.callbacks.base import measured, stopped_early
+from mlplab.cluster import slurm_job
 from mlplab.data.module import DataModule
 from mlplab.files import now
 from mlplab.models.loops import may_stop
 from mlplab.runs.record import Record
-from mlplab.signals import slurm_job
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
 TITLES = {"train": "training", "val": "validation", "test": "test"}

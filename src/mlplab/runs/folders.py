@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from mlplab import cluster
 from mlplab.config.keys import kind_of
 from mlplab.errors import ConfigError, did_you_mean
 from mlplab.runs.record import RESULT
@@ -31,7 +32,10 @@ def new_folder(name: str | None, overrides: Iterable[str] = ()) -> str:
     """The folder of a new run: its name, with a number where there is such a run.
 
     Without a name it is called by the overrides that decide its numbers, with a short id; without these by the time.
+    Processes that were started together have one folder, which their job's number names.
     """
+    if job := cluster.launch_of_several():
+        return str(RUNS / "_".join(filter(None, [name, job])))
     typed = readable(line for line in overrides if kind_of(line.lstrip("+~").partition("=")[0]) == "numbers")
 
     def names() -> Iterator[str]:

@@ -47,6 +47,7 @@ class Record:
             self.lock()
             self.write_config(config)
         except OSError as error:
+            self.release()
             raise ConfigError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
 
     def write_config(self, config: str) -> None:

@@ -1,20 +1,19 @@
 """Which run to continue, and whether what is asked of it leaves its numbers as they would have been."""
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mlplab import cluster
 from mlplab.config.keys import differing, flat, kind_of, require
 from mlplab.config.overrides import composed
 from mlplab.errors import ConfigError, noted
 from mlplab.files import moved
-from mlplab.runs.folders import find_run
-from mlplab.runs.record import RESULT, Record
-from mlplab.signals import slurm_job
+from mlplab.runs.folders import RUNS, find_run
+from mlplab.runs.record import Record
 
 LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 """Keys that make a run longer and change nothing of what it has done."""
@@ -38,9 +37,9 @@ def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig
     had_folder = str(config.get("folder", folder))  # it may have been moved since
     config = OmegaConf.create(moved(OmegaConf.to_container(config), had_folder, str(folder.resolve())))
     kept = [line for line in record.values.get("overrides", []) if not is_of_the_launch(line)]
-    asked = [line for line in overrides if not is_of_the_launch(line)]
+    asked = [line for line in overrides if not is_of_the_launch(line) and line not in kept]
     changes: dict[str, Any] = {}
-    if set(asked) - set(kept):
+    if asked:
         configs: Any = [OmegaConf.to_container(composed("train", lines)) for lines in (kept, [*kept, *asked])]
         before, after = map(flat, configs)
         changes = {key: after.get(key) for key in differing([before, after])}
@@ -73,14 +72,17 @@ def is_of_the_launch(override: str) -> bool:
     return override.lstrip("+~").startswith(others)
 
 
-def requeued_run(parent: Path, overrides: Sequence[str]) -> Path | None:
-    """The unfinished run that SLURM has started again with this process, None where there is no such run."""
-    if not int(os.environ.get("SLURM_RESTART_COUNT", "0") or 0):
+def requeued_run(folder: Path | None, overrides: Sequence[str]) -> Path | None:
+    """The unfinished run of this job, which SLURM or torchrun has started again; None where there is no such run.
+
+    It is in `folder` where its launch has named one, else anywhere in outputs/train.
+    """
+    if not cluster.was_started_again():
         return None
-    for path in sorted(parent.glob(f"*/{RESULT}")):
+    for path in [folder] if folder else sorted(RUNS.iterdir() if RUNS.is_dir() else ()):
         with contextlib.suppress(ConfigError):
-            values = Record.read(path.parent).values
-            same = values.get("slurm_job") == slurm_job() and values.get("overrides") == list(overrides)
+            values = Record.read(path).values
+            same = values.get("slurm_job") == cluster.slurm_job() and values.get("overrides") == list(overrides)
             if same and values.get("status") != "finished":
-                return path.parent
+                return path
     return None

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mlplab import signals
+from mlplab import cluster, signals
 from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
 from mlplab.callbacks.tensorboard import (
@@ -73,6 +72,7 @@ def built(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Training
     model = build.classifier(parts, data)
     build.set_threads(parts, model)
     trainer = build.trainer(parts, data, callbacks)
+    cluster.check_processes(trainer.num_devices * trainer.num_nodes)
     check_batch_norm(model, data, processes=trainer.world_size)
     return Training(data, model, trainer, parts, OmegaConf.to_yaml(config, resolve=True))
 
@@ -178,8 +178,6 @@ def complete(
             record.update(status=status, error=where + (str(error) or type(error).__name__))
         if isinstance(error, Stopped):
             error.advice = [f"to continue: python train.py {shlex.quote(f'resume={folder}')}"]
-            if error.signal not in (signal.SIGINT, signal.SIGTERM) and (problem := signals.requeue()):
-                log.warning("SLURM does not start this job again: %s", problem)
         raise explained(error, folder) from error
     finally:
         record.release()

@@ -45,6 +45,7 @@ class SweepProgress:
 
     def __init__(self, jobs: Sequence[Job], *, total: int) -> None:
         self.waiting, self.total, self.left = list(jobs), total, ""
+        self.note = ""  # of who runs the jobs
         self.console = Console(file=sys.stdout)  # this one, wherever a job's own output goes
         is_narrow = self.console.is_terminal or "COLUMNS" in os.environ
         self.room = self.console.width if is_narrow else sys.maxsize
@@ -77,7 +78,8 @@ class SweepProgress:
                     self.waiting.remove(job)
                     self.show_end(job, result)
         number = f"{self.total - len(self.waiting)}/{self.total} jobs"
-        self.live.update(Text("  ".join([number + self.left, *running[:2]]), no_wrap=True, overflow="ellipsis"))
+        shown = filter(None, [number + self.left, self.note, *running[:2]])
+        self.live.update(Text("  ".join(shown), no_wrap=True, overflow="ellipsis"))
 
     def show_end(self, job: Job, result: dict[str, Any]) -> None:
         """A line with how the job ended, and how long the others take if all are equally long."""
@@ -88,7 +90,10 @@ class SweepProgress:
         columns = [*ending(result), *([] if self.console.is_terminal else self.left.split("  ")[1:])]
         while len("  ".join([number, label, *columns])) > self.room and len(columns) > 1:
             columns.pop(0 if columns[0] == "finished" else -1)  # what the scores say as well, then the least needed
-        line = "  ".join([number, label, *columns])
+        self.say("  ".join([number, label, *columns]))
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

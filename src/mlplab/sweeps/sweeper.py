@@ -9,6 +9,8 @@ import logging
 import os
 import shutil
 import signal
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab import signals
+from mlplab import cluster, signals
 from mlplab.config.overrides import parsed, quoted
 from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.runs.folders import launch_name
@@ -26,6 +28,7 @@ from mlplab.runs.record import Record
 from mlplab.signals import Stopped
 from mlplab.sweeps.grid import DONE, Job, jobs_of, with_params, write_sweep
 from mlplab.sweeps.progress import SweepProgress, ending, looking
+from mlplab.sweeps.slurm import SlurmJobs, check_slurm
 
 STOP = ".stop"
 """A file that asks the processes of a sweep's jobs to stop; gone when the sweep is started again."""
@@ -56,9 +59,14 @@ class GridSweeper(Sweeper):
         folder = Path(self.shared.hydra.sweep.dir)
         jobs = jobs_of(with_params(self.shared, parsed(arguments)), folder)
         again = f"the same command with sweep={name}" if folder.name == name else "the same command"
-        is_here = self.shared.hydra.launcher._target_.endswith(".BasicLauncher")
+        is_here, is_slurm = (
+            self.shared.hydra.launcher._target_.endswith(name) for name in (".BasicLauncher", ".SlurmLauncher")
+        )
+        if is_slurm:
+            check_slurm()
         if is_here and any(job.result()["status"] not in DONE for job in jobs):
             import mlplab.runs.train  # noqa: F401  before anything is written, since it may be interrupted
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         record = Record(folder, {})
         record.lock()
@@ -69,12 +77,16 @@ class GridSweeper(Sweeper):
             ended = sum(job.result()["status"] in DONE for job in jobs)
             stop.advice = [f"{ended} of {len(jobs)} jobs are done; {again} continues the sweep"]
             raise
+        except ConfigError:  # nothing was run
+            if is_new:
+                shutil.rmtree(folder)
+            raise
         finally:
             record.release()
 
     def run(self, jobs: Sequence[Job], folder: Path) -> None:
         """Run what is left of the jobs, show how they end, and write the report. Raises as `sweep` does."""
-        waiting = [job for job in jobs if job.result()["status"] not in (*DONE, "running")]
+        waiting = [job for job in jobs if job.result()["status"] not in DONE]
         study = self.shared.get("study")
         write_sweep(folder, jobs, study and OmegaConf.to_container(study))
         (folder / STOP).unlink(missing_ok=True)
@@ -82,23 +94,28 @@ class GridSweeper(Sweeper):
         print(f"{folder}: {len(jobs)} jobs{done}", flush=True)
         faults = []
         try:
-            with SweepProgress(waiting, total=len(jobs)).shown():
+            with (progress := SweepProgress(waiting, total=len(jobs))).shown():
                 if waiting:
-                    self.launch(waiting, folder)
+                    self.launch(waiting, folder, progress)
+        except ConfigError:
+            raise
         except Exception as error:  # of the launcher: a process was killed, or a cluster refused a job
             faults = [f"{type(error).__name__}: {first_line(error)}"]
         if faults := [*faults, *unfinished(jobs), *report_on(folder)]:
             raise RunFailed("\n".join(faults))
 
-    def launch(self, jobs: Sequence[Job], folder: Path) -> None:
+    def launch(self, jobs: Sequence[Job], folder: Path, progress: SweepProgress) -> None:
         """Hand jobs to the launcher that `hydra/launcher=` chooses, and wait for them. Raises Stopped at a signal."""
         stop = folder.resolve() / STOP
         task = functools.partial(run_job, launched_by=os.getpid(), stop=stop)
         launcher = Plugins.instance().instantiate_launcher(self.context, task, self.shared)
         of_hydra = [f"hydra.sweep.dir={quoted(folder)}", "hydra.job_logging.root.handlers=[file]"]
-        lines = [[*job.overrides, *of_hydra, f"hydra.sweep.subdir='{job.folder.name}'"] for job in jobs]
+
+        def lines(job: Job) -> list[str]:
+            return [*job.overrides, *of_hydra, f"hydra.sweep.subdir='{job.folder.name}'"]
+
         if type(launcher).__name__ == "BasicLauncher":
-            launcher.launch(lines, initial_job_idx=0)
+            launcher.launch([lines(job) for job in jobs], initial_job_idx=0)
             return
 
         def tell() -> bool:
@@ -108,8 +125,11 @@ class GridSweeper(Sweeper):
 
         signals.wait()  # a first signal is only noted, so that jobs in other processes end in good order
         try:
+            if type(launcher).__name__ == "SlurmLauncher":
+                SlurmJobs(launcher, lines, folder=folder, stop=stop, progress=progress).run(jobs)
+                return
             with looking(tell):
-                launcher.launch(lines, initial_job_idx=0)
+                launcher.launch([lines(job) for job in jobs], initial_job_idx=0)
         finally:
             signals.wait(False)
             if (number := signals.pending()) is not None:
@@ -145,6 +165,7 @@ def run_job(config: DictConfig, *, launched_by: int, stop: Path) -> None:
     if stop.exists():
         return
     folder, is_here = Path(config.folder), os.getpid() == launched_by
+    by_slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
     with (
         (folder / LOG).open("a", encoding="utf-8", buffering=1) as file,
         contextlib.redirect_stdout(file),
@@ -153,10 +174,15 @@ def run_job(config: DictConfig, *, launched_by: int, stop: Path) -> None:
     ):
         try:
             begin_or_continue(config, folder)
-        except Stopped:
+        except Stopped as end:
             if is_here:
                 raise  # ends the sweep, which for other processes `stop` does
+            if by_slurm and not stop.exists():  # it takes the machine away, and is to see that the job has not finished
+                print(*end.last_words(), sep="\n")
+                sys.exit(end.exit_code)
         except Exception as error:
+            if cluster.rank():
+                raise  # what the first of several processes says of it counts
             note_failure(folder, config, error)
 
 
@@ -164,11 +190,13 @@ def begin_or_continue(config: DictConfig, folder: Path) -> None:
     """Do what is left of a job: all of it, or the rest of one that was stopped, or nothing."""
     from mlplab.runs.train import resume, train  # here, since a sweep is checked before torch is loaded
 
-    status = Job((), folder, "").result()["status"]
-    if status == "stopped":
+    job, is_first = Job((), folder, ""), not cluster.rank()
+    while (status := job.result()["status"]) == "running" and is_first:
+        time.sleep(1)  # another process does it: one of an earlier command, or of a machine that is given up
+    if status in ("stopped", "running"):
         resume(folder)
     elif status in ("missing", "failed"):
-        for path in folder.iterdir():
+        for path in folder.iterdir() if is_first else ():
             if path.name != LOG:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         train(config)
@@ -183,10 +211,14 @@ def note_failure(folder: Path, config: DictConfig, error: Exception) -> None:
         overrides = list(HydraConfig.get().overrides.task)
         record = Record(folder, {"overrides": overrides, "seed": config.get("seed"), "metrics": {}})
     status = record.values.get("status")
-    if status not in ("failed", "diverged"):
+    if status in ("failed", "diverged"):
+        return
+    with contextlib.suppress(ConfigError):  # where another process has the lock, which says how the job ends
+        record.lock()
         # A stopped run that is refused, for example since its data are gone, can be continued once they are back.
         refused = isinstance(error, ConfigError) and status in ("stopped", "running")
         record.update(status="stopped" if refused else "failed", error=str(error) or type(error).__name__)
+        record.release()
 
 
 @contextlib.contextmanager

@@ -1,24 +1,29 @@
 """The Optuna study of a search: opened or continued, shared by processes, its trials told apart."""
 
+import contextlib
+import re
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlplab.config.targets import resolved
 from mlplab.errors import ConfigError, first_line
+from mlplab.runs.record import RESULT, is_in_use
 from mlplab.tuning.search import Search
 
 HEARTBEAT, GRACE = 10, 60
 """Seconds between the signs of life of a trial, and after how many without one its process counts as killed."""
 WAIT = 60
-"""Seconds that a process waits for another that writes to the same SQLite file."""
+"""Seconds that a process waits for another that writes to the same SQLite file, or for a database that is away."""
 ATTEMPTS = 6
 SEARCH, ERROR, OVERRIDES, FOLDER = "search", "error", "overrides", "folder"
 """What the study and its trials are noted with."""
@@ -44,8 +49,20 @@ def open_study(search: Search) -> optuna.Study:
         except (SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
             reason = first_line(error.__cause__ or error)
             time.sleep(0.3)
-    where = f"storage={search.storage}" if search.storage else search.folder
-    raise ConfigError(f"{where}: the study cannot be opened: {reason}")
+    raise ConfigError(f"{where(search)}: the study cannot be opened: {reason}")
+
+
+def where(search: Search) -> str:
+    """Where the study is kept, without the password."""
+    hidden = re.sub(r"(?<=:)[^:/@]+(?=@)", "***", search.storage or "")
+    return f"storage={hidden}" if search.storage else str(search.folder)
+
+
+def storage_error(error: BaseException | None) -> BaseException | None:
+    """What the storage has failed with, if that is why there is an error."""
+    while error and not isinstance(error, SQLAlchemyError | StorageInternalError | OSError):
+        error = error.__cause__ or error.__context__
+    return error and (error.__cause__ or error)
 
 
 def make_pruner(search: Search) -> optuna.pruners.BasePruner:
@@ -64,12 +81,37 @@ def open_storage(search: Search) -> BaseStorage:
         return JournalStorage(JournalFileBackend(search.storage))
     if search.storage is None:
         search.folder.mkdir(parents=True, exist_ok=True)
-    return RDBStorage(
+    storage = RDBStorage(
         search.storage or f"sqlite:///{search.folder / 'study.db'}?timeout={WAIT}",
+        engine_kwargs={"pool_pre_ping": True},
         heartbeat_interval=HEARTBEAT,
         grace_period=GRACE,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
     )
+    event.listen(storage.engine, "do_connect", connect_patiently)
+    return storage
+
+
+def connect_patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
+    """A connection to a database that may be starting again, which is waited for."""
+    for _ in range(WAIT):
+        with contextlib.suppress(dialect.loaded_dbapi.OperationalError):
+            return dialect.connect(*arguments, **options)
+        time.sleep(1)
+    return None  # SQLAlchemy's own way, which says what is wrong
+
+
+def repeat_killed(study: optuna.Study) -> None:
+    """Put back trials whose process was killed, as far as their run folders are here.
+
+    Databases know of the others by the signs of life that they note, which journal files do not.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        result = Path(trial.user_attrs.get(FOLDER, ""), RESULT)
+        if result.exists() and time.time() - result.stat().st_mtime > GRACE and not is_in_use(result.parent):
+            with contextlib.suppress(ValueError, UpdateFinishedTrialError):  # another process was first
+                study.tell(trial.number, state=TrialState.FAIL)
+                study.enqueue_trial(trial.params)
 
 
 def check_same_search(study: optuna.Study, search: Search) -> None:

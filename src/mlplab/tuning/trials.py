@@ -13,13 +13,23 @@ from optuna.trial import FrozenTrial, TrialState
 from mlplab import signals
 from mlplab.callbacks.guards import Pruning
 from mlplab.config.overrides import composed
-from mlplab.errors import RunFailed, first_line
+from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.report.numbers import shown
 from mlplab.runs import train as training
 from mlplab.signals import Stopped
 from mlplab.tuning.report import write_report
 from mlplab.tuning.search import Search, override_line, value_text
-from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial, finished_trials, open_study
+from mlplab.tuning.study import (
+    ERROR,
+    FOLDER,
+    OVERRIDES,
+    best_trial,
+    finished_trials,
+    open_study,
+    repeat_killed,
+    storage_error,
+    where,
+)
 
 ONLY_SHOW = ("progress_bar", "network_summary", "figures", "tensorboard", "layers", "gradient_noise", "update_monitor")
 """Callbacks that trials do without: they change no number of a run."""
@@ -39,6 +49,7 @@ def tune(search: Search) -> None:
     try:
         with signals.caught():
             while len(finished_trials(study)) < search.n_trials:
+                repeat_killed(study)
                 study.optimize(
                     lambda trial: score(trial, search),
                     n_trials=1,
@@ -50,6 +61,11 @@ def tune(search: Search) -> None:
         number = getattr(stop, "signal", getattr(stop.__cause__, "signal", signal.SIGINT))
         done = len(finished_trials(study))
         raise Stopped(number, at=f" with {done} of {search.n_trials} trials; the same command goes on") from stop
+    except Exception as error:
+        if cause := storage_error(error):
+            advice = "what was found is kept; once it is back, the same command goes on"
+            raise ConfigError(f"{where(search)}: {first_line(cause)}; {advice}") from error
+        raise
     if best_trial(study) is None:
         reasons = [f"; the last: {trial.user_attrs[ERROR]}" for trial in study.trials if ERROR in trial.user_attrs]
         raise RunFailed(f"no trial of {search.name} was completed{''.join(reasons[-1:])}")
