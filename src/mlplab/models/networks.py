@@ -82,20 +82,24 @@ class SequentialMLP(nn.Module):
     """Any number of hidden layers as one `nn.Sequential`: linear → normalization → activation → dropout, repeated.
 
     `hidden_sizes` may be empty (then it is softmax regression); `activation` and `normalization` are names from
-    ACTIVATIONS and NORMALIZATIONS; `dropout` is one probability, or one per hidden layer, in [0, 1)
-    (Srivastava et al. 2014). Linear layers in front of a normalization keep their bias, as in the written-out MLP.
+    ACTIVATIONS and NORMALIZATIONS; `dropout` is one probability, or one per hidden layer, in [0, 1), and
+    `input_dropout` that of a feature (Srivastava et al. 2014). Linear layers in front of a normalization keep their
+    bias, as in the written-out MLP.
     """
 
     def __init__(
         self, num_features: int, num_outputs: int, *, hidden_sizes: Sequence[int] = (16, 8), activation: str = "relu",
-        normalization: str = "none", dropout: float | Sequence[float] = 0.0,
+        normalization: str = "none", dropout: float | Sequence[float] = 0.0, input_dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         require("model.hidden_sizes", hidden_sizes)
         require("model.activation", activation)
         require("model.normalization", normalization)
+        require("model.input_dropout", input_dropout)
         probabilities = dropout_per_layer(dropout, num_layers=len(hidden_sizes))
         layers: list[nn.Module] = [nn.Flatten()]
+        if input_dropout > 0:
+            layers.append(nn.Dropout(input_dropout))
         width = num_features
         for next_width, probability in zip(hidden_sizes, probabilities, strict=True):
             layers.append(nn.Linear(width, next_width))
@@ -132,16 +136,19 @@ class ResidualMLP(nn.Module):
     """Residual MLP of normalised inverted bottlenecks (Bachmann et al. 2023, "Scaling MLPs: A Tale of Inductive Bias").
 
     A linear embedding to `width`, `depth` blocks that widen to `expansion` × `width` and back, a linear output.
-    Deviation from the paper: `dropout` inside the blocks (the paper uses none; the default is 0).
+    Deviation from the paper: `dropout` inside the blocks and `input_dropout` of features (the paper uses none; the
+    default is 0).
     """
 
     def __init__(
         self, num_features: int, num_outputs: int, *, width: int = 64, depth: int = 2, expansion: int = 4,
-        activation: str = "gelu", dropout: float | Sequence[float] = 0.0,
+        activation: str = "gelu", dropout: float | Sequence[float] = 0.0, input_dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value in (("width", width), ("depth", depth), ("expansion", expansion), ("activation", activation)):
             require(f"model.{name}", value)
+        require("model.input_dropout", input_dropout)
+        self.input_dropout = _dropout(input_dropout)
         self.embed = nn.Linear(num_features, width)
         blocks = [
             ResidualBlock(width, expansion=expansion, activation=activation, dropout=probability)
@@ -151,7 +158,7 @@ class ResidualMLP(nn.Module):
         self.linear_out = nn.Linear(width, num_outputs)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.embed(features.flatten(start_dim=1))  # (batch, width)
+        hidden = self.embed(self.input_dropout(features.flatten(start_dim=1)))  # (batch, width)
         return self.linear_out(self.blocks(hidden))  # (batch, num_outputs)
 
 
