@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.fft import dctn
 from torch import nn
 from torch.nn import functional as F
 
@@ -10,6 +11,7 @@ from mlplab.models.losses import PerceptronLoss
 from mlplab.models.networks import (
     ACTIVATIONS,
     MLP,
+    CosineTransform,
     Perceptron,
     ResidualBlock,
     ResidualMLP,
@@ -110,6 +112,23 @@ def test_input_dropout_drops_features(network):
     assert seen[0].unique().tolist() == pytest.approx([0, 1 / 0.75])
     assert (seen[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert torch.equal(net.eval()(features), net.eval()(features))
+
+
+def test_the_cosine_transform_is_scipys_and_has_an_inverse():
+    images = torch.randn(4, 3, 5, 8)
+    frequencies = CosineTransform()(images)
+    expected = torch.from_numpy(dctn(images.numpy(), axes=(2, 3), norm="ortho"))
+    torch.testing.assert_close(frequencies, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(CosineTransform.inverse(frequencies), images, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [SequentialMLP, ResidualMLP])
+def test_a_network_may_take_the_frequencies_of_images(network):
+    images, plain, of_frequencies = torch.randn(4, 3, 5, 8), network(120, 3), network(120, 3, cosine_transform=True)
+    copy_parameters(plain, of_frequencies)
+    torch.testing.assert_close(of_frequencies(images), plain(CosineTransform()(images)))
+    with pytest.raises(ConfigError, match=r"model\.cosine_transform needs images"):
+        of_frequencies(images.flatten(1))
 
 
 def test_residual_block_drops_activations():
