@@ -50,7 +50,7 @@ class Augmentation:
         return images
 
     def mix(self, batch: Batch, uniforms: Tensor, *, num_classes: int) -> Batch:
-        """Mix each sample with the one before it in its batch, which is any other, since batches are shuffled.
+        """Mix each sample with the one before it in its batch (a process: in its part of the batch), which is any other.
 
         Labels become probabilities of the classes (batch, num_classes); the sample's own has at least half.
         """
