@@ -50,7 +50,7 @@ class Augmentation:
         return images
 
     def mix(self, batch: Batch, uniforms: Tensor, *, num_classes: int) -> Batch:
-        """Mix each sample with the one before it in its batch (a process: in its part of the batch), which is any other.
+        """Mix each sample with the one before it in its batch, or in this process's part: any other, as it is shuffled.
 
         Labels become probabilities of the classes (batch, num_classes); the sample's own has at least half.
         """
