@@ -85,7 +85,7 @@ def test_every_tuning_command_of_the_readme_is_without_fault():
 def test_the_table_of_groups_names_every_choice_and_the_default_in_bold():
     text = (CONF / "train.yaml").read_text(encoding="utf-8")
     for group in ("data", "model", "batching", "regularization", "optimizer", "scheduler", "loss", "trainer",
-                  "callbacks", "logger", "experiment", "study", "debug"):  # fmt: skip
+                  "callbacks", "logger", "experiment", "without", "study", "debug"):  # fmt: skip
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}` |"))
         named = set(re.findall(r"`(\w+)`", row.split("|")[2]))
         default = set(re.findall(rf"^  - {group}: (?!null)(\w+)", text, flags=re.MULTILINE))

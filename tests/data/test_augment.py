@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mlplab.data.augment import NUM_UNIFORMS, Augmentation, rotate, shift
+from mlplab.data.loader import Batch
 from mlplab.errors import ConfigError
 
 
@@ -145,10 +146,24 @@ def test_all_options_at_nought_give_the_input_back():
     assert torch.equal(augmentation(batch, uniforms()), batch)
 
 
+def test_mixup_is_the_formula_of_neighbours_and_leaves_each_its_larger_share():
+    features, labels, numbers = torch.randn(12, 3, 5, 9), torch.randint(0, 4, (12,)), uniforms()
+    mixed = Augmentation(mixup=0.5).mix(Batch(features, labels), numbers, num_classes=4)
+    for i in range(12):
+        share = 0.5 * numbers[i, -1]
+        torch.testing.assert_close(mixed.features[i], (1 - share) * features[i] + share * features[i - 1])
+        expected = torch.zeros(4)
+        expected[labels[i]] += 1 - share
+        expected[labels[i - 1]] += share
+        torch.testing.assert_close(mixed.labels[i], expected)
+    assert torch.equal(mixed.labels.argmax(dim=1), labels)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         ({"crop": -1}, "data.augmentation.crop must be an integer from 0 to 100000, got -1"),
+        ({"mixup": 0.6}, "data.augmentation.mixup must be a finite number ≥ 0 and ≤ 0.5, got 0.6"),
         ({"rotate": 181}, "data.augmentation.rotate must be a finite number ≥ 0 and ≤ 180, got 181"),
     ],
 )

@@ -1,5 +1,6 @@
 """The data module: splits and loaders put together, normalization, augmentation in training only."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -231,6 +232,30 @@ def test_samples_look_different_in_every_epoch_and_under_every_seed():
     for one, two in ((0, 1), (0, 2), (1, 2)):
         same = (looks[one] == looks[two]).flatten(1).all(dim=1)
         assert same.float().mean() < 0.2
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_samples_are_mixed_with_others_of_their_own_batch_after_all_else(group_size):
+    both = [Augmentation(flip=0.5, crop=1, mixup=mixup) for mixup in (0.0, 0.4)]
+    source, options = image_source(), {"batch_size": 5, "group_size": group_size}
+    modules = [in_training(module(source, augmentation=one, **options)) for one in both]
+    plain, mixed = (served(data, data.train_dataloader()) for data in modules)
+    order, numbers = positions(modules[1].train_dataloader()), modules[1]._epoch_uniforms(0)
+    assert torch.equal(numbers[:, :6], modules[0]._epoch_uniforms(0)[:, :6])
+    for before, after, chosen in zip(plain, mixed, order.split(5), strict=True):
+        expected = both[1].mix(before, numbers[chosen], num_classes=3)
+        assert torch.equal(after.features, expected.features)
+        assert torch.equal(after.labels, expected.labels)
+
+
+@pytest.mark.parametrize(
+    ("classes", "batch_size", "said"), [(2, 5, "three classes or more"), (3, 1, "batches of two samples or more")]
+)
+def test_mixup_that_cannot_be_is_refused(classes, batch_size, said):
+    source = image_source()
+    source = dataclasses.replace(source, class_names=source.class_names[:classes], labels=source.labels % classes)
+    with pytest.raises(ConfigError, match=rf"data\.augmentation\.mixup=0\.5 needs {said}; set it to 0"):
+        module(source, augmentation=Augmentation(mixup=0.5), batch_size=batch_size)
 
 
 def test_augmentation_of_features_is_refused():

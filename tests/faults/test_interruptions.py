@@ -17,6 +17,7 @@ POINTS = {
     "batch norm, Adam": (
         "model=mlp_sequential", "model.normalization=batch", "model.dropout=0.2", "optimizer=adam", "data.batch_size=8"
     ),
+    "an average of the weights": ("regularization=weight_averaging", "callbacks.weight_averaging.every_n_updates=3"),
     "plateau, early stopping": (
         "model=mlp_dropout", "scheduler=plateau", "scheduler.patience=0", "regularization=early_stopping",
         "callbacks.early_stopping.patience=2", "optimizer.lr=0.7",
@@ -31,7 +32,9 @@ AUGMENTED = {
     "images, batch norm, Nesterov, one cycle": (
         "model=mlp_sequential", "model.normalization=batch", "optimizer=nesterov", "scheduler=one_cycle", *IMAGES
     ),
-    "images, plateau": ("optimizer=adamw", "scheduler=plateau", "scheduler.patience=0", *IMAGES),
+    "images, plateau, mixup": (
+        "data.augmentation.mixup=0.5", "optimizer=adamw", "scheduler=plateau", "scheduler.patience=0", *IMAGES
+    ),
 }  # fmt: skip
 SETTINGS = POINTS | AUGMENTED
 COMMON = (

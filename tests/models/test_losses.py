@@ -22,6 +22,14 @@ def test_cross_entropy_is_torchs(smoothing):
     torch.testing.assert_close(CrossEntropy(smoothing)(logits, labels), expected)
 
 
+def test_of_mixed_labels_it_is_the_mean_of_both_weighed_by_their_shares():
+    (logits, labels), others = scores(4), torch.randint(0, 4, (50,))
+    share = torch.rand(50)
+    targets = torch.lerp(F.one_hot(labels, 4).float(), F.one_hot(others, 4).float(), share[:, None])
+    each = [F.cross_entropy(logits, one, reduction="none", label_smoothing=0.1) for one in (labels, others)]
+    torch.testing.assert_close(CrossEntropy(0.1)(logits, targets), torch.lerp(*each, share).mean())
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
 def test_one_output_is_two_classes_with_the_first_logit_at_zero(smoothing):
     logits, labels = scores(1)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.fft import dctn
 from torch import nn
 from torch.nn import functional as F
 
@@ -10,6 +11,7 @@ from mlplab.models.losses import PerceptronLoss
 from mlplab.models.networks import (
     ACTIVATIONS,
     MLP,
+    CosineTransform,
     Perceptron,
     ResidualBlock,
     ResidualMLP,
@@ -97,6 +99,38 @@ def test_mlp_drops_activations_of_each_layer():
     assert torch.equal(logits, mlp.linear_out(after_2))
 
 
+@pytest.mark.parametrize("network", [SequentialMLP, ResidualMLP])
+def test_input_dropout_drops_features(network):
+    net, features = network(200, 3, input_dropout=0.25), torch.ones(50, 200)
+    (drop,) = dropouts(net)
+    seen = []
+    next(module for module in net.modules() if isinstance(module, nn.Linear)).register_forward_hook(
+        lambda _, inputs, output: seen.append(inputs[0])
+    )
+    net(features)
+    assert drop.p == 0.25
+    assert seen[0].unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(net.eval()(features), net.eval()(features))
+
+
+def test_the_cosine_transform_is_scipys_and_has_an_inverse():
+    images = torch.randn(4, 3, 5, 8)
+    frequencies = CosineTransform()(images)
+    expected = torch.from_numpy(dctn(images.numpy(), axes=(2, 3), norm="ortho"))
+    torch.testing.assert_close(frequencies, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(CosineTransform.inverse(frequencies), images, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [SequentialMLP, ResidualMLP])
+def test_a_network_may_take_the_frequencies_of_images(network):
+    images, plain, of_frequencies = torch.randn(4, 3, 5, 8), network(120, 3), network(120, 3, cosine_transform=True)
+    copy_parameters(plain, of_frequencies)
+    torch.testing.assert_close(of_frequencies(images), plain(CosineTransform()(images)))
+    with pytest.raises(ConfigError, match=r"model\.cosine_transform needs images"):
+        of_frequencies(images.flatten(1))
+
+
 def test_residual_block_drops_activations():
     block, hidden, seen = ResidualBlock(6, expansion=2, activation="gelu", dropout=0.5), torch.randn(11, 6), []
     block.dropout.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
@@ -129,6 +163,8 @@ def test_residual_mlp_is_its_formula():
         (lambda: SequentialMLP(2, 1, dropout=1.0), "model.dropout must be a finite number ≥ 0 and < 1"),
         (lambda: SequentialMLP(2, 1, hidden_sizes=[], dropout=0.5), "without hidden layers, got 0.5"),
         (lambda: SequentialMLP(2, 1, hidden_sizes=[], dropout=[0.5]), "one per hidden layer (0)"),
+        (lambda: SequentialMLP(2, 1, input_dropout=1.0), "model.input_dropout must be a finite number ≥ 0 and < 1"),
+        (lambda: ResidualMLP(2, 1, input_dropout=-0.1), "model.input_dropout must be a finite number ≥ 0 and < 1"),
         (lambda: ResidualMLP(2, 1, width=0), "model.width must be an integer from 1 to 10000000, got 0"),
         (lambda: ResidualMLP(2, 1, depth=3, dropout=[0.1, 0.2]), "one per hidden layer (3)"),
     ],

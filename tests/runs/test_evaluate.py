@@ -94,6 +94,50 @@ def test_scores_are_printed_of_a_moved_run_too(run_folder, finished, capsys):
     assert re.split(r" +│ +", printed) == ["test (best checkpoint)", "4", f"{loss:.4g}", f"{accuracy:.2%}"]
 
 
+# Several views of an image
+
+
+@pytest.fixture(scope="module")
+def run_of_images(launch_in, tmp_path_factory):
+    overrides = ("data=digits", "data.train_size=60", "model.hidden_sizes=[32,16]", "optimizer=adam")
+    mixed = ("data.augmentation.mixup=0.5", "data.augmentation.flip=0.5", "optimizer.lr=0.01", "trainer.max_epochs=20")
+    return launch_in(tmp_path_factory.mktemp("images") / "run", ("callbacks=none", "logger=none", *overrides, *mixed))
+
+
+@pytest.mark.parametrize(
+    ("views", "seen"),
+    [
+        ("flip", [(0, 0, False), (0, 0, True)]),
+        ("shift", [(0, 0, False), (1, 0, False), (-1, 0, False), (0, 1, False), (0, -1, False)]),
+        ("flip_and_shift", [(down, right, mirrored) for mirrored in (False, True)
+                            for down, right in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]),
+    ],
+)  # fmt: skip
+def test_the_mean_over_views_stands_beside_the_plain_score(views, seen, run_of_images, capsys):
+    model, data, *_ = load_run(run_of_images.folder)
+    dataset, logits = data.datasets["test"], []
+    for down, right, mirrored in seen:
+        images = torch.zeros_like(dataset.features[dataset.indices])  # black where a shift leaves nothing
+        rows, columns = (slice(max(by, 0), 8 + min(by, 0)) for by in (down, right))
+        from_rows, from_columns = (slice(max(-by, 0), 8 + min(-by, 0)) for by in (down, right))
+        images[:, :, rows, columns] = dataset.features[dataset.indices][:, :, from_rows, from_columns]
+        with torch.no_grad():
+            logits.append(model.network(data.preprocess(images.flip(3) if mirrored else images)))
+    mean, labels = torch.stack(logits).mean(dim=0), dataset.labels[dataset.indices]
+    values = evaluation_of(run_of_images.folder, f"views={views}")
+    assert values == evaluation_of(run_of_images.folder) | {
+        f"test/{views}/loss": pytest.approx(torch.nn.functional.cross_entropy(mean, labels).item(), rel=1e-5),
+        f"test/{views}/acc": pytest.approx((mean.argmax(dim=1) == labels).float().mean().item()),
+    }
+    assert f"the same, mean over views={views} │" in capsys.readouterr().out
+
+
+def test_views_of_what_are_no_images_are_refused(run_folder):
+    with pytest.raises(ConfigError, match="views=flip needs images, and this run was trained on features"):
+        evaluation_of(run_folder, "views=flip")
+    assert len(json.loads((run_folder / "result.json").read_text())["test_evaluations"]) == 1
+
+
 # Loading into a notebook
 
 

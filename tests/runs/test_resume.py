@@ -24,7 +24,10 @@ SETTINGS = {
     "Adam, batch norm": (
         "model=mlp_sequential", "model.normalization=batch", "optimizer=adam", "model.dropout=0.2", "data.batch_size=8"
     ),
-    "augmentation": ("data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0"),
+    "augmentation": (
+        "data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0",
+        "data.augmentation.mixup=0.5",
+    ),
     "workers": ("model=mlp_dropout", "data.num_workers=2"),
     "plateau, early stopping": ("scheduler=plateau", "scheduler.patience=0", "regularization=early_stopping"),
     "validation within epochs": ("model=mlp_dropout", "trainer.val_check_interval=7", "optimizer.lr=0.7"),

@@ -16,6 +16,7 @@ from mlplab.callbacks.layers import layer_weights
 from mlplab.callbacks.tensorboard import boards, tolerated
 from mlplab.config.keys import require
 from mlplab.models.loops import may_stop
+from mlplab.models.networks import CosineTransform
 
 if TYPE_CHECKING:  # matplotlib is imported after training
     from matplotlib.figure import Figure
@@ -154,6 +155,8 @@ def image_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tuple[str
     linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
     if linear and linear[0].in_features == data.num_features:
         weight, shape = linear[0].weight.detach().float(), data.feature_shape
+        if any(isinstance(module, CosineTransform) for module in pl_module.network.modules()):
+            weight = CosineTransform.inverse(weight.view(-1, *shape)).flatten(1)
         names = data.source.class_names if len(weight) == data.num_classes and len(linear) == 1 else ()
         yield "first_layer", partial(images.first_layer, weight, shape=shape, unit_names=names, when=when)
 

@@ -98,6 +98,7 @@ def combination_faults(values: Values) -> Iterator[str]:
     yield from _monitor_faults(values)
     yield from _model_faults(values)
     yield from _trainer_faults(values)
+    yield from _averaging_faults(values)
     yield from _logger_faults(values)
     yield from _memory_faults(values)
 
@@ -160,6 +161,8 @@ def _model_faults(values: Values) -> Iterator[str]:
         yield f"model.dropout must be one number or one per hidden layer ({len(sizes)}), got {dropout!r}"
     if _built(values, "loss") == "PerceptronLoss" and "loss.label_smoothing" in values:
         yield "loss.label_smoothing has no meaning for the perceptron criterion; choose another model or regularization"
+    if _built(values, "loss") == "PerceptronLoss" and values.get("data.augmentation.mixup"):
+        yield "data.augmentation.mixup has no meaning for the perceptron criterion; set it to 0 or choose another model"
     if source in FIXED_SIZE and "data.num_samples" in values:
         fixed = f"data={source} has a fixed number of samples; compare subsets with data.train_size=…"
         yield f"data.num_samples cannot be set: {fixed}"
@@ -177,6 +180,16 @@ def _trainer_faults(values: Values) -> Iterator[str]:
     needs_end = name not in ("constant", "Plateau") or values.get("scheduler.warmup")
     if needs_end and values.get("trainer.max_epochs") == values.get("trainer.max_steps", -1) == -1:
         yield f"scheduler {name} must know the number of updates; set trainer.max_epochs or trainer.max_steps"
+
+
+def _averaging_faults(values: Values) -> Iterator[str]:
+    for name in values.get("callbacks", {}):
+        if not _built(values, f"callbacks.{name}").endswith("WeightAveraging"):
+            continue
+        if str(values[f"callbacks.{name}._target_"]).startswith("lightning."):
+            yield f"callbacks.{name} would average after passes of many updates; use regularization=weight_averaging"
+        elif values.get("trainer.strategy") == "fsdp":
+            yield f"callbacks.{name} needs whole networks, which trainer=fsdp divides; choose another trainer"
 
 
 def _logger_faults(values: Values) -> Iterator[str]:

@@ -41,7 +41,7 @@ KEYS: dict[Rule, str] = {
         optimizer.fused trainer.detect_anomaly trainer.inference_mode trainer.sync_batchnorm
         trainer.enable_progress_bar trainer.enable_model_summary callbacks.checkpoint.auto_insert_metric_name
         callbacks.checkpoint.enable_version_counter callbacks.gradient_noise.before_training
-        logger.tensorboard.default_hp_metric
+        logger.tensorboard.default_hp_metric model.cosine_transform
     """,
     NULL | SWITCH: "trainer.benchmark",
     AUTO | SWITCH: "compile callbacks.figures.at_end",
@@ -49,6 +49,7 @@ KEYS: dict[Rule, str] = {
     # how many, how often
     COUNT: """
         data.eval_batch_size batch_size trainer.num_nodes callbacks.update_monitor.every_n_updates
+        callbacks.weight_averaging.every_n_updates
     """,
     AUTO | COUNT: """
         steps_per_execution trainer.check_val_every_n_epoch callbacks.figures.every callbacks.layers.every
@@ -94,7 +95,7 @@ KEYS: dict[Rule, str] = {
     # parts, rates and other real numbers
     FRACTION: """
         data.val_fraction data.test_fraction data.augmentation.translate loss.label_smoothing optimizer.momentum
-        scheduler.warmup
+        scheduler.warmup model.input_dropout callbacks.weight_averaging.decay
     """,
     FRACTION | each(FRACTION): "model.dropout",
     SHARE: """
@@ -107,12 +108,14 @@ KEYS: dict[Rule, str] = {
     number(least=0): "optimizer.weight_decay optimizer.lr_decay callbacks.early_stopping.min_delta",
     Rule("two numbers, each ≥ 0 and < 1", each(FRACTION, length=2).holds): "optimizer.betas",
     number(least=0, most=180): "data.augmentation.rotate",
+    number(least=0, most=0.5): "data.augmentation.mixup",
     number(least=0, most=1e6): "data.noise",
     number(least=-1e6, most=1e6): "data.turns",
     # one of several
     one_of("min", "max"): "monitor_mode scheduler.mode callbacks.checkpoint.mode callbacks.early_stopping.mode",
     one_of("train", "val", "test"): "split",
     one_of("train", "test", "all"): "images",
+    one_of(None, "flip", "shift", "flip_and_shift"): "views",
     one_of("best", "last") | MAPPING: "checkpoint",  # of eval.py; train.py has keys of that name
     one_of("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"): "model.activation",
     one_of("none", "batch", "layer"): "model.normalization",

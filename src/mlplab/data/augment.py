@@ -11,21 +11,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mlplab.config.keys import require
+from mlplab.data.loader import Batch
 
-NUM_UNIFORMS = 6
-"""How many uniform numbers one sample uses: flip, crop (y, x), translation (y, x), rotation."""
+NUM_UNIFORMS = 7
+"""How many uniform numbers one sample uses: flip, crop (y, x), translation (y, x), rotation, mixup."""
 
 
 class Augmentation:
-    """Random horizontal flip, crop with padding, translation and rotation, each drawn anew for every sample.
+    """Random horizontal flip, crop with padding, translation, rotation and mixup, each drawn anew for every sample.
 
     `flip` is the probability of a mirror image; `crop` pads by so many black pixels on each side and crops back to the
     size at a random place; `translate` shifts by up to that fraction of the size in whole pixels; `rotate` turns by up
-    to so many degrees either way (bilinear, the border filled with black). 0 leaves a kind out.
+    to so many degrees either way (bilinear, the border filled with black); `mixup` is the largest share of another
+    image (Zhang et al. 2018; 0.5: as with their α = 1). 0 leaves a kind out.
     """
 
-    def __init__(self, *, flip: float = 0.0, crop: int = 0, translate: float = 0.0, rotate: float = 0.0) -> None:
-        self.flip, self.crop, self.translate, self.rotate = flip, crop, translate, rotate
+    def __init__(
+        self, *, flip: float = 0.0, crop: int = 0, translate: float = 0.0, rotate: float = 0.0, mixup: float = 0.0
+    ) -> None:  # fmt: skip
+        self.flip, self.crop, self.translate, self.rotate, self.mixup = flip, crop, translate, rotate, mixup
         for name, value in vars(self).items():
             require(f"data.augmentation.{name}", value)
 
@@ -33,7 +37,10 @@ class Augmentation:
         return any(vars(self).values())
 
     def __call__(self, images: Tensor, uniforms: Tensor) -> Tensor:
-        """Augment uint8 images (n, channels, height, width) with uniforms (n, NUM_UNIFORMS) in [0, 1): same shape."""
+        """Augment uint8 images (n, channels, height, width) with uniforms (n, NUM_UNIFORMS) in [0, 1): same shape.
+
+        All but mixup, which needs labels.
+        """
         if self.flip:
             images = torch.where((uniforms[:, 0] < self.flip)[:, None, None, None], images.flip(3), images)
         if self.crop or self.translate:
@@ -41,6 +48,18 @@ class Augmentation:
         if self.rotate:
             images = rotate(images, (2 * uniforms[:, 5] - 1) * self.rotate)
         return images
+
+    def mix(self, batch: Batch, uniforms: Tensor, *, num_classes: int) -> Batch:
+        """Mix each sample with the one before it in its batch, or in this process's part: any other, as it is shuffled.
+
+        Labels become probabilities of the classes (batch, num_classes); the sample's own has at least half.
+        """
+        share = self.mixup * uniforms[:, 6]  # (batch,)
+        features, labels = batch.features, F.one_hot(batch.labels, num_classes).to(batch.features.dtype)
+        return batch._replace(
+            features=features.lerp(features.roll(1, dims=0), share[:, None, None, None]),
+            labels=labels.lerp(labels.roll(1, dims=0), share[:, None]),
+        )
 
     def _shift(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """Crop and translation together: both move an image by whole pixels."""

@@ -17,7 +17,7 @@ Samples = tuple[Tensor, Tensor, Tensor, list[int], list[float]]
 
 
 class Batch(NamedTuple):
-    """The samples of one update: features (batch, …), labels (batch,).
+    """The samples of one update: features (batch, …), labels (batch,), of mixed samples (batch, classes).
 
     `weight` corrects the mean where several processes share a batch unevenly: it is 1 in a single process, and 0 for a
     process without a share, which then computes along on a sample that does not count.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -42,6 +43,9 @@ class DataModule(pl.LightningDataModule):
                 "data.augmentation needs images, but this data set has features without places; "
                 "choose another regularization, or data=digits, cifar10, mnist or image_folder"
             )
+        if self.augmentation.mixup and (len(data.class_names) == 2 or batch_size == 1):
+            needed = "three classes or more" if batch_size != 1 else "batches of two samples or more"
+            raise ConfigError(f"data.augmentation.mixup={self.augmentation.mixup:g} needs {needed}; set it to 0")
         train, validation, test = split(
             data.labels, val_fraction=val_fraction, test_fraction=test_fraction if data.test_features is None else 0.0,
             train_size=train_size, seed=split_seed, num_folds=num_folds, fold=fold,
@@ -142,11 +146,16 @@ class DataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Samples, dataloader_idx: int) -> list[Batch]:
         """On the device: augment (training only), scale, normalize, and divide the group into its batches."""
         features, labels, positions, sizes, weights = batch
+        uniforms = None
         if self.trainer is not None and self.trainer.training and self.augmentation:
-            uniforms = self._epoch_uniforms(self.trainer.current_epoch)[positions.cpu()]
-            features = self.augmentation(features, uniforms.to(features.device))
+            uniforms = self._epoch_uniforms(self.trainer.current_epoch)[positions.cpu()].to(features.device)
+            features = self.augmentation(features, uniforms)
         parts = self.preprocess(features).split(sizes), labels.split(sizes), weights
-        return [Batch(*samples) for samples in zip(*parts, strict=True)]
+        batches = [Batch(*samples) for samples in zip(*parts, strict=True)]
+        if uniforms is None or not self.augmentation.mixup:
+            return batches
+        mix = partial(self.augmentation.mix, num_classes=self.num_classes)
+        return [mix(*samples) for samples in zip(batches, uniforms.split(sizes), strict=True)]
 
     def preprocess(self, features: Tensor) -> Tensor:
         """Scale to float and normalize: uint8 (n, channels, height, width) or float32 (n, features) → float32."""
@@ -162,7 +171,10 @@ class DataModule(pl.LightningDataModule):
         if self._uniforms is None or self._uniforms[0] != epoch:
             # + 2**31 epochs: a stream of its own, apart from the one that shuffles (generators use 32 bits of a seed).
             generator = epoch_generator(self.order_seed, epoch + 2**31)
-            self._uniforms = epoch, torch.rand(len(self.datasets["train"]), NUM_UNIFORMS, generator=generator)
+            num_samples = len(self.datasets["train"])
+            # Mixup's numbers come last, so that the others are what they were before there was mixup.
+            drawn = [torch.rand(num_samples, count, generator=generator) for count in (NUM_UNIFORMS - 1, 1)]
+            self._uniforms = epoch, torch.cat(drawn, dim=1)
         return self._uniforms[1]
 
 

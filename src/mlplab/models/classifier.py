@@ -237,7 +237,8 @@ class Metrics(Metric):
         # Not by @, which autocast computes in 16 bits.
         self.loss_sum += torch.dot(group_losses, sizes.to(group_losses.device, non_blocking=True))
         guesses = predicted(torch.cat([logits[index] for index in counted]))
-        self.correct += (guesses == torch.cat([batches[index].labels for index in counted])).sum()
+        labels = torch.cat([batches[index].labels for index in counted])
+        self.correct += (guesses == (labels if labels.ndim == 1 else labels.argmax(dim=1))).sum()  # of mixed samples
         self.samples += len(guesses)
 
     def compute(self, prefix: str = "") -> dict[str, Tensor]:

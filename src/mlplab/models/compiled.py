@@ -21,7 +21,7 @@ from torch.optim.sgd import sgd
 
 from mlplab.data.loader import Batch
 from mlplab.errors import first_line
-from mlplab.models.update import Updates, eager_updates, set_learning_rate
+from mlplab.models.update import Updates, eager_updates, has_hooks, set_learning_rate
 
 UNROLLED = 4
 """Updates of a small network that share one graph: calling a graph costs more than what it computes there."""
@@ -51,6 +51,7 @@ def compiled_updates(
     step = functional_step(optimizer, parameters)
     if step is None:
         name = " with ".join([type(optimizer).__name__, *filter(optimizer.param_groups[0].get, UNUSUAL)])
+        name += " with an average of the weights" * has_hooks(optimizer)
         log.warning("compile: %s is computed eagerly; SGD, Adam and AdamW are compiled", name)
         return eager
     graph: Callable[..., Any] | None = update_graph(
@@ -144,10 +145,11 @@ def functional_step(optimizer: Optimizer, parameters: list[nn.Parameter]) -> Ste
     """torch's own functional form of an optimizer's step, on its state, as function of gradients and learning rate.
 
     State that the first step would make is made here, as zeros, which leads to the same updates. None for other
-    optimizers than SGD, Adam and AdamW, for several parameter groups, and for UNUSUAL options.
+    optimizers than SGD, Adam and AdamW, for several parameter groups, for UNUSUAL options and for steps with hooks.
     """
     group = optimizer.param_groups[0]
-    if type(optimizer) not in (SGD, Adam, AdamW) or len(optimizer.param_groups) > 1 or any(map(group.get, UNUSUAL)):
+    is_usual = type(optimizer) in (SGD, Adam, AdamW) and not any(map(group.get, UNUSUAL))
+    if not is_usual or len(optimizer.param_groups) > 1 or has_hooks(optimizer):
         return None
 
     def kept(name: str, *, scalar: bool = False) -> list[Any]:

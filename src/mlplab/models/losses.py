@@ -15,6 +15,8 @@ def predicted(logits: Tensor) -> Tensor:
 class CrossEntropy(nn.Module):
     """Mean cross-entropy of logits (batch, outputs) and labels (batch,): binary for one output, softmax otherwise.
 
+    With several outputs, labels may be probabilities of the classes (batch, outputs), as of mixed samples.
+
     `label_smoothing` in [0, 1) mixes the labels with the uniform distribution (Szegedy et al. 2016), only while
     training: validation and test report the plain loss, so that runs with and without smoothing can be compared.
     """

@@ -58,7 +58,11 @@ def bare_step(optimizer: Any) -> Callable[[], Any]:
     Anything but a torch optimizer without hooks keeps its own `step`.
     """
     step = inspect.unwrap(type(optimizer).step)
-    hooks = [getattr(optimizer, f"_optimizer_step_{when}_hooks", True) for when in ("pre", "post")]
-    if not isinstance(optimizer, Optimizer) or any(hooks) or step is type(optimizer).step:
+    if not isinstance(optimizer, Optimizer) or has_hooks(optimizer) or step is type(optimizer).step:
         return optimizer.step
     return torch.no_grad()(functools.partial(step, optimizer))
+
+
+def has_hooks(optimizer: Optimizer) -> bool:
+    """Whether something is to happen before or after each step."""
+    return any(getattr(optimizer, f"_optimizer_step_{when}_hooks", True) for when in ("pre", "post"))

@@ -23,6 +23,7 @@ from mlplab.runs.checkpoints import load_weights
 from mlplab.runs.facts import TITLES, score_table
 from mlplab.runs.folders import find_run
 from mlplab.runs.record import Record
+from mlplab.runs.views import VIEWS, MeanOfViews
 
 
 class Run(NamedTuple):
@@ -129,22 +130,36 @@ def picture(path: Path) -> Any:
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Loss and accuracy of a run's checkpoint on `config.split`, the same numbers as training gave.
 
+    With `config.views` also those of the mean over several views of each image, as `<split>/<views>/loss` and `/acc`.
     A look at the test set is counted in the run's `result.json`.
     """
-    record, split = Record.read(find_run(config.run)), config.split
+    record, split, views = Record.read(find_run(config.run)), config.split, config.views
     run = load_run(record.folder, checkpoint=config.checkpoint)
     if not len(run.data.datasets[split]):
         raise ConfigError(f"split={split}: this run has no samples in it; choose another")
+    if views and not run.data.source.is_images:
+        raise ConfigError(
+            f"views={views} needs images, and this run was trained on features without places; leave it out"
+        )
     build.set_threads(run.config, run.model)
     trainer = build.evaluation_trainer(run.config, accelerator=config.accelerator)
     run.data.tested_split = split
-    trainer.test(run.model, datamodule=run.data, verbose=False)
-    metrics = {f"{split}/{name}": float(trainer.callback_metrics[f"test/{name}"]) for name in ("loss", "acc")}
+
+    def scores(name: str) -> dict[str, float]:
+        trainer.test(run.model, datamodule=run.data, verbose=False)
+        return {f"{name}/{value}": float(trainer.callback_metrics[f"test/{value}"]) for value in ("loss", "acc")}
+
+    metrics = scores(split)
+    if views:
+        black = run.data.preprocess(torch.zeros(1, *run.data.feature_shape, dtype=torch.uint8))
+        run.model.network = MeanOfViews(run.model.network, views=VIEWS[views], black=black)
+        metrics |= scores(f"{split}/{views}")
     if split == "test":
         record.count_test()
     updates = read_checkpoint(record.checkpoint(config.checkpoint))["global_step"]
-    title = f"{TITLES[split]} ({config.checkpoint} checkpoint)"
+    title, epoch = f"{TITLES[split]} ({config.checkpoint} checkpoint)", updates / run.data.updates_per_epoch
+    rows = [(title, epoch, split), (f"the same, mean over views={views}", epoch, f"{split}/{views}")]
     console = Console()
     console.print(f"{config.checkpoint}.ckpt, saved after update {updates:,}", "", sep="\n", highlight=False)
-    console.print(score_table([(title, updates / run.data.updates_per_epoch, split)], metrics))
+    console.print(score_table(rows, metrics))
     return metrics
