@@ -45,7 +45,7 @@ class SweepProgress:
 
     def __init__(self, jobs: Sequence[Job], *, total: int) -> None:
         self.waiting, self.total, self.left = list(jobs), total, ""
-        self.note = ""  # of who runs the jobs
+        self.note, self.going_on = "", dict[Job, str]()  # of who runs the jobs: what it says, what it has not given up
         self.console = Console(file=sys.stdout)  # this one, wherever a job's own output goes
         is_narrow = self.console.is_terminal or "COLUMNS" in os.environ
         self.room = self.console.width if is_narrow else sys.maxsize
@@ -72,7 +72,10 @@ class SweepProgress:
         for job in begun:
             with contextlib.suppress(ConfigError):
                 result = Record.read(job.folder).values
-                if result.get("status") == "running":
+                status = result.get("status")
+                if status == "stopped" and job in self.going_on:
+                    continue
+                if status == "running":
                     running.append(job.label)
                 else:
                     self.waiting.remove(job)

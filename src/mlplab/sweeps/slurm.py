@@ -38,6 +38,7 @@ class SlurmJobs:
     def __init__(self, launcher: Any, lines: Any, *, folder: Path, stop: Path, progress: SweepProgress) -> None:
         self.launcher, self.lines, self.folder, self.stop, self.progress = launcher, lines, folder, stop, progress
         self.numbers: dict[Job, str] = {}  # of the jobs that are in the queue
+        progress.going_on = self.numbers
         self.ended_at: dict[Job, float] = {}
         self.submissions, self.told = Counter[Job](), set[str]()
 
@@ -64,7 +65,7 @@ class SlurmJobs:
         earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         numbers = {job: earlier[job.folder.name] for job in jobs if job.folder.name in earlier}
         queue = cluster.queued(numbers.values()) or {} if numbers else {}
-        self.numbers = {job: number for job, number in numbers.items() if number in queue and not queue[number].ended}
+        self.numbers |= {job: number for job, number in numbers.items() if number in queue and not queue[number].ended}
         for job, number in self.numbers.items():
             self.progress.say(f"SLURM {number}  {job.label}  of an earlier command")
 
@@ -74,6 +75,7 @@ class SlurmJobs:
             return
         arrays = -(-len(jobs) // cluster.largest_array())
         for part in (jobs[number::arrays] for number in range(arrays)):
+            self.submissions.update(part)
             try:
                 numbers = self.array(part, at_once=max(1, self.launcher.params["array_parallelism"] // arrays))
             except RuntimeError as error:  # sbatch has failed
@@ -82,10 +84,9 @@ class SlurmJobs:
                     raise ConfigError(
                         f"SLURM refuses these jobs: {reason}; see hydra.launcher in --cfg hydra"
                     ) from error
-                self.progress.say(f"SLURM takes no more jobs: {reason}; the same command submits what is left")
+                self.say_once(f"SLURM takes no more jobs: {reason}; the same command submits what is left")
                 return
             self.numbers |= numbers
-            self.submissions.update(part)
             for job, number in numbers.items():
                 self.progress.say(f"SLURM {number}  {job.label}  log: {job.folder / 'train.log'}")
         names = {job.folder.name: number for job, number in self.numbers.items()}
@@ -120,9 +121,10 @@ class SlurmJobs:
         taken = []
         for job, number in list(self.numbers.items()):
             if queue[number].ended and self.has_settled(job):
-                del self.numbers[job]
                 if self.is_to_be_repeated(job, number, queue[number]):
                     taken.append(job)
+                else:
+                    del self.numbers[job]
         self.submit(taken)
         states = Counter("run" if one.state != "PENDING" else "wait" for one in queue.values() if not one.ended)
         reasons = sorted({one.reason for one in queue.values() if one.state == "PENDING"} - {"None"})

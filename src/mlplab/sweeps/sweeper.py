@@ -5,6 +5,7 @@ A job is run in whatever process the launcher has for it: begun, continued or le
 
 import contextlib
 import functools
+import hashlib
 import logging
 import os
 import shutil
@@ -54,6 +55,8 @@ class GridSweeper(Sweeper):
         finish, Stopped at a signal.
         """
         name = launch_name()
+        if job := cluster.slurm_job():  # which finds its sweep when it is started again
+            name = f"slurm_{job}_{hashlib.sha256(' '.join(arguments).encode()).hexdigest()[:4]}"
         if self.shared.sweep is None:
             self.shared.sweep = name
         folder = Path(self.shared.hydra.sweep.dir)

@@ -1,6 +1,7 @@
 """The Optuna study of a search: opened or continued, shared by processes, its trials told apart."""
 
 import contextlib
+import os
 import re
 import time
 import warnings
@@ -11,6 +12,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -78,7 +80,7 @@ def open_storage(search: Search) -> BaseStorage:
     """SQLite in the study's folder, the database of an address, or a journal file."""
     if search.storage and "://" not in search.storage:
         Path(search.storage).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(search.storage))
+        return JournalStorage(WholeJournal(search.storage))
     if search.storage is None:
         search.folder.mkdir(parents=True, exist_ok=True)
     storage = RDBStorage(
@@ -90,6 +92,19 @@ def open_storage(search: Search) -> BaseStorage:
     )
     event.listen(storage.engine, "do_connect", connect_patiently)
     return storage
+
+
+class WholeJournal(JournalFileBackend):
+    """A journal file that can be read again after a full disk, or a crash, has left a line of it in parts."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with get_lock_file(self._lock), Path(self._file_path).open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            if file.read() not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        super().append_logs(logs)
 
 
 def connect_patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
