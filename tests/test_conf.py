@@ -122,7 +122,7 @@ def test_scripts_take_every_regularization_and_every_data_set(primary, overrides
 
 
 def test_every_file_for_hydra_is_used():
-    used = set()
+    used = {"hydra/launcher/slurm"}  # which a person chooses
     for primary in PRIMARY:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             chosen = compose(primary, return_hydra_config=True).hydra.runtime.choices
@@ -166,7 +166,7 @@ def test_every_command_of_a_study_is_a_grid_without_faults(name):
     text = (CONF / "study" / f"{name}.yaml").read_text(encoding="utf-8")
     commands = re.findall(rf"^# .*python train\.py (study={name}\b.*)", text, flags=re.MULTILINE)
     assert commands[0] == f"study={name}"
-    assert any("experiment=cifar10_mlp" in command for command in commands)
+    assert any("experiment=cifar10_" in command for command in commands)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for command in commands:
             overrides = check("train", read(shlex.split(command.replace("<folder>", "images"))))
