@@ -20,6 +20,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 from torch.utils import deterministic
 
 from mlplab.config.targets import SPECIAL, check_result, raised, resolved
@@ -153,6 +154,7 @@ def classifier(config: Config, data: DataModule) -> Classifier:
         gradient_clip_norm=config["trainer"].get("gradient_clip_val"),
         monitor=config["monitor"],
         compile_batch_size=data.batch_size if pays_to_compile(config, data) else None,
+        fast_layers=config.get("fast_layers", False) and not is_small(network),
     )
     try:
         optimizer: Any = model.configure_optimizers()  # Lightning calls it again, but a wrong option should end here
@@ -199,8 +201,13 @@ def set_threads(config: Config, model: Classifier) -> None:
     """As many CPU threads as asked for; by default one for small networks, where more only wait for each other."""
     if config["threads"] != "auto":
         torch.set_num_threads(config["threads"])
-    elif sum(parameter.numel() for parameter in model.parameters()) < 50_000:
+    elif is_small(model):
         torch.set_num_threads(1)
+
+
+def is_small(network: nn.Module) -> bool:
+    """Whether calling the operations of an update takes longer than their arithmetic."""
+    return sum(parameter.numel() for parameter in network.parameters()) < SMALL
 
 
 # Trainer
