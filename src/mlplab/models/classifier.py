@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +15,7 @@ from torchmetrics import Metric
 from mlplab.data.loader import Batch
 from mlplab.errors import first_line
 from mlplab.models.compiled import compiled_updates
+from mlplab.models.linear import fast_layers, fast_updates
 from mlplab.models.loops import count_updates, ends_now
 from mlplab.models.losses import predicted
 from mlplab.models.update import eager_updates
@@ -32,7 +34,7 @@ class Classifier(pl.LightningModule):
     from parameters. `schedule` gives the learning rate as a factor on the optimizer's, over `total_updates`; one with
     an `observe` method is told the metric named `monitor` after each validation, or each epoch where there is none.
     `gradient_clip_norm` limits the L2 norm of each update's gradient. With `compile_batch_size`, updates on batches of
-    that size are compiled into one graph.
+    that size are compiled into one graph; with `fast_layers`, others are made on a CPU as `models.linear` makes them.
 
     Optimization is manual in Lightning's sense: one `training_step` performs all updates of a group, so that callbacks
     and loops run once per group. `trainer.global_step` counts updates all the same.
@@ -41,14 +43,14 @@ class Classifier(pl.LightningModule):
     def __init__(
         self, network: nn.Module, *, loss: nn.Module, make_optimizer: Callable[..., Optimizer],
         schedule: Schedule, total_updates: int, gradient_clip_norm: float | None = None, monitor: str = "val/acc",
-        compile_batch_size: int | None = None,
+        compile_batch_size: int | None = None, fast_layers: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
         self.network, self.loss = network, loss
         self.make_optimizer, self.schedule, self.total_updates = make_optimizer, schedule, total_updates
         self.gradient_clip_norm, self.monitor = gradient_clip_norm, monitor
-        self.compile_batch_size = compile_batch_size
+        self.compile_batch_size, self.fast_layers = compile_batch_size, fast_layers
         self.train_metrics, self.eval_metrics = Metrics(), Metrics()
         self.reported_after: dict[str, int] = {}  # after how many updates train, val, … were reported last
         self.is_due = True  # whether a validation is one that a longer run would make as well
@@ -113,11 +115,19 @@ class Classifier(pl.LightningModule):
             self.updates = compiled_updates(
                 self.network, loss, optimizer, batch_size=self.compile_batch_size, clip_norm=clip_norm
             )
+        elif self._is_fast:
+            self.updates = fast_updates(self.network, loss, optimizer, clip_norm=clip_norm)
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the latest update (of the first parameter group)."""
         return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    @property
+    def _is_fast(self) -> bool:
+        """Whether `fast_layers` are for this device and these numbers."""
+        plain = self.trainer.world_size == 1 and self.trainer.precision == "32-true"
+        return self.fast_layers and plain and self.device.type == "cpu"
 
     @property
     def _scales_loss(self) -> bool:
@@ -135,7 +145,8 @@ class Classifier(pl.LightningModule):
         """Keep the gradients of the latest update, which Lightning would clear: callbacks report their norm."""
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
-        logits = [self.network(batch.features) for batch in batches]
+        with fast_layers(self.network) if self._is_fast else nullcontext():
+            logits = [self.network(batch.features) for batch in batches]
         losses = [self.loss(batch_logits, batch.labels) for batch_logits, batch in zip(logits, batches, strict=True)]
         self.eval_metrics.update(batches, losses, logits)
 

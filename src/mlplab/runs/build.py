@@ -20,6 +20,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 from torch.utils import deterministic
 
 from mlplab.config.targets import SPECIAL, check_result, raised, resolved
@@ -144,6 +145,7 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
     network = make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs)
     check_outputs(network, data)
+    is_fast = config.get("fast_layers", False) and not is_small(network)
     model = Classifier(
         computing_as(config, network),
         loss=make(config["loss"], "loss"),
@@ -152,7 +154,8 @@ def classifier(config: Config, data: DataModule) -> Classifier:
         total_updates=total_updates(config, data),
         gradient_clip_norm=config["trainer"].get("gradient_clip_val"),
         monitor=config["monitor"],
-        compile_batch_size=data.batch_size if pays_to_compile(config, data) else None,
+        compile_batch_size=data.batch_size if pays_to_compile(config, data, is_fast=is_fast) else None,
+        fast_layers=is_fast,
     )
     try:
         optimizer: Any = model.configure_optimizers()  # Lightning calls it again, but a wrong option should end here
@@ -173,16 +176,22 @@ def optimizer_options(config: Config) -> Config:
     return options
 
 
-def pays_to_compile(config: Config, data: DataModule) -> bool:
-    """Whether updates are compiled, as `compile` says; auto compares what it saves with what it costs."""
+def pays_to_compile(config: Config, data: DataModule, *, is_fast: bool = False) -> bool:
+    """Whether updates are compiled, as `compile` says; auto compares what it saves with what it costs.
+
+    On a CPU not those of a large network, which `fast_layers` makes faster.
+    """
     asked, updates, options = config.get("compile", False), total_updates(config, data), config["trainer"]
+    on_cpu = options.get("accelerator") == "cpu" or not torch.cuda.is_available()
     wanted = asked
     if asked == "auto":
         # In large batches the arithmetic takes the time, not the calls. Other devices have not been measured.
-        on_cpu = options.get("accelerator") == "cpu" or not torch.cuda.is_available()
-        is_small = data.batch_size * data.num_features < SMALL
-        wanted = on_cpu and is_small and updates >= UPDATES_WORTH_COMPILING
+        has_small_batches = data.batch_size * data.num_features < SMALL
+        wanted = on_cpu and has_small_batches and updates >= UPDATES_WORTH_COMPILING
     if not wanted:
+        return False
+    if on_cpu and is_fast:
+        log.info("compile=%s: so large a network is faster with fast_layers=true; not compiled", str(asked).lower())
         return False
     if options.get("strategy", "auto") != "auto" or options.get("precision") == "16-mixed":
         log.warning("compile=%s is for one device without a loss scale; updates are not compiled", asked)
@@ -199,8 +208,13 @@ def set_threads(config: Config, model: Classifier) -> None:
     """As many CPU threads as asked for; by default one for small networks, where more only wait for each other."""
     if config["threads"] != "auto":
         torch.set_num_threads(config["threads"])
-    elif sum(parameter.numel() for parameter in model.parameters()) < 50_000:
+    elif is_small(model):
         torch.set_num_threads(1)
+
+
+def is_small(network: nn.Module) -> bool:
+    """Whether calling the operations of an update takes longer than their arithmetic."""
+    return sum(parameter.numel() for parameter in network.parameters()) < SMALL
 
 
 # Trainer

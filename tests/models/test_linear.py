@@ -1,0 +1,133 @@
+"""Updates of large networks on a CPU: equal to the ordinary ones but for rounding, and the same however grouped."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW
+
+from mlplab.data.loader import Batch
+from mlplab.models import linear
+from mlplab.models.linear import fast_updates, is_plain_sgd
+from mlplab.models.losses import CrossEntropy
+from mlplab.models.networks import ResidualMLP, SequentialMLP
+from mlplab.models.update import eager_updates
+from mlplab.runs import build
+
+SIZES, FACTORS = (128, 128, 4, 128), (1.0, 0.5, 0.2, 1.0)  # the third of the batches is too small for oneDNN
+
+
+class Shared(nn.Module):
+    """Uses one layer twice, its weight once more by itself, and changes what a layer gave in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.shared, self.out = nn.Linear(400, 96), nn.Linear(96, 96), nn.Linear(96, 10)
+        self.shared.bias.requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = self.embed(features).relu_()
+        return self.out(self.shared(self.shared(hidden).relu_()) + hidden @ self.shared.weight)
+
+
+NETWORKS = {
+    "sequential": lambda: SequentialMLP(400, 10, hidden_sizes=[96, 96], dropout=0.3),
+    "residual": lambda: ResidualMLP(400, 10, width=96, dropout=0.2),
+    "shared": Shared,
+}
+
+
+def batches():
+    generator = torch.Generator().manual_seed(1)
+    return [Batch(torch.randn(n, 400, generator=generator), torch.arange(n) % 10) for n in SIZES]
+
+
+def trained(make, kind, options, *, fast, group=4, clip_norm=None):
+    """The network after all batches, in groups of so many, with the last gradients."""
+    torch.manual_seed(0)
+    network = make()
+    optimizer = kind(network.parameters(), lr=0.05, **options)
+    optimizer.param_groups[0]["initial_lr"] = 0.05
+    if fast:
+        updates = fast_updates(network, CrossEntropy(), optimizer, clip_norm=clip_norm)
+    else:
+        updates = eager_updates(network, CrossEntropy(), optimizer, backward=Tensor.backward, clip_norm=clip_norm)
+    for start in range(0, len(SIZES), group):
+        updates(batches()[start : start + group], FACTORS[start : start + group])
+    return network
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_plain_sgd_without_gradients_equals_sgd_but_for_rounding(monkeypatch, make, decay, onednn):
+    monkeypatch.setattr(linear, "HAS_ONEDNN", onednn and linear.HAS_ONEDNN)
+    monkeypatch.setattr(linear, "LARGE", 400 * 96 * 64)
+    options = {"weight_decay": decay}
+    expected = trained(make, SGD, options, fast=False)
+    found = trained(make, SGD, options, fast=True)
+    single = trained(make, SGD, options, fast=True, group=1)
+    for ours, theirs, one in zip(*(network.parameters() for network in (found, expected, single)), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+        assert torch.equal(ours, one), "the same to the last bit, however updates are grouped"
+        if theirs.requires_grad:
+            assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
+    assert not any("forward" in vars(module) for module in found.modules()), "layers are as before"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "clip_norm"),
+    [(SGD, {"momentum": 0.9}, None), (SGD, {}, 0.5), (AdamW, {"eps": 0.1}, None)],
+)
+def test_other_updates_keep_their_gradients(monkeypatch, kind, options, clip_norm):
+    monkeypatch.setattr(linear, "LARGE", 400 * 96 * 64)
+    make = NETWORKS["sequential"]
+    expected = trained(make, kind, options, fast=False, clip_norm=clip_norm)
+    found = trained(make, kind, options, fast=True, clip_norm=clip_norm)
+    assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(found.parameters(), expected.parameters(), strict=True))
+
+
+def test_an_input_that_is_changed_before_its_use_is_an_error():
+    class Careless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.out = nn.Linear(400, 400), nn.Linear(400, 10)
+
+        def forward(self, features: Tensor) -> Tensor:
+            hidden = self.first(features)
+            features.mul_(2.0)
+            return self.out(hidden)
+
+    with pytest.raises(RuntimeError, match="changed in place"):
+        trained(Careless, SGD, {}, fast=True)
+
+
+def test_a_nan_is_seen_at_the_update_where_it_arises():
+    torch.manual_seed(0)
+    network = NETWORKS["sequential"]()
+    optimizer = SGD(network.parameters(), lr=0.05)
+    optimizer.param_groups[0]["initial_lr"] = 0.05
+    work = batches()
+    work[2].features[0, 0] = torch.nan
+    losses, _ = fast_updates(network, CrossEntropy(), optimizer, clip_norm=None)(work, FACTORS)
+    assert torch.stack(losses).isnan().tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "plain"),
+    [({}, True), ({"weight_decay": 0.1}, True), ({"momentum": 0.9}, False), ({"maximize": True}, False)],
+)
+def test_plain_sgd(options, plain):
+    assert is_plain_sgd(SGD([nn.Parameter(torch.zeros(1))], lr=0.1, **options)) is plain
+
+
+def test_large_networks_are_fast_and_one_key_switches_it_off(make_config, caplog):
+    for overrides, fast in (((), False), (("model.hidden_sizes=[256,256]",), True),
+                            (("model.hidden_sizes=[256,256]", "fast_layers=false"), False)):  # fmt: skip
+        config = make_config(*overrides)
+        assert build.classifier(config, build.data_module(config)).fast_layers is fast
+    config = make_config("model.hidden_sizes=[256,256]", "compile=true", "trainer.accelerator=cpu")
+    with caplog.at_level(logging.INFO):
+        assert build.classifier(config, build.data_module(config)).compile_batch_size is None
+    assert caplog.messages == ["compile=true: so large a network is faster with fast_layers=true; not compiled"]
