@@ -119,11 +119,15 @@ def test_a_nan_is_seen_at_the_update_where_it_arises():
     [({}, True), ({"weight_decay": 0.1}, True), ({"momentum": 0.9}, False), ({"maximize": True}, False)],
 )
 def test_plain_sgd(options, plain):
-    assert is_plain_sgd(SGD([nn.Parameter(torch.zeros(1))], lr=0.1, **options)) is plain
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.1, **options)
+    assert is_plain_sgd(optimizer) is plain
+    optimizer.register_step_post_hook(lambda *_: None)  # it looks at the weights, all of which must be updated then
+    assert not is_plain_sgd(optimizer)
 
 
 def test_large_networks_are_fast_and_one_key_switches_it_off(make_config, caplog):
     for overrides, fast in (((), False), (("model.hidden_sizes=[256,256]",), True),
+                            (("model.hidden_sizes=[256,256]", "trainer.precision=bf16-mixed"), False),
                             (("model.hidden_sizes=[256,256]", "fast_layers=false"), False)):  # fmt: skip
         config = make_config(*overrides)
         assert build.classifier(config, build.data_module(config)).fast_layers is fast

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 from mlplab.data.loader import Batch
-from mlplab.models.update import Updates, bare_step, eager_updates, set_learning_rate
+from mlplab.models.update import Updates, bare_step, eager_updates, has_hooks, set_learning_rate
 
 LARGE = 2**22
 """Multiplications from which a product is oneDNN's, with at least FEWEST_ROWS samples. Where vectors have 512 bits and
@@ -159,5 +159,6 @@ def fast_updates(network: nn.Module, loss: nn.Module, optimizer: Any, *, clip_no
 
 def is_plain_sgd(optimizer: Optimizer) -> bool:
     """Whether an update of this optimizer is the learning rate times the gradient and the decay, no more."""
-    group = optimizer.param_groups[0]
-    return type(optimizer) is SGD and len(optimizer.param_groups) == 1 and not (group["momentum"] or group["maximize"])
+    group, unusual = optimizer.param_groups[0], ("momentum", "maximize")
+    is_alone = len(optimizer.param_groups) == 1 and not has_hooks(optimizer)  # which look at the weights after a step
+    return type(optimizer) is SGD and is_alone and not any(map(group.get, unusual))

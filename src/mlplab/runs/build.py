@@ -145,7 +145,8 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
     network = make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs)
     check_outputs(network, data)
-    is_fast = config.get("fast_layers", False) and not is_small(network)
+    in_float32 = config["trainer"].get("precision", "32-true") in ("32-true", 32)
+    is_fast = config.get("fast_layers", False) and in_float32 and not is_small(network)
     model = Classifier(
         computing_as(config, network),
         loss=make(config["loss"], "loss"),
