@@ -73,6 +73,12 @@ def test_the_average_does_not_depend_on_how_many_updates_share_a_pass(runs):
     assert ours["metrics"] == theirs["metrics"]
 
 
+def test_updates_are_not_compiled_and_that_is_said(runs, launch, caplog):
+    run = launch(*AVERAGED, "compile=true")
+    assert run.result["weights_digest"] == runs["averaged"].result["weights_digest"]
+    assert "Adam with an average of the weights is computed eagerly" in caplog.text
+
+
 def test_what_is_validated_saved_and_tested_is_the_average(runs):
     folder, metrics = runs["averaged"].folder, runs["averaged"].result["metrics"]
     with (folder / "history.csv").open(newline="") as file:
