@@ -68,6 +68,7 @@ def hurry(job: str) -> None:
 
     def runs() -> bool:
         sh("scontrol", "update", f"jobid={job}", "starttime=now", code=None)
+        sh("scontrol", "release", job, code=None)  # held where it was to start before the node was ready
         return state(job) in ("RUNNING", "COMPLETED")
 
     wait_for(runs)

@@ -84,11 +84,11 @@ def test_a_storage_that_cannot_be_had_is_named_in_a_line(address, said, postgres
 def test_a_full_disk_below_a_journal_is_named_and_what_was_found_stays(start, slurm, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    sh("mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk))
+    sh("mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk))
     try:
         program = tune(start, "full", str(disk / "study.journal"))
         program.says("trial 0")
-        sh("sh", "-c", f"head -c 100000 /dev/zero > {disk}/filler", code=None)
+        sh("sh", "-c", f"head -c 2000000 /dev/zero > {disk}/filler", code=None)
         out = program.end(code=2)
         (line,) = [line for line in out.splitlines() if line.startswith("error: ")]
         assert "No space left" in line

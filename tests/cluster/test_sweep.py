@@ -70,7 +70,7 @@ def test_what_the_cluster_takes_goes_on(interrupt, sweep, unbroken, tmp_path):
 def test_a_killed_job_is_named_the_others_are_waited_for_and_the_command_does_the_rest(
     sweep, start, unbroken, tmp_path
 ):
-    (folder,) = [path.parent for path in (tmp_path / FOLDER).glob("*seed-0*/result.json")]
+    folder = next((tmp_path / FOLDER).rglob("last.ckpt")).parents[1]
     log = str(folder / "train.log")
     for opened in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
@@ -87,8 +87,8 @@ def test_a_killed_job_is_named_the_others_are_waited_for_and_the_command_does_th
 def test_ctrl_c_empties_the_queue_and_the_command_does_the_rest(sweep, start, unbroken, tmp_path):
     os.kill(sweep.process.pid, signal.SIGINT)
     sweep.says("what waits in SLURM's queue is cancelled", seconds=10)
-    assert "the same command continues the sweep" in sweep.end(code=130, seconds=60)
-    assert not sh("squeue", "--noheader", "--me")
+    assert "the same command continues the sweep" in sweep.end(code=130, seconds=120)
+    assert not sh("squeue", "--noheader", "--me", "--name=train")
     assert "running" not in results(tmp_path / FOLDER, "status").values()
     start("train.py", *SWEEP).end()
     check(tmp_path / FOLDER, unbroken)

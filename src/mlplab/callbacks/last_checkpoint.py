@@ -81,18 +81,18 @@ class LastCheckpoint(Checkpoint):
 
     def _save_and_stop(self, trainer: pl.Trainer, pl_module: Any, *, due: bool) -> None:
         start, stop = time.monotonic(), signals.pending()
-        asked = stop is not None
-        if trainer.world_size > 1:  # every process must leave after the same update
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if due or asked:
+        if trainer.world_size > 1:  # every process must leave after the same update, for the same signal
+            wishes = torch.tensor([stop or 0, due], device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
+            stop, due = int(wishes[0]) or None, bool(wishes[1])
+        if due or stop:
             if not all(parameter.isfinite().all() for parameter in pl_module.network.parameters()):
                 raise Diverged(f"weights are not finite after update {trainer.global_step}")
             trainer.save_checkpoint(self.path, weights_only=False)
             self._saved_at, self._saved_update = time.monotonic(), trainer.global_step
             self._seconds_saving += self._saved_at - start
-        if asked:
-            raise Stopped(stop or signals.STOPPING[0], at=f" after update {trainer.global_step:,}")
+        if stop:
+            raise Stopped(stop, at=f" after update {trainer.global_step:,}")
 
     # What
 

@@ -12,7 +12,6 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -98,12 +97,13 @@ class WholeJournal(JournalFileBackend):
     """A journal file that can be read again after a full disk, or a crash, has left a line of it in parts."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with get_lock_file(self._lock), Path(self._file_path).open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            if file.read() not in (b"", b"\n"):
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
+        self._lock.acquire()
+        try:
+            content = Path(self._file_path).read_bytes()
+            if not content.endswith(b"\n"):
+                os.truncate(self._file_path, content.rfind(b"\n") + 1)
+        finally:
+            self._lock.release()
         super().append_logs(logs)
 
 
