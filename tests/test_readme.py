@@ -73,7 +73,7 @@ def test_what_a_shell_would_read_as_its_own_is_quoted():
 
 
 def test_every_tuning_command_of_the_readme_is_without_fault():
-    lines = re.findall(r"^python scripts/tune\.py([^#\n]*)", README, flags=re.MULTILINE)
+    lines = re.findall(r"^`?python scripts/tune\.py([^#`\n]*)", README, flags=re.MULTILINE)
     assert len(lines) >= 2
     for line in lines:
         with initialize_config_dir(str(CONF), version_base="1.3"):
