@@ -114,7 +114,6 @@ def test_a_waiting_job_that_is_cancelled_is_not_waited_for(sweep):
 REFUSED = {
     "hydra.launcher.partition=nowhere": "SLURM refuses these jobs: Invalid partition name specified",
     "hydra.launcher.mem_gb=99999": "SLURM refuses these jobs: Requested node configuration is not available",
-    "hydra.launcher.nodes=3": "SLURM refuses these jobs: Requested node configuration is not available",
 }
 
 
