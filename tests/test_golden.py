@@ -122,7 +122,7 @@ RUNS = {
     ],
     "digits_augmented_residual": [
         "data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0",
-        "model=mlp_residual",
+        "model=mlp_residual", "fast_layers=false",
     ],
     "early_stopping": [
         "data=moons", "data.num_samples=80", "data.noise=0.5", "optimizer=adam", "optimizer.lr=0.3",
