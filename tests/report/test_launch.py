@@ -1,5 +1,7 @@
 """The front door for notebooks: what the command line does, as functions."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,3 +114,9 @@ def test_a_sweep_gives_its_summary(run, capsys):
     assert "2/2  seed=1" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="model=mpl: no such choice"):
         mlplab.sweep("model=mpl,mlp")
+
+
+def test_a_notebook_starts_no_processes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    with pytest.raises(ConfigError, match=r"trainer\.strategy=ddp starts processes, which a notebook cannot"):
+        mlplab.train("trainer=ddp_cpu")

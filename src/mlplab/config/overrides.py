@@ -220,8 +220,10 @@ def brought_by(key: str) -> str:
     """A closing clause with the choices whose own files set a key: of its group, or else of any other."""
     found: dict[str, list[str]] = {}
     for path in sorted(CONF.glob("*/*.yaml")):
-        content, group = OmegaConf.load(path), path.parent.name
-        is_global = path.read_text(encoding="utf-8").startswith("# @package _global_")
+        text, group = path.read_text(encoding="utf-8"), path.parent.name
+        if f"{key.rpartition('.')[2]}:" not in text:
+            continue  # most files, which take longer to read as YAML than all else that an error needs
+        content, is_global = OmegaConf.create(text), text.startswith("# @package _global_")
         inner = key if is_global else key.removeprefix(f"{group}.") if key.startswith(f"{group}.") else ""
         if group not in ("study", "experiment") and inner and OmegaConf.select(content, inner) is not None:
             found.setdefault(group, []).append(f"{group}={path.stem}")

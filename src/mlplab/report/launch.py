@@ -1,6 +1,7 @@
 """A run with all that belongs to it, from the command line or from Python: training, test, and its page."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def train(*overrides: str, name: str | None = None) -> Run:
     if of_hydra := [str(one.input_line) for one in given if one.is_hydra_override()]:
         raise ConfigError(*(f"{line} is for the command line; here name=… names the folder" for line in of_hydra))
     config = composed("train", lines)
+    if "ipykernel" in sys.modules and (strategy := config.trainer.get("strategy", "auto")) != "auto":
+        raise ConfigError(
+            f"trainer.strategy={strategy} starts processes, which a notebook cannot; "
+            "leave it out here, or start python train.py in a terminal"
+        )
     config.folder = new_folder(config.name, overrides)
     try:
         return load_run(launch(config, overrides=lines))

@@ -160,7 +160,8 @@ def show(record: Record) -> None:
         lines["tensorboard"] = shlex.join(["tensorboard", "--logdir", str(logs)])
     if not has_figures:  # else the page is written, and named, next
         lines["report"] = shlex.join(["python", "scripts/report.py", str(folder)])
-    done = f"{values['updates']:,} updates in {values['epochs']} epochs, {values['fit_seconds']:.1f} s"
+    epochs = f"{values['epochs']} epoch{'s' * (values['epochs'] != 1)}"
+    done = f"{values['updates']:,} updates in {epochs}, {values['fit_seconds']:.1f} s"
     told = [f"{name:12} {line}" for name, line in lines.items()]
     console.print(f"{done} ({values['stop_reason']})", *told, sep="\n", highlight=False, markup=False, soft_wrap=True)
 
