@@ -7,10 +7,10 @@ from mlplab.cli import command
 
 @command("eval")
 def main(config: Any) -> None:
+    from mlplab.runs.folders import find_run
     from mlplab.runs.record import Record
-    from mlplab.runs.resume import run_and_checkpoint
 
-    Record.read(run_and_checkpoint(config.run)[0])  # a misspelt folder is named at once
+    Record.read(find_run(config.run))  # a misspelt folder is named at once
     from mlplab.runs.evaluate import evaluate  # here, so that --help and config errors need not wait for torch
 
     evaluate(config)
