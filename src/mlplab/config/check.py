@@ -62,7 +62,7 @@ def config_faults(config: DictConfig) -> list[str]:
         elif rule and not is_elsewhere and UNKNOWN_YET not in str(value) and (fault := rule.fault(key, value)):
             faults[key] = fault
     others = [] if faults.keys() & set(SECTIONS) else combination_faults(values)
-    return [*faults.values(), *others]
+    return [" ".join(fault.splitlines()) for fault in (*faults.values(), *others)]  # what is named may hold anything
 
 
 def resolved_config(config: DictConfig) -> Any:
