@@ -121,7 +121,7 @@ def resume(folder: str | Path, *, overrides: Sequence[str] | None = None) -> dic
     config, changes = continued_config(folder, facts.overrides_of_hydra() if overrides is None else overrides)
     longer = [f"{key}={value}" for key, value in changes.items() if key in LONGER]
     if record.values.get("status") == "finished" and not longer and checkpoint is None:
-        log.info("%s is finished; more epochs: trainer.max_epochs=…", folder)
+        log.info("%s is finished: %s; a higher limit continues it", folder, record.values.get("stop_reason"))
         return record.values["metrics"]
     with signals.caught():
         training = built(config)
