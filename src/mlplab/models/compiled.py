@@ -36,6 +36,11 @@ Step = Callable[[Sequence[Tensor], Tensor], None]
 log = logging.getLogger(__name__)
 
 
+def is_small(network: nn.Module) -> bool:
+    """Whether calling the operations of an update takes longer than their arithmetic."""
+    return sum(parameter.numel() for parameter in network.parameters()) < SMALL
+
+
 def compiled_updates(
     network: nn.Module, loss: nn.Module, optimizer: Optimizer, *, batch_size: int, clip_norm: float | None
 ) -> Updates:  # fmt: skip
@@ -68,7 +73,7 @@ def compiled_updates(
     def updates(batches: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
         nonlocal unrolled
         if not unrolled:
-            small = sum(map(Tensor.numel, parameters)) < SMALL and batches[0].features.numel() < SMALL
+            small = is_small(network) and batches[0].features.numel() < SMALL
             unrolled = UNROLLED if small and len(batches) >= UNROLLED else 1
         losses: list[Tensor] = []
         logits: list[Tensor] = []

@@ -20,7 +20,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
 from torch.utils import deterministic
 
 from mlplab.config.targets import SPECIAL, check_result, raised, resolved
@@ -29,7 +28,7 @@ from mlplab.data.module import DataModule
 from mlplab.data.sources import Source
 from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
-from mlplab.models.compiled import SMALL, has_compiler
+from mlplab.models.compiled import SMALL, has_compiler, is_small
 from mlplab.runs.checkpoints import SafeCheckpointIO
 from mlplab.runs.network import check_eps, check_outputs, computing_as, number_type
 from mlplab.runs.passes import epoch_span, epochs_per_validation, group_size, share, total_updates
@@ -211,11 +210,6 @@ def set_threads(config: Config, model: Classifier) -> None:
         torch.set_num_threads(config["threads"])
     elif is_small(model):
         torch.set_num_threads(1)
-
-
-def is_small(network: nn.Module) -> bool:
-    """Whether calling the operations of an update takes longer than their arithmetic."""
-    return sum(parameter.numel() for parameter in network.parameters()) < SMALL
 
 
 # Trainer
