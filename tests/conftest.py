@@ -22,6 +22,12 @@ def _fixed_random_state() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let mixed precision be computed as such on a processor that is slow with it, too."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
 # Whole runs, for the tests of the upper layers
 
 

@@ -148,7 +148,7 @@ EVERYTHING = (
     ("name", "precision"),
     [*((name, "32-true") for name in OPTIMIZERS), ("sgd", "bf16-mixed"), ("adamw", "bf16-mixed")],
 )
-def test_grouping_updates_leaves_the_weights_bitwise_the_same(name, precision, launch, same_weights):
+def test_grouping_updates_leaves_the_weights_bitwise_the_same(name, precision, launch, same_weights, fast_bfloat16):
     settings, exact = (*EVERYTHING, f"optimizer={name}", f"trainer.precision={precision}"), precision == "32-true"
     sizes = {"1": 1, "3": 3, "7": 7, "auto": 14}  # 14 updates an epoch
     alone, *grouped = (launch(*settings, f"steps_per_execution={size}", folder=size) for size in sizes)

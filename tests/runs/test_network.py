@@ -116,7 +116,9 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(two, 
      ("bf16-mixed", torch.float32, 2e-2), ("16-mixed", torch.float32, 2e-2)],
 )  # fmt: skip
 @pytest.mark.parametrize("model", ["mlp_dropout", "perceptron"])
-def test_every_precision_trains_and_reports_losses_that_are_not_rounded(model, precision, dtype, error, launch_full):
+def test_every_precision_trains_and_reports_losses_that_are_not_rounded(
+    model, precision, dtype, error, launch_full, fast_bfloat16
+):
     settings = ("data.batch_size=8", "optimizer.lr=0.5", "test=false", f"model={model}")
     exact = launch_full(*settings, folder="exact")
     run = launch_full(*settings, f"trainer.precision={precision}", "figures=every_epoch")
@@ -128,7 +130,18 @@ def test_every_precision_trains_and_reports_losses_that_are_not_rounded(model, p
     assert {path.stem for path in (run.folder / "figures").iterdir()} >= {"weights", "confusion", "decision_boundary"}
 
 
-def test_half_precision_on_the_cpu_is_said_to_be_another(launch, caplog):
+def test_half_precision_on_the_cpu_is_said_to_be_another(launch, caplog, fast_bfloat16):
     with caplog.at_level(logging.WARNING, logger="mlplab"):
         launch("trainer.precision=16")
     assert "trainer.precision=16 is for GPUs; on the CPU it is computed as with bf16-mixed" in caplog.messages
+
+
+def test_mixed_precision_is_computed_in_float32_where_the_processor_would_be_many_times_slower(
+    launch, caplog, monkeypatch, same_weights
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with caplog.at_level(logging.WARNING, logger="mlplab"):
+        mixed = launch("trainer.precision=bf16-mixed", folder="mixed")
+    said = "trainer.precision=bf16-mixed is slow on this processor; computed in float32, as with 32-true"
+    assert said in caplog.messages
+    assert same_weights(mixed.weights, launch(folder="exact").weights)

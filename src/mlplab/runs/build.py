@@ -30,7 +30,7 @@ from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler, is_small
 from mlplab.runs.checkpoints import SafeCheckpointIO
-from mlplab.runs.network import check_eps, check_outputs, computing_as, number_type
+from mlplab.runs.network import check_eps, check_outputs, computing_as, in_fast_numbers, number_type
 from mlplab.runs.passes import epoch_span, epochs_per_validation, group_size, share, total_updates
 
 Config = Mapping[Any, Any]
@@ -239,10 +239,7 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     options["val_check_interval"] = interval // data.group_size if interval < data.updates_per_epoch else 1.0
     if number_type(config) != torch.float32:
         options["precision"] = "32-true"  # the network sees to it
-    made, asked = make(config["trainer"], "trainer", **options), config["trainer"].get("precision")
-    if asked in ("16-mixed", 16) and made.precision == "bf16-mixed":
-        log.warning("trainer.precision=%s is for GPUs; on the CPU it is computed as with bf16-mixed", asked)
-    return made
+    return in_fast_numbers(make(config["trainer"], "trainer", **options), config["trainer"].get("precision"))
 
 
 def watchers(config: Config, section: str, data: DataModule) -> list[Any]:
@@ -268,7 +265,8 @@ def evaluation_trainer(config: Config, *, accelerator: str) -> Trainer:
         "32-true" if number_type(config) != torch.float32 else config["trainer"].get("precision", "32-true")
     )
     try:
-        return Trainer(accelerator=accelerator, devices=1, precision=precision, deterministic=True, **options)
+        made = Trainer(accelerator=accelerator, devices=1, precision=precision, deterministic=True, **options)
+        return in_fast_numbers(made, precision)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"accelerator={accelerator}: {first_line(error)}") from error
 
