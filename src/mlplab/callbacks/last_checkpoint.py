@@ -137,8 +137,8 @@ def random_states() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, torch.tensor(np.asarray(keys, dtype=np.int64)), *position],  # numbers by themselves take longer
-        "python": [version, torch.tensor(internal), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *position],
+        "python": [version, torch.from_numpy(np.array(internal)), gauss],
     }
 
 

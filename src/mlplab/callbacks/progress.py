@@ -70,13 +70,12 @@ class ProgressBar(pl.callbacks.ProgressBar):
         updates, moments = trainer.global_step, moments_passed(trainer, trainer.global_step)
         is_over = updates == planned_updates(trainer)
         is_due = moments > self._lines_done or is_over
-        line = f"{epoch_of(trainer)}  update {updates}  {scores(trainer, SCORES)}"
         if self.in_notebook and (is_over or monotonic() - self._drawn_at >= self.pause):
             self._drawn_at = monotonic()
-            print(f"\r{line}", end="", flush=True)
+            print(f"\r{line_of(trainer)}", end="", flush=True)
         elif is_due and trainer.is_global_zero and not self.is_enabled and not self.in_notebook:
             self._lines_done = moments
-            log.info(line)
+            log.info(line_of(trainer))
 
     def stop(self, *_: Any, **__: Any) -> None:
         """Take the bar away, or end the notebook's line."""
@@ -87,6 +86,11 @@ class ProgressBar(pl.callbacks.ProgressBar):
             self._bar = None
 
     on_train_end = on_exception = stop
+
+
+def line_of(trainer: pl.Trainer) -> str:
+    """How far a run has come, and how it fares."""
+    return f"{epoch_of(trainer)}  update {trainer.global_step}  {scores(trainer, SCORES)}"
 
 
 def scores(trainer: pl.Trainer, names: tuple[str, ...]) -> str:

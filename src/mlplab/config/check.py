@@ -195,7 +195,7 @@ def _averaging_faults(values: Values) -> Iterator[str]:
 def _logger_faults(values: Values) -> Iterator[str]:
     """Options that no logger has: TensorBoard's would say so only once the run has begun."""
     for name, options in values.get("logger", {}).items():
-        if _built(values, f"logger.{name}") == "TensorBoardLogger":
+        if _built(values, f"logger.{name}").startswith("TensorBoard"):
             for key in options.keys() - {"_target_", *TENSORBOARD}:
                 yield f"logger.{name}.{key}: no such option; it has: {', '.join(TENSORBOARD)}"
 
