@@ -125,13 +125,21 @@ def test_plain_sgd(options, plain):
     assert not is_plain_sgd(optimizer)
 
 
-def test_large_networks_are_fast_and_one_key_switches_it_off(make_config, caplog):
+def test_large_networks_are_fast_and_one_key_switches_it_off(make_config):
     for overrides, fast in (((), False), (("model.hidden_sizes=[256,256]",), True),
                             (("model.hidden_sizes=[256,256]", "trainer.precision=bf16-mixed"), False),
                             (("model.hidden_sizes=[256,256]", "fast_layers=false"), False)):  # fmt: skip
         config = make_config(*overrides)
         assert build.classifier(config, build.data_module(config)).fast_layers is fast
+
+
+@pytest.mark.parametrize("has_wide_vectors", [True, False])
+def test_a_large_network_is_compiled_only_where_its_products_are_not_faster_otherwise(
+    has_wide_vectors, make_config, caplog, monkeypatch
+):
+    monkeypatch.setattr(build, "HAS_ONEDNN", has_wide_vectors)
     config = make_config("model.hidden_sizes=[256,256]", "compile=true", "trainer.accelerator=cpu")
     with caplog.at_level(logging.INFO):
-        assert build.classifier(config, build.data_module(config)).compile_batch_size is None
-    assert caplog.messages == ["compile=true: so large a network is faster with fast_layers=true; not compiled"]
+        compiled = build.classifier(config, build.data_module(config)).compile_batch_size
+    said = ["compile=true: so large a network is faster with fast_layers=true; not compiled"]
+    assert (compiled is None, caplog.messages) == ((True, said) if has_wide_vectors else (False, []))

@@ -29,6 +29,7 @@ from mlplab.data.sources import Source
 from mlplab.errors import ConfigError, first_line, is_out_of_memory
 from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler, is_small
+from mlplab.models.linear import HAS_ONEDNN
 from mlplab.runs.checkpoints import SafeCheckpointIO
 from mlplab.runs.network import check_eps, check_outputs, computing_as, in_fast_numbers, number_type
 from mlplab.runs.passes import epoch_span, epochs_per_validation, group_size, share, total_updates
@@ -179,7 +180,7 @@ def optimizer_options(config: Config) -> Config:
 def pays_to_compile(config: Config, data: DataModule, *, is_fast: bool = False) -> bool:
     """Whether updates are compiled, as `compile` says; auto compares what it saves with what it costs.
 
-    On a CPU not those of a large network, which `fast_layers` makes faster.
+    On a CPU with wide vectors not those of a large network, which `fast_layers` makes faster.
     """
     asked, updates, options = config.get("compile", False), total_updates(config, data), config["trainer"]
     on_cpu = options.get("accelerator") == "cpu" or not torch.cuda.is_available()
@@ -190,7 +191,7 @@ def pays_to_compile(config: Config, data: DataModule, *, is_fast: bool = False) 
         wanted = on_cpu and has_small_batches and updates >= UPDATES_WORTH_COMPILING
     if not wanted:
         return False
-    if on_cpu and is_fast:
+    if on_cpu and is_fast and HAS_ONEDNN:
         log.info("compile=%s: so large a network is faster with fast_layers=true; not compiled", str(asked).lower())
         return False
     if options.get("strategy", "auto") != "auto" or options.get("precision") == "16-mixed":
