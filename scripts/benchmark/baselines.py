@@ -154,16 +154,13 @@ class PlainModule(pl.LightningModule):
 
 def plain_lightning(work: Workload) -> list[float]:
     """Lightning with TensorBoard, checkpoints and the rich progress bar."""
-    trainer = plain_trainer(work, clock := EpochClock(), ModelCheckpoint(), RichProgressBar())
+    callbacks = [clock := EpochClock(), ModelCheckpoint(), RichProgressBar()]
+    trainer = pl.Trainer(
+        accelerator=work.device.type, devices=1, max_epochs=EPOCHS, log_every_n_steps=10, enable_model_summary=False,
+        logger=TensorBoardLogger(tempfile.mkdtemp()), callbacks=callbacks,
+    )  # fmt: skip
     trainer.fit(PlainModule(work), work.train_loader(), DataLoader(work.dataset("val"), batch_size=VAL_BATCH_SIZE))
     return clock.seconds
-
-
-def plain_trainer(work: Workload, *callbacks: pl.Callback) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator=work.device.type, devices=1, max_epochs=EPOCHS, log_every_n_steps=10, callbacks=list(callbacks),
-        logger=TensorBoardLogger(tempfile.mkdtemp()), enable_model_summary=False, enable_progress_bar=bool(callbacks),
-    )  # fmt: skip
 
 
 class EpochClock(pl.Callback):

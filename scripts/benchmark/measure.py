@@ -1,4 +1,4 @@
-"""The same work for every contender, in turn: what an update takes, what evaluation takes, what figures cost."""
+"""The same work for every contender, in turn: what an update takes, with its share of the validations."""
 
 import contextlib
 import io
@@ -7,24 +7,19 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from timeit import timeit
 from typing import Any
 
 import baselines
 import lightning.pytorch as pl
 import torch
-from baselines import EPOCHS, EpochClock, PlainModule, Workload
+from baselines import EPOCHS, EpochClock, Workload
 from hydra import compose
-from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rivals import RIVALS
-from torch.utils.data import DataLoader
 
 from mlplab.files import now
 from mlplab.runs import build, facts
@@ -33,7 +28,6 @@ from mlplab.runs.passes import epochs_per_validation
 PASSING = ("data=passing", "model=mlp_sequential", "optimizer.lr=0.01")  # 2-16-8-1
 IMAGES = ("data=noise_images", "model=mlp_dropout", "model.hidden_sizes=[256,128]", "optimizer.lr=0.01")
 AUGMENTED = (*IMAGES, "data.augmentation.flip=0.5", "data.augmentation.crop=2")
-WATCHED = ("[Callback]Figures", "[Callback]LayerMonitor", "[Callback]TensorBoardExtras")  # as the profiler names them
 
 
 def report(names: Sequence[str], config: DictConfig) -> dict[str, Any]:
@@ -66,14 +60,13 @@ def lab_config(config: DictConfig, *overrides: str) -> DictConfig:
     return compose("train", ["compile=false", *overrides, *own])
 
 
-def fit(config: DictConfig, clock: pl.Callback, **attributes: Any) -> None:
+def fit(config: DictConfig, clock: pl.Callback) -> None:
     """Train as train.py does. The clock is the last of the callbacks, so that it sees what the others take."""
     data = build.data_module(config)
     classifier = build.classifier(config, data)
     build.set_threads(config, classifier)
     trainer: Any = build.trainer(config, data)
     trainer.callbacks.append(clock)
-    vars(trainer).update(attributes)
     trainer.fit(classifier, datamodule=data)
 
 
@@ -159,43 +152,6 @@ def busy(config: DictConfig) -> dict[str, list[dict[str, float]]]:
     return in_turn(jobs, config.repetitions)
 
 
-def evaluation(config: DictConfig) -> dict[str, list[float]]:
-    """Seconds to evaluate 10,000 images: mlplab's way, and plain Lightning's at the training batch size, which is 1."""
-    work = workload(IMAGES, config, batch_size=1, train=2, val=10_000)
-    ours, plain = build.evaluation_trainer(work.config, accelerator=config.accelerator), baselines.plain_trainer(work)
-    loader = DataLoader(work.dataset("val"), batch_size=1)
-    evaluations = {
-        "mlplab": partial(ours.validate, work.classifier, work.data, verbose=False),
-        "plain Lightning": partial(plain.validate, PlainModule(work), loader, verbose=False),
-    }
-    return in_turn({name: partial(timeit, run, number=1) for name, run in evaluations.items()}, config.repetitions)
-
-
-def figures(config: DictConfig) -> dict[str, list[dict[str, float]]]:
-    """What figures cost two jobs in each repetition; the first run warms up and does not count."""
-    images = (*IMAGES[:3], "data.num_samples=26000", "data.batch_size=128", "trainer.max_epochs=10")
-    jobs = {
-        "passing, 50 epochs at batch 32": partial(figure_cost, config),
-        "CIFAR-10 shape, 10 epochs of 20,000 images at batch 128": partial(figure_cost, config, *images),
-    }
-    return {name: runs[1:] for name, runs in in_turn(jobs, config.repetitions + 1).items()}
-
-
-def figure_cost(config: DictConfig, *overrides: str) -> dict[str, float]:
-    """Of one run: how long it trains, how much of that in the hooks of callbacks that draw, and what comes after."""
-    profiler = SimpleProfiler()
-    moments: list[tuple[float, float]] = []
-
-    def look(*_: Any) -> None:
-        hooks = (sum(all) for action, all in profiler.recorded_durations.items() if action.startswith(WATCHED))
-        moments.append((time.perf_counter(), sum(hooks)))
-
-    fit(lab_config(config, *overrides), LambdaCallback(on_train_start=look, on_train_end=look), profiler=profiler)
-    training, in_hooks = (end - start for start, end in zip(*moments, strict=True))
-    afterwards = time.perf_counter() - moments[-1][0]
-    return {"training, s": training, "in their hooks, %": 100 * in_hooks / training, "afterwards, s": afterwards}
-
-
 MEASUREMENTS: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
     **{
         f"{name}, batch {size}": partial(training, overrides, size, updates)
@@ -212,6 +168,4 @@ MEASUREMENTS: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
     ),
     "short epochs, batch 32": partial(short_epochs, PASSING, 32, 50),
     "busy": busy,
-    "evaluation": evaluation,
-    "figures": figures,
 }

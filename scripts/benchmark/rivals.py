@@ -87,3 +87,5 @@ def scikit_learn(work: Workload) -> list[float]:
 RIVALS: dict[str, Callable[[Workload], list[float]]] = {"scikit-learn": scikit_learn}
 if find_spec("jax"):
     RIVALS["JAX scan"] = jax_scan
+else:
+    print('JAX is not installed, and left out; to measure it too: pip install -e ".[benchmark]"')

@@ -8,25 +8,18 @@ from typing import Any
 def markdown(report: dict[str, Any]) -> str:
     """All that was measured."""
     measured = dict(report["measured"])
-    costs, evaluation = {}, measured.pop("evaluation", {})
-    for what in ("figures", "busy"):
-        jobs = measured.pop(what, {})
-        costs[what] = {
-            job: {key: spread([run[key] for run in runs], 2) for key in runs[0]} for job, runs in jobs.items()
-        }
+    jobs = measured.pop("busy", {})
+    busy = {job: {key: spread([run[key] for run in runs], 2) for key in runs[0]} for job, runs in jobs.items()}
     times, ratios = {}, {}
     for name, row in measured.items():
         us = {who: [1e6 * epoch / row["updates"] for _, epoch in runs] for who, runs in row["seconds"].items()}
         times[name] = {who: spread(values) for who, values in us.items()}
         ratios[name] = compared(us)
-    seconds = {f"{who}, s": spread(values, 2) for who, values in evaluation.items()} | compared(evaluation)
     return "\n".join([
         f"{report['hardware']}, torch {report['torch']}, {report['when'][:10]}. Median (least–greatest).\n",
         *table("Microseconds per update, validation once an epoch included", times),
         *table("How many times as fast mlplab is (ratio of the same repetition)", ratios),
-        *table("Evaluation after training at batch 1", {"10,000 images": seconds} if evaluation else {}),
-        *table("What figures cost", costs["figures"]),
-        *table("Beside two other processes", costs["busy"]),
+        *table("Beside two other processes", busy),
     ])  # fmt: skip
 
 
