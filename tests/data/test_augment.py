@@ -6,7 +6,6 @@ import torch
 
 from mlplab.data.augment import NUM_UNIFORMS, Augmentation, rotate, shift
 from mlplab.data.loader import Batch
-from mlplab.errors import ConfigError
 
 
 def images(num=12, channels=3, height=6, width=6):
@@ -157,17 +156,3 @@ def test_mixup_is_the_formula_of_neighbours_and_leaves_each_its_larger_share():
         expected[labels[i - 1]] += share
         torch.testing.assert_close(mixed.labels[i], expected)
     assert torch.equal(mixed.labels.argmax(dim=1), labels)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"crop": -1}, "data.augmentation.crop must be an integer from 0 to 100000, got -1"),
-        ({"mixup": 0.6}, "data.augmentation.mixup must be a finite number ≥ 0 and ≤ 0.5, got 0.6"),
-        ({"rotate": 181}, "data.augmentation.rotate must be a finite number ≥ 0 and ≤ 180, got 181"),
-    ],
-)
-def test_wrong_options_are_named(options, named):
-    with pytest.raises(ConfigError) as error:
-        Augmentation(**options)
-    assert str(error.value) == named

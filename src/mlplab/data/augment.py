@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mlplab.config.keys import require
 from mlplab.data.loader import Batch
 
 NUM_UNIFORMS = 7
@@ -30,8 +29,6 @@ class Augmentation:
         self, *, flip: float = 0.0, crop: int = 0, translate: float = 0.0, rotate: float = 0.0, mixup: float = 0.0
     ) -> None:  # fmt: skip
         self.flip, self.crop, self.translate, self.rotate, self.mixup = flip, crop, translate, rotate, mixup
-        for name, value in vars(self).items():
-            require(f"data.augmentation.{name}", value)
 
     def __bool__(self) -> bool:
         return any(vars(self).values())

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlplab.config.keys import require
-
 
 def predicted(logits: Tensor) -> Tensor:
     """Class numbers (batch,) of logits (batch, outputs): is the one positive, or which of several is the largest."""
@@ -23,7 +21,6 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        require("loss.label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:

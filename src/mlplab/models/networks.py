@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlplab.config.keys import require
 from mlplab.errors import ConfigError
 from mlplab.models.losses import predicted
 
@@ -63,7 +62,6 @@ class MLP(nn.Module):
                 f"model.hidden_sizes must have two widths for the written-out MLP, got {list(hidden_sizes)!r}; "
                 "model=mlp_sequential takes any number"
             )
-        require("model.hidden_sizes", hidden_sizes)
         width_1, width_2 = hidden_sizes
         p_1, p_2 = dropout_per_layer(dropout, num_layers=2)
         self.linear_1 = nn.Linear(num_features, width_1)
@@ -121,10 +119,6 @@ class SequentialMLP(nn.Module):
         cosine_transform: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        require("model.hidden_sizes", hidden_sizes)
-        require("model.activation", activation)
-        require("model.normalization", normalization)
-        require("model.input_dropout", input_dropout)
         probabilities = dropout_per_layer(dropout, num_layers=len(hidden_sizes))
         layers: list[nn.Module] = [CosineTransform(), nn.Flatten()] if cosine_transform else [nn.Flatten()]
         if input_dropout > 0:
@@ -175,9 +169,6 @@ class ResidualMLP(nn.Module):
         cosine_transform: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        for name, value in (("width", width), ("depth", depth), ("expansion", expansion), ("activation", activation)):
-            require(f"model.{name}", value)
-        require("model.input_dropout", input_dropout)
         transform = CosineTransform() if cosine_transform else nn.Identity()
         self.features = nn.Sequential(transform, nn.Flatten(), _dropout(input_dropout))
         self.embed = nn.Linear(num_features, width)
@@ -194,18 +185,12 @@ class ResidualMLP(nn.Module):
 
 
 def dropout_per_layer(dropout: float | Sequence[float], *, num_layers: int) -> list[float]:
-    """One dropout probability for each of `num_layers` hidden layers.
-
-    Raises ConfigError for probabilities outside [0, 1), a list of another length, or dropout without hidden layers.
-    """
-    require("model.dropout", dropout)
+    """A dropout probability for each of `num_layers` hidden layers. Raises ConfigError for a list of another length."""
     probabilities = [dropout] * num_layers if isinstance(dropout, int | float) else list(dropout)
     if len(probabilities) != num_layers:
         raise ConfigError(
             f"model.dropout must be one number or one per hidden layer ({num_layers}), got {probabilities!r}"
         )
-    if num_layers == 0 and isinstance(dropout, int | float) and dropout > 0:
-        raise ConfigError(f"model.dropout must be 0 for a network without hidden layers, got {dropout!r}")
     return probabilities
 
 
