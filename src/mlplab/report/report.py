@@ -13,10 +13,9 @@ from rich.table import Table
 from mlplab.errors import RunFailed, first_line
 from mlplab.files import write_atomically
 from mlplab.report import frames
-from mlplab.report.comparison import comparison
 from mlplab.report.frames import Group
 from mlplab.report.numbers import is_share, shown_value
-from mlplab.report.run_page import run_page
+from mlplab.report.pages import comparison, run_page
 from mlplab.report.study import score_of, study_of
 from mlplab.report.tables import group_table, measured, summary
 from mlplab.runs.folders import find_run

@@ -1,4 +1,4 @@
-"""The page that compares runs: the answer, plots, tables, commands, versions; what it says of them is a template."""
+"""What stands on the two kinds of pages, of runs compared and of a single run; what they say of it is a template."""
 
 import datetime
 from collections.abc import Sequence
@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlplab.errors import ConfigError
+from mlplab.figures.curves import best_epoch, learning_curves
 from mlplab.figures.style import MOST_LINES, as_svg
-from mlplab.report.frames import Group, common_overrides, comparable
-from mlplab.report.numbers import in_words
+from mlplab.report.frames import Group, common_overrides, comparable, read_text
+from mlplab.report.numbers import in_words, mean_interval, shown, shown_value, with_interval
 from mlplab.report.page import html, image, made_with
-from mlplab.report.plots import curves, power_law_plot, scores
+from mlplab.report.plots import CLOCKS, curves, power_law_plot, scores
 from mlplab.report.study import Study, answer, axes_of, ranked, swept
 from mlplab.report.tables import COSTS, SCORES, budget_table, chosen_epochs, group_table, heat_map, measured
+from mlplab.runs.record import CONFIG
 
 MOST_PLACES = 30
 COURSES = ("val/acc", "train/acc", "gap/acc", "test/acc"), ("val/loss", "train/loss", "test/loss")
+AT_A_GLANCE = ("updates", "epochs", "fit_seconds", "parameters")
+TOLD_ELSEWHERE = ("status", "metrics", "overrides", "command", "versions", "hardware", "git_commit", "error")
 
 
 def comparison(
@@ -96,3 +101,57 @@ def spread_out(groups: Sequence[Group], score: str, most: int) -> Sequence[Group
     order = ranked(groups, score)
     kept = {order[round(place)].label for place in np.linspace(0, len(order) - 1, most if order else 0)}
     return [group for group in groups if group.label in kept]
+
+
+# A single run
+
+
+def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, warnings: list[str]) -> str:
+    """Everything that a run folder says of its run; `run` is a row of the frame of runs, of the columns "about"."""
+    folder, status, result, config = (run[name] for name in ("folder", "status", "result", "config"))
+    names = [name for name in metrics if name not in result and "." not in name and np.isfinite(metrics[name])]
+    known = {name: with_interval(mean_interval([metrics[name]]), name) for name in names}
+    reached = [f"{in_words(name)} {known[name]}" for name in ("test/acc", "val/acc", "train/acc") if name in known]
+    reason, error = result.get("stop_reason"), str(result.get("error") or "").strip()
+    ended = f"The run is {status}{f' ({reason})' if reason else ''}"
+    course, pngs = course_of(history, config), sorted((folder / "figures").glob("*.png"))
+    pictures = {path.stem: image(path, path.stem) for path in pngs if not (course and path.stem == "learning_curves")}
+    pictures["film"] = image(folder / "figures" / "decision_boundary.webp", "the decision boundary over training")
+    facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
+    return html(
+        "run.html.j2",
+        kind="one run",
+        title=folder.resolve().name,
+        answer=[f"{ended}: {', '.join(reached)}." if reached else f"{ended}; it has no scores."],
+        numbers={in_words(key): shown_value(metrics[key], key) for key in AT_A_GLANCE if key in result},
+        warnings=[*([f"{status}: {error}"] if error else []), *warnings],
+        made_by="python scripts/report.py",
+        metrics={in_words(name): text for name, text in known.items()},
+        curves=course,
+        ends=[f"{shown_value(history[name].iloc[-1], name)} {in_words(name)}" for name in CLOCKS if name in history],
+        figures={name: markup for name, markup in pictures.items() if markup},
+        facts={key.replace("_", " "): shown(value) for key, value in facts.items()},
+        data={key: shown(value) for key, value in config.items() if key.startswith("data.")},
+        command=f"python {result.get('command', 'train.py')}",
+        versions=made_with([result]),
+        files={"Resolved config": end_of(folder / CONFIG, 10**6), "Log (its end)": end_of(folder / "train.log", 200)},
+    )
+
+
+def course_of(history: pd.DataFrame, config: dict[str, Any]) -> str:
+    """Its curves over the epochs as SVG; nothing without a history."""
+    names = ["train/acc", "val/acc", "train/loss", "val/loss"]
+    table = history.reindex(columns=list(dict.fromkeys([*history, "epoch", *names])))
+    if table["epoch"].isna().any() or table[names].isna().all(axis=None):
+        return ""
+    rows: Any = table.to_dict("records")
+    best = best_epoch(rows, monitor=config.get("monitor"), mode=str(config.get("monitor_mode")))
+    return as_svg(learning_curves)(rows, best_epoch=best, alt="Accuracy and loss of training and validation by epoch")
+
+
+def end_of(path: Path, most: int) -> str:
+    """At most so many lines at the end of a text file; nothing where it cannot be read."""
+    try:
+        return "\n".join(read_text(path).rstrip().splitlines()[-most:])
+    except ConfigError:
+        return ""
