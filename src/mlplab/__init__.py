@@ -1,19 +1,6 @@
 """MLP Lab: what batching and regularization do to the training of multi-layer perceptrons.
 
-The house has these rooms, in this order; each imports only from those before it:
-
-    errors files           one line for each fault; files that are whole or not there
-    cluster signals        what SLURM and torchrun say; stopping in good order
-    config                 what may be set, what is wrong with it, what may be built from it; never imports torch
-    figures                tensors and rows of numbers → matplotlib figures
-    data                   sources → splits → loader, augment → module, the LightningDataModule
-    models                 networks, losses, schedules, updates → classifier, the LightningModule
-    callbacks              what watches a run, and last.ckpt
-    runs                   build: config → plain objects, once; train, resume, evaluate, predict; the run folder
-    report                 many run folders → frames → tables, plots, answer → one page
-    sweeps                 grids of runs
-    tuning                 searches with Optuna
-    cli                    commands, messages, exit codes
+The README's "How it is built" says what its rooms are; tests/test_layers.py, in which order they import each other.
 """
 
 import importlib
