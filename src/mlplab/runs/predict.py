@@ -2,26 +2,19 @@
 
 import math
 import os
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
-from mlplab.config.keys import require
 from mlplab.data.inputs import check_kind, read_inputs
 from mlplab.errors import ConfigError, noted
 from mlplab.files import read_checkpoint, write_atomically
 from mlplab.runs.evaluate import Run, predictions, rebuilt
 from mlplab.runs.folders import find_run
-
-MAX_CLASSES_SHOWN = 20
 
 
 def predict(config: DictConfig) -> None:
@@ -30,8 +23,6 @@ def predict(config: DictConfig) -> None:
     Raises ConfigError when the output exists (unless `config.overwrite`) or cannot be written, when the run folder is
     damaged, and when the input does not fit the run's network: all that can be found at the same time together.
     """
-    for key in ("run", "input", "output", "overwrite"):
-        require(key, config[key])
     source, output = Path(config.input), Path(config.output)
     run, inputs, faults = None, None, list[str]()
     with noted(faults):
@@ -54,7 +45,11 @@ def predict(config: DictConfig) -> None:
         write_atomically(output, table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     except OSError as error:
         raise ConfigError(f"output={output} cannot be written: {error.strerror}; choose another file") from error
-    show(list(table["class"]), output)
+
+    counts = table["class"].value_counts()
+    shown = pd.DataFrame({"inputs": counts, "share": (counts / len(table)).map("{:.1%}".format)})
+    print(shown.rename_axis("predicted class").to_string(max_rows=20))
+    print(f"\n{len(table):,} row{'s' * (len(table) != 1)} written to {output}")
 
 
 # The trained network, without its data
@@ -107,18 +102,3 @@ def check_output(output: Path, *, source: Path, overwrite: bool) -> None:
         raise ConfigError(f"output={output} exists; choose another file, or replace it with overwrite=true")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise ConfigError(f"output={output}: {output.parent} is not a folder that can be written to")
-
-
-def show(classes: Sequence[str], output: Path) -> None:
-    """How many rows, how often each class was predicted, and where it is written."""
-    counts = Counter(classes).most_common()
-    columns = (Column(title, justify="right") for title in ("inputs", "share"))
-    table = Table("predicted class", *columns, show_edge=False, pad_edge=False)
-    for name, count in counts[:MAX_CLASSES_SHOWN]:
-        table.add_row(escape(name), f"{count:,}", f"{count / len(classes):.1%}")
-    if len(counts) > MAX_CLASSES_SHOWN:
-        table.add_row(f"… {len(counts) - MAX_CLASSES_SHOWN} more classes", "", "")
-    console = Console()
-    console.print(table, "")
-    rows = "row" if len(classes) == 1 else "rows"
-    console.print(f"{len(classes):,} {rows} written to {output}", highlight=False, markup=False, soft_wrap=True)
