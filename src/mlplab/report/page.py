@@ -34,22 +34,13 @@ class Table:
         return cls(list(rows[0]), [list(row.values()) for row in rows], **options)
 
 
-def html(
-    template: str, *, kind: str, title: str, answer: Sequence[str], numbers: dict[str, str], warnings: Sequence[str],
-    made_by: str, question: str = "", claim: str = "", source: str = "", **sections: Any,
-) -> str:  # fmt: skip
-    """A page as one file without scripts, that loads nothing from elsewhere.
-
-    `numbers` are a few figures at a glance: what → how much. The `sections` are what the template is about.
-    """
+def html(template: str, *, made_by: str, **values: Any) -> str:
+    """A page as one file without scripts, that loads nothing from elsewhere; `values` are what its template needs."""
     environment = Environment(
         loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template(template).render(
-        kind=kind, title=title, answer=answer, numbers=numbers, warnings=warnings, made=f"Made {now()} by {made_by}.",
-        question=question, claim=claim, source=source, **sections,
-    )  # fmt: skip
+    return environment.get_template(template).render(made=f"Made {now()} by {made_by}.", **values)
 
 
 def image(path: Path, alt: str) -> Markup:
