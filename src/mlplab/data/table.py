@@ -93,12 +93,9 @@ def read_cells(path: Path, *, key: str) -> pd.DataFrame:
     empty = (cells == "").all(axis=1)
     if gaps := list(cells.index[empty & ~empty[::-1].cummin()]):  # spreadsheets leave such lines at the end
         log.warning("%s: %d lines without a value are left out, the first is line %d", path, len(gaps), gaps[0])
-    return cells[~empty] if separator == "," else with_points(cells[~empty])
-
-
-def with_points(cells: pd.DataFrame) -> pd.DataFrame:
-    """The same cells with decimal points for decimal commas."""
-    return cells.replace(r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$", r"\1.\2", regex=True)
+    if separator != ",":  # decimal points for decimal commas
+        cells = cells.replace(r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$", r"\1.\2", regex=True)
+    return cells[~empty]
 
 
 def check_complete(cells: pd.DataFrame, *, key: str) -> None:

@@ -12,8 +12,7 @@ from mlplab.config.overrides import all_faults, composed, parsed, quoted
 from mlplab.errors import ConfigError, first_line
 from mlplab.report.report import write_run_page
 from mlplab.runs.evaluate import Run, load_run
-from mlplab.runs.facts import short_path
-from mlplab.runs.folders import new_folder
+from mlplab.runs.folders import new_folder, short_path
 from mlplab.runs.resume import run_and_checkpoint
 from mlplab.runs.train import resume
 from mlplab.runs.train import train as train_config

@@ -11,6 +11,7 @@ from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown
 from mlplab.report.page import Table
 from mlplab.report.plots import CLOCKS
 from mlplab.report.study import swept, winner
+from mlplab.runs.folders import short_path
 
 SCORES = ("train/acc", "val/acc", "best/val/acc", "test/acc", "gap/acc", "val/loss")
 COSTS = ("updates", "seconds")
@@ -111,7 +112,7 @@ def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.Data
     values = [typed | config for typed, config in zip(about["typed"], about["config"], strict=True)]
     values = [{key: str(one).lower() if isinstance(one, bool) else one for key, one in each.items()} for each in values]
     columns = {
-        "folder": [location(folder, below) for folder in about["folder"]],
+        "folder": [str(short_path(folder, below)) for folder in about["folder"]],
         "status": about["status"],
         "collapsed": about["collapsed"],
         "counted": runs.index.isin([index for group in groups for index in group.runs.index]),
@@ -121,9 +122,3 @@ def summary(runs: pd.DataFrame, groups: Sequence[Group], below: Path) -> pd.Data
         **{name: [result.get(name) for result in results] for name in ABOUT},
     }
     return pd.DataFrame(columns, index=runs.index).convert_dtypes()
-
-
-def location(folder: Path, below: Path) -> str:
-    """The folder relative to another that holds it, else as it was given."""
-    inner, outer = folder.absolute(), below.absolute()
-    return str(inner.relative_to(outer) if inner.is_relative_to(outer) else folder)

@@ -21,6 +21,7 @@ from mlplab.cluster import slurm_job
 from mlplab.data.module import DataModule
 from mlplab.files import now
 from mlplab.models.loops import may_stop
+from mlplab.runs.folders import short_path
 from mlplab.runs.record import Record
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
@@ -175,8 +176,3 @@ def score_table(rows: Sequence[tuple[str, float | None, str]], metrics: Mapping[
             shown = "" if epoch is None else f"{epoch:.4g}"
             table.add_row(title, shown, f"{metrics[f'{split}/loss']:.4g}", f"{metrics[f'{split}/acc']:.2%}")
     return table
-
-
-def short_path(path: Path) -> Path:
-    """Relative to the current folder where it lies below it."""
-    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path

@@ -69,3 +69,9 @@ def find_run(run: str | Path) -> Path:
     if not there:
         raise ConfigError(f"no run {run}: there are no runs in {RUNS} yet; python train.py makes one")
     raise ConfigError(f"no run {run} in {RUNS}{did_you_mean(str(run), there)}; there are {len(there)}, and last")
+
+
+def short_path(path: Path, below: Path | None = None) -> Path:
+    """The path relative to a folder that holds it, by default the current one, else as it is."""
+    inner, outer = path.absolute(), (below or Path()).absolute()
+    return inner.relative_to(outer) if inner.is_relative_to(outer) else path

@@ -17,17 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mlplab import cluster, signals
+from mlplab.callbacks import tensorboard
 from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
-from mlplab.callbacks.tensorboard import (
-    code_block,
-    cut_logs,
-    flush_logs,
-    log_hyperparameters,
-    log_text,
-    say_errors_once,
-    table,
-)
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import quoted
 from mlplab.data.module import DataModule
@@ -36,6 +28,7 @@ from mlplab.files import now, read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build, facts
 from mlplab.runs.checkpoints import check_whole, load_weights, weights_digest
+from mlplab.runs.folders import short_path
 from mlplab.runs.network import check_batch_norm
 from mlplab.runs.passes import epochs_per_validation
 from mlplab.runs.record import CHECKPOINTS, Record
@@ -103,7 +96,7 @@ def train(
                 record.create(training.yaml)
         except (ConfigError, Stopped):
             with contextlib.suppress(OSError):
-                facts.short_path(folder).rmdir()  # which Hydra has made; what is not empty stays, and so does "."
+                short_path(folder).rmdir()  # which Hydra has made; what is not empty stays, and so does "."
             raise
         return complete(training, record, None, arguments=overrides)
 
@@ -161,7 +154,7 @@ def complete(
 
     `arguments` are those with which `train.py` does the same.
     """
-    folder = facts.short_path(record.folder)
+    folder = short_path(record.folder)
     try:
         with several_processes(training.trainer, arguments):
             begin_logs(training, record, checkpoint)
@@ -191,13 +184,13 @@ def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> N
     if record.on_disk:
         for path in record.folder.rglob(".*.tmp"):
             path.unlink()  # left by a crash in the midst of saving
-        say_errors_once()
-        for line in cut_logs(loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
+        tensorboard.say_errors_once()
+        for line in tensorboard.cut_logs(loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
             log.warning(line)
     if checkpoint is None:
-        log_hyperparameters(loggers, columns)
-        log_text(loggers, "command", code_block(record.values["command"]))
-        log_text(loggers, "config", code_block(training.yaml))
+        tensorboard.log_hyperparameters(loggers, columns)
+        tensorboard.log_text(loggers, "command", tensorboard.code_block(record.values["command"]))
+        tensorboard.log_text(loggers, "config", tensorboard.code_block(training.yaml))
 
 
 def fit(training: Training, record: Record, checkpoint: Path | None) -> None:
@@ -228,11 +221,12 @@ def finish(trainer: pl.Trainer, record: Record) -> None:
     """Close the logs with the best scores, and print the table."""
     metrics = record.values["metrics"]
     rows = sorted((name, f"{value:.4f}") for name, value in metrics.items())
-    log_text(trainer.loggers, "result", table(rows, header=("result", "")), updates=trainer.global_step)
+    results = tensorboard.table(rows, header=("result", ""))
+    tensorboard.log_text(trainer.loggers, "result", results, updates=trainer.global_step)
     for logger in trainer.loggers:
         best = {name: value for name, value in metrics.items() if name.startswith("best/")}
         logger.log_metrics(best, step=trainer.global_step)
-    flush_logs(trainer.loggers)  # which raises what could not be written; closing does not
+    tensorboard.flush_logs(trainer.loggers)  # which raises what could not be written; closing does not
     for logger in trainer.loggers:
         logger.finalize("success")
     record.update(status="finished", finished=now())
