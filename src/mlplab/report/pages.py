@@ -1,19 +1,22 @@
-"""What stands on the two kinds of pages, of runs compared and of a single run; what they say of it is a template."""
+"""Pages, each one HTML file with all text escaped: of runs compared, and of a single run. Templates say what of it."""
 
+import base64
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from mlplab.errors import ConfigError
 from mlplab.figures.curves import best_epoch, learning_curves
 from mlplab.figures.style import MOST_LINES, as_svg
-from mlplab.report.frames import Group, common_overrides, comparable, read_text
+from mlplab.files import now
+from mlplab.report.frames import Group, common_overrides, comparable, part, read_text
 from mlplab.report.numbers import in_words, mean_interval, shown, shown_value, with_interval
-from mlplab.report.page import html, image, made_with
 from mlplab.report.plots import CLOCKS, curves, power_law_plot, scores
 from mlplab.report.study import Study, answer, axes_of, ranked, swept
 from mlplab.report.tables import COSTS, SCORES, budget_table, chosen_epochs, group_table, heat_map, measured
@@ -23,6 +26,37 @@ MOST_PLACES = 30
 COURSES = ("val/acc", "train/acc", "gap/acc", "test/acc"), ("val/loss", "train/loss", "test/loss")
 AT_A_GLANCE = ("updates", "epochs", "fit_seconds", "parameters")
 TOLD_ELSEWHERE = ("status", "metrics", "overrides", "command", "versions", "hardware", "git_commit", "error")
+MAX_IMAGE_BYTES = 20_000_000
+
+
+def html(template: str, *, made_by: str, **values: Any) -> str:
+    """A page as one file without scripts, that loads nothing from elsewhere; `values` are what its template needs."""
+    environment = Environment(
+        loader=PackageLoader("mlplab.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(template).render(made=f"Made {now()} by {made_by}.", **values)
+
+
+def image(path: Path, alt: str) -> Markup:
+    """A PNG or WebP file as markup that holds its bytes; nothing for what is none, or too large for a page."""
+    content = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_IMAGE_BYTES else b""
+    kind = {b"\x89PNG": "png", b"RIFF": "webp"}.get(content[:4])
+    encoded = base64.b64encode(content).decode("ascii")
+    return Markup(f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{encoded}">' if kind else "")
+
+
+def made_with(results: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Versions, hardware and code of runs; several where they differ."""
+    facts: dict[str, dict[str, None]] = {}
+    for result in results:
+        about = {"hardware": result.get("hardware"), "code": result.get("git_commit")}
+        for name, value in (part(result, "versions") | about).items():
+            facts.setdefault(name, {})[str(value or "unknown")] = None
+    return {name: "; ".join(values) for name, values in facts.items()}
+
+
+# Runs compared
 
 
 def comparison(

@@ -1,14 +1,15 @@
 """The numbers of many runs as tables: a row per group, a row per run, equal budgets, chosen epochs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mlplab.report.frames import Group, comparable, differing, is_repeated
 from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown_value, smaller_is_better, with_unit
-from mlplab.report.page import Table
 from mlplab.report.plots import CLOCKS
 from mlplab.report.study import swept, winner
 from mlplab.runs.folders import short_path
@@ -22,6 +23,25 @@ ABOUT = (
 )  # fmt: skip
 SIMILAR = 1.05
 """Budgets that differ by less than this factor need no table of their own."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first `num_names` columns are names, the others numbers; `marked` is the best row's index.
+
+    `shades` make it a heat map: a number from 0 to 1 for each cell of numbers.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    num_names: int = 1
+    marked: int | None = None
+    shades: Sequence[Sequence[float]] | None = None
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]], **options: Any) -> "Table":
+        """A table of rows with the same headings: heading → cell."""
+        return cls(list(rows[0]), [list(row.values()) for row in rows], **options)
 
 
 def measured(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:

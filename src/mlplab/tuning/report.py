@@ -18,7 +18,8 @@ from optuna.visualization import matplotlib as plots
 from mlplab.figures.style import STYLE, as_svg
 from mlplab.files import write_atomically
 from mlplab.report.numbers import in_words, mean_interval, shown, with_interval
-from mlplab.report.page import Table, html
+from mlplab.report.pages import html
+from mlplab.report.tables import Table
 from mlplab.tuning.search import Search, value_text
 from mlplab.tuning.study import ERROR, FOLDER, OVERRIDES, best_trial
 
