@@ -26,17 +26,10 @@ HAS_ONEDNN = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 
-torch.library.define("mlplab::product", "(Tensor left, Tensor right) -> Tensor")  # so that it can be compiled
 
-
-@torch.library.impl("mlplab::product", "cpu")
-def _product(left: Tensor, right: Tensor) -> Tensor:
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left (n, inner) × right (m, inner) transposed → (n, m), by oneDNN."""
     return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-
-
-@torch.library.register_fake("mlplab::product")
-def _product_shape(left: Tensor, right: Tensor) -> Tensor:
-    return left.new_empty(len(left), len(right))
 
 
 def is_large(inputs: Tensor, weight: Tensor) -> bool:
@@ -51,14 +44,14 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, inputs: Tensor, weight: Tensor) -> Tensor:
         context.save_for_backward(inputs, weight)
-        return torch.ops.mlplab.product(inputs, weight)
+        return product(inputs, weight)
 
     @staticmethod
     def backward(context: Any, errors: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (inputs, weight), (of_inputs, of_weight) = context.saved_tensors, context.needs_input_grad
         return (
-            torch.ops.mlplab.product(errors, weight.t()) if of_inputs else None,
-            torch.ops.mlplab.product(errors.t(), inputs.t()) if of_weight else None,
+            product(errors, weight.t()) if of_inputs else None,
+            product(errors.t(), inputs.t()) if of_weight else None,
         )
 
 
@@ -111,7 +104,7 @@ def descend(
         if inputs._version != version:
             raise RuntimeError("the input of a linear layer was changed in place before the weights were updated")
         factor = factors.pop(weight, 1.0)
-        gradient = torch.ops.mlplab.product(error.t(), inputs.t()) if is_large(inputs, weight) else None
+        gradient = product(error.t(), inputs.t()) if is_large(inputs, weight) else None
         if gradient is None:
             weight.addmm_(error.t(), inputs, beta=factor, alpha=-rate)
         else:
