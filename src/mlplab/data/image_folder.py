@@ -139,11 +139,9 @@ def decode(
     def read(path: Path) -> Tensor | None:
         try:
             image = read_image(path, channels)
-        except UnidentifiedImageError:
-            faults.append(f"{path}: cannot be decoded ({KNOWN}); replace or remove it")
-            return None
         except Exception as error:  # what is wrong inside a file may raise anything
-            faults.append(f"{path}: cannot be decoded ({first_line(error)}); replace or remove it")
+            reason = KNOWN if isinstance(error, UnidentifiedImageError) else first_line(error)
+            faults.append(f"{path}: cannot be decoded ({reason}); replace or remove it")
             return None
         if size is None or image.shape[1:] == tuple(size):
             return image
