@@ -11,6 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mlplab.config.keys import flat
 from mlplab.errors import ConfigError
 from mlplab.figures.curves import best_epoch, learning_curves
 from mlplab.figures.style import MOST_LINES, as_svg
@@ -164,7 +165,7 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, w
         curves=course,
         ends=[f"{shown_value(history[name].iloc[-1], name)} {in_words(name)}" for name in CLOCKS if name in history],
         figures={name: markup for name, markup in pictures.items() if markup},
-        facts={key.replace("_", " "): shown(value) for key, value in facts.items()},
+        facts={key.replace("_", " ").replace(".", ", "): shown(value) for key, value in flat(facts).items()},
         data={key: shown(value) for key, value in config.items() if key.startswith("data.")},
         command=f"python {result.get('command', 'train.py')}",
         versions=made_with([result]),
