@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ def sh(*command: str, code: int | None = 0) -> str:
     return done.stdout
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 300) -> Any:
     """Wait until something is true, and give it."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -40,12 +41,12 @@ class Program(NamedTuple):
     process: subprocess.Popen
     output: Path
 
-    def end(self, *, code: int = 0, seconds: float = 400) -> str:
+    def end(self, *, code: int = 0, seconds: float = 900) -> str:
         """Wait for its end, which must have this exit code; gives what it said."""
         assert self.process.wait(timeout=seconds) == code, self.output.read_text()
         return self.output.read_text()
 
-    def says(self, text: str, *, seconds: float = 180) -> None:
+    def says(self, text: str, *, seconds: float = 300) -> None:
         wait_for(lambda: text in self.output.read_text() or self.process.poll() is not None, seconds=seconds)
         assert text in self.output.read_text()
 
@@ -64,21 +65,36 @@ def state(job: str) -> str:
 
 
 def hurry(job: str) -> None:
-    """Let a job that SLURM starts again begin at once, not after the two minutes that it waits by itself."""
+    """Let a job that SLURM starts again begin soon, not after the two minutes that it waits by itself.
+
+    A few seconds it must wait: a node refuses a job that it has ended in the same second.
+    """
+    told = False
 
     def runs() -> bool:
-        sh("scontrol", "update", f"jobid={job}", "starttime=now", code=None)
-        sh("scontrol", "release", job, code=None)  # held where it was to start before the node was ready
+        nonlocal told
+        known = sh("scontrol", "show", "job", job, code=None)
+        if "JobState=PENDING" in known and not told:
+            sh("scontrol", "update", f"jobid={job}", "starttime=now+4", code=None)
+            told = "Reason=BeginTime" in sh("scontrol", "show", "job", job, code=None)
+        if "eld" in known.partition("Reason=")[2].partition(" ")[0]:  # where it was to start before its node was ready
+            sh("scontrol", "release", job, code=None)
         return state(job) in ("RUNNING", "COMPLETED")
 
     wait_for(runs)
 
 
+def was_started_again(job: str) -> bool:
+    return not re.search(r"Restarts=0\b", sh("scontrol", "show", "job", job))
+
+
 def fail_node(job: str) -> None:
-    """Let the first node that a job runs on fail, and come back."""
-    node = sh("scontrol", "show", "hostnames", sh("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip())
-    sh("scontrol", "update", f"nodename={node.split()[0]}", "state=down", "reason=test")
-    sh("scontrol", "update", f"nodename={node.split()[0]}", "state=resume", code=None)  # if it has not by itself
+    """Let the first node that a job runs on fail, and come back once nothing of the job is left on it."""
+    nodes, number = sh("squeue", "--noheader", "--format=%N %A", f"--jobs={job}").split()
+    node = sh("scontrol", "show", "hostnames", nodes).split()[0]
+    sh("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    wait_for(lambda: not sh("pgrep", "-f", rf"slurmstepd: \[{number}\.", code=None))
+    sh("scontrol", "update", f"nodename={node}", "state=resume", code=None)  # if it has not by itself
 
 
 def results(folder: Path, name: str = "weights_digest") -> dict[str, Any]:

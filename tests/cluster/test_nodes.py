@@ -6,7 +6,20 @@ import signal
 import subprocess
 
 import pytest
-from jobs import BARE, Program, clean_environment, fail_node, hurry, python, results, saved, sh, state, wait_for
+from jobs import (
+    BARE,
+    Program,
+    clean_environment,
+    fail_node,
+    hurry,
+    python,
+    results,
+    saved,
+    sh,
+    state,
+    wait_for,
+    was_started_again,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -47,7 +60,7 @@ def test_two_nodes_go_on_after(how, sbatch, together, tmp_path):
         sh("scancel", "--signal=USR1", job)
     else:
         fail_node(job)
-    wait_for(lambda: "Restarts=1" in sh("scontrol", "show", "job", job))
+    wait_for(lambda: was_started_again(job))
     hurry(job)
     wait_for(lambda: state(job) == "COMPLETED")
     (digest,) = results(tmp_path).values()
@@ -84,7 +97,7 @@ def test_torchrun_on_two_nodes_is_resumed_after(number, together, tmp_path):
             os.kill(int(pid), number)
         sh("pkill", "-KILL", "-P", str(programs[1].process.pid), code=None)
     for program in programs:
-        program.process.wait(timeout=120)
+        program.process.wait(timeout=400)
     assert "finished" not in results(tmp_path, "status").values()
     for program in torchrun(tmp_path, "resume=outputs/train/torchrun_job1"):
         program.end()

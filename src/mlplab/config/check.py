@@ -50,9 +50,9 @@ def config_faults(config: DictConfig) -> list[str]:
         values = nodes(resolved_config(config))
     except OmegaConfBaseException as error:
         return [f"{error.full_key}: {first_line(error)}"]
-    if "folder" in values and (absent := section_faults(config)):
-        return absent
     written = nodes(OmegaConf.to_container(config))
+    if "folder" in values and (absent := section_faults(written)):
+        return absent
     faults: dict[str, str] = {}
     for key, value in values.items():
         rule = NULL | MAPPING if re.fullmatch(r"(callbacks|logger)\.[^.\[]+", key) else RULES.get(key)
@@ -67,19 +67,18 @@ def config_faults(config: DictConfig) -> list[str]:
 
 def resolved_config(config: DictConfig) -> Any:
     """The config as plain data without references. Raises OmegaConf's errors for those that lead nowhere."""
-    config = copy.deepcopy(config)
     while True:
         try:
             return OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             if "HydraConfig was not set" not in str(error):
                 raise
+            config = copy.deepcopy(config)
             OmegaConf.update(config, str(error.full_key), UNKNOWN_YET)
 
 
-def section_faults(config: DictConfig) -> list[str]:
+def section_faults(values: Values) -> list[str]:
     """One line for each part that the config of a run must have and lacks."""
-    values = nodes(OmegaConf.to_container(config))
     needed = [f"{section}._target_" for section in SECTIONS[:-2]]
     needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
     wrong = [fault for key in SECTIONS if key in values and (fault := RULES[key].fault(key, values[key]))]

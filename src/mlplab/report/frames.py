@@ -113,7 +113,8 @@ def read_history(path: Path) -> pd.DataFrame:
         rows = pd.read_csv(io.StringIO(read_text(path)))
     except (ValueError, RecursionError) as error:  # pandas' parser errors are ValueErrors
         raise ConfigError(f"{path} cannot be read: {first_line(error)}") from error
-    rows = rows.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    texts = rows.select_dtypes(exclude="number")
+    rows = rows.assign(**texts.apply(pd.to_numeric, errors="coerce")).replace([np.inf, -np.inf], np.nan)
     if "updates" not in rows or not len(rows) or rows["updates"].isna().any():
         raise ConfigError(f"{path} cannot be read: it does not hold a row of numbers for each validation")
     return rows.sort_values("updates", ignore_index=True)
@@ -246,15 +247,16 @@ class Group(NamedTuple):
 
     def values(self, metric: str) -> list[float]:
         """The metric of each run that has it and where it is finite."""
-        return [float(value) for value in self.runs["metrics"].get(metric, ()) if np.isfinite(value)]
+        return [float(value) for value in self.runs.get(("metrics", metric), ()) if np.isfinite(value)]
 
     def interval(self, metric: str) -> Interval:
         return mean_interval(self.values(metric), metric)
 
     def lines(self, clock: str, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Clock and metric at the validations that have both, of each run that has such a one."""
-        rows = self.history.reindex(columns=["run", clock, metric]).dropna()
-        return [(line[clock].to_numpy(float), line[metric].to_numpy(float)) for _, line in rows.groupby("run")]
+        rows = self.history.reindex(columns=["run", clock, metric]).dropna().to_numpy(float)
+        lines = np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)
+        return [(line[:, 1], line[:, 2]) for line in lines if len(line)]
 
 
 def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] = ()) -> list[Group]:

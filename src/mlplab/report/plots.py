@@ -97,9 +97,9 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
             means, lows, highs, _ = np.transpose([group.interval(metric) for group in line["group"]])
             style: Any = {"linestyle": "-" if x else "", "linewidth": 1.2, "capsize": 3, **look(index)}
             axes.errorbar(beside, means, yerr=(means - lows, highs - means), label=f"{lines} = {name}", **style)
-            for place, group in zip(line["x"], line["group"], strict=True):
-                values = group.values(metric)
-                axes.scatter([place - apart] * len(values), values, s=13, color=style["color"], alpha=0.45, linewidth=0)
+            of_runs = [(place, group.values(metric)) for place, group in zip(line["x"], line["group"], strict=True)]
+            dots = np.array([(place - apart, value) for place, values in of_runs for value in values])
+            axes.scatter(*dots.reshape(-1, 2).T, s=13, color=style["color"], alpha=0.45, linewidth=0)
         if metric.startswith("gap/"):
             axes.axhline(0, color=FAINT, linewidth=1)
         if is_wide([value for group in groups for value in group.values(metric)], VAST_RANGE):

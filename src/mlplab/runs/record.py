@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.config.check import config_faults, section_faults
+from mlplab.config.targets import nodes
 from mlplab.errors import ConfigError, first_line
 from mlplab.files import lock, now, write_atomically
 
@@ -112,7 +113,7 @@ class Record:
 
     def check(self, config: DictConfig) -> None:
         """Raise ConfigError that lists all that is wrong with the config of this run."""
-        if faults := section_faults(config) or config_faults(config):
+        if faults := section_faults(nodes(OmegaConf.to_container(config))) or config_faults(config):
             raise ConfigError(*(f"{self.folder / CONFIG}: {fault}" for fault in faults))
 
     def update(self, **values: Any) -> None:

@@ -51,6 +51,7 @@ class SweepProgress:
         self.room = self.console.width if is_narrow else sys.maxsize
         self.live = Live(console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
         self.before = {job: changed_at(job) for job in jobs}
+        self.width = min(60, max((len(job.label) for job in jobs), default=0))
         self.start = time.monotonic()
 
     @contextlib.contextmanager
@@ -89,7 +90,7 @@ class SweepProgress:
         per_job = (time.monotonic() - self.start) / (len(self.before) - len(self.waiting))
         self.left = f"  about {timedelta(seconds=round(per_job * len(self.waiting)))} left" if self.waiting else " "
         number = f"{self.total - len(self.waiting):{len(str(self.total))}}/{self.total}"
-        label = f"{job.label:{min(60, max(len(other.label) for other in self.before))}}"
+        label = f"{job.label:{self.width}}"
         columns = [*ending(result), *([] if self.console.is_terminal else self.left.split("  ")[1:])]
         while len("  ".join([number, label, *columns])) > self.room and len(columns) > 1:
             columns.pop(0 if columns[0] == "finished" else -1)  # what the scores say as well, then the least needed
