@@ -97,6 +97,13 @@ def fail_node(job: str) -> None:
     sh("scontrol", "update", f"nodename={node}", "state=resume", code=None)  # if it has not by itself
 
 
+def preempt(job: str) -> None:
+    """Let another job take the place of all that run, those of the partition low after their time of grace."""
+    options = ("--partition=high", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 3")
+    other = sh("sbatch", "--parsable", *options).strip()
+    wait_for(lambda: state(other) == "COMPLETED")
+
+
 def results(folder: Path, name: str = "weights_digest") -> dict[str, Any]:
     """A fact of each run below a folder."""
     found = sorted(folder.rglob("result.json"))

@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from jobs import LONG, fail_node, hurry, python, results, saved, sh, state, wait_for, was_started_again
+from jobs import LONG, fail_node, hurry, preempt, python, results, saved, sh, state, wait_for, was_started_again
 
 pytestmark = pytest.mark.cluster
 
@@ -18,13 +18,6 @@ def near_its_time_limit(job):
     sh("scancel", *([] if has_step else ["--batch"]), "--signal=USR1", job)
 
 
-def preempted(job):
-    other = sh(
-        "sbatch", "--parsable", "--partition=high", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 5"
-    ).strip()
-    wait_for(lambda: state(other) == "COMPLETED")
-
-
 ELSEWHERE = ("hydra.run.dir=elsewhere/run", "+trainer.min_epochs=1", "'~callbacks.checkpoint'")
 
 
@@ -33,7 +26,7 @@ ELSEWHERE = ("hydra.run.dir=elsewhere/run", "+trainer.min_epochs=1", "'~callback
     [
         (requeued, "srun", ()),
         (near_its_time_limit, "srun", ()),
-        (preempted, "srun", ()),
+        (preempt, "srun", ()),
         (fail_node, "srun", ()),
         (near_its_time_limit, "exec", ELSEWHERE),
     ],

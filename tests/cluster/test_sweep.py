@@ -7,11 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from jobs import BARE, LONG, fail_node, hurry, python, results, saved, sh, state, wait_for
+from jobs import BARE, LONG, fail_node, hurry, preempt, python, results, saved, sh, state, wait_for
 
 pytestmark = pytest.mark.cluster
 
-SWEEP = ("-m", *LONG, "sweep=a", "seed=0,1,2", "hydra/launcher=slurm", "hydra.launcher.timeout_min=10")
+LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.timeout_min=10", "hydra.launcher.partition=low")
+GRID = ("-m", *LONG, "sweep=a", "seed=0,1,2")
+SWEEP = (*GRID, *LAUNCHER)
 FOLDER = "outputs/sweeps/a"
 
 
@@ -19,7 +21,7 @@ FOLDER = "outputs/sweeps/a"
 def unbroken(tmp_path_factory, slurm):
     """The digests of SWEEP's jobs, trained one after the other in this order of seeds."""
     folder = tmp_path_factory.mktemp("unbroken")
-    sh(*python("train.py", *SWEEP[:-2], f"hydra.sweep.dir={folder}"))
+    sh(*python("train.py", *GRID, f"hydra.sweep.dir={folder}"))
     return results(folder)
 
 
@@ -57,11 +59,11 @@ def time_limit(job):
     wait_for(lambda: state(job) != "RUNNING")
 
 
-@pytest.mark.parametrize("interrupt", [requeue, time_limit, fail_node])
+@pytest.mark.parametrize("interrupt", [requeue, time_limit, preempt, fail_node])
 def test_what_the_cluster_takes_goes_on(interrupt, sweep, unbroken, tmp_path):
-    number = running(sweep)
-    interrupt(number)
-    hurry(number)
+    interrupt(running(sweep))
+    for number in numbers(sweep):
+        hurry(number)
     out = sweep.end()
     assert out.count("  finished  ") == 3
     check(tmp_path / FOLDER, unbroken)

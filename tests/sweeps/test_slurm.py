@@ -24,10 +24,10 @@ class Queue:
         numbers = {job: f"{len(self.arrays)}_{index}" for index, job in enumerate(jobs)}
         for job, number in numbers.items():
             self.states[number] = self.ends.get(job.label, ["COMPLETED"]).pop(0)
-            if self.states[number] == "COMPLETED":
-                write(job, "finished")
-            elif self.states[number] == "FAILED":
-                write(job, "failed")
+            if self.states[number] == "unseen":
+                self.states[number] = "FAILED"
+            elif self.states[number] in ("COMPLETED", "FAILED"):
+                write(job, {"COMPLETED": "finished", "FAILED": "failed"}[self.states[number]])
         return numbers
 
     def queued(self, numbers):
@@ -58,7 +58,9 @@ def submit(monkeypatch, tmp_path):
         monkeypatch.setattr(
             SlurmJobs, "array", lambda self, part, at_once: (array or queue.array)(part, at_once=at_once)
         )
-        launcher = SimpleNamespace(params={"array_parallelism": 10, "max_num_timeout": 2, "submitit_folder": "logs/%j"})
+        launcher = SimpleNamespace(
+            params={"array_parallelism": 10, "max_num_timeout": 2, "submitit_folder": f"{tmp_path}/logs/%j"}
+        )
         progress = SimpleNamespace(say=said.append, note="")
         SlurmJobs(launcher, None, folder=tmp_path, stop=tmp_path / ".stop", progress=progress).run(jobs)
         return queue, said
@@ -90,14 +92,26 @@ def test_what_the_cluster_took_is_submitted_again(state, submit):
 def test_not_for_ever(submit):
     queue, said = submit(1, a=["TIMEOUT"] * 9)
     assert len(queue.arrays) == 3  # once, and max_num_timeout times more
-    assert said[-1] == "SLURM 3_0  a  TIMEOUT: missing; see logs/3_0/3_0_0_log.err"
+    assert said[-1] == "SLURM 3_0  a  TIMEOUT: missing"
 
 
-@pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "OUT_OF_MEMORY", "gone"])
-def test_what_ended_by_itself_or_by_a_person_is_not(state, submit):
+@pytest.mark.parametrize("state", ["CANCELLED", "OUT_OF_MEMORY", "gone"])
+@pytest.mark.parametrize("has_log", [True, False])
+def test_what_ended_by_itself_or_by_a_person_is_not(state, has_log, submit, tmp_path):
+    log = tmp_path / "logs" / "1_0" / "1_0_0_log.err"
+    if has_log:
+        log.parent.mkdir(parents=True)
+        log.touch()
     queue, said = submit(2, a=[state])
     assert len(queue.arrays) == 1
-    assert any(f"  a  {state}: missing; see " in line for line in said) == (state != "FAILED")
+    assert f"SLURM 1_0  a  {state}: missing{f'; see {log}' if has_log else ''}" in said
+
+
+def test_a_job_that_fails_is_not_repeated_and_one_without_a_trace_may_not_see_the_folder(submit):
+    queue, said = submit(2, a=["FAILED"], b=["unseen"])
+    assert len(queue.arrays) == 1
+    told = [line for line in said if "FAILED" in line]  # how the first ended its own record says
+    assert told == ["SLURM 1_1  b  FAILED: missing; its node has written nothing: does it see this folder?"]
 
 
 def test_jobs_of_an_earlier_command_that_are_in_the_queue_are_not_submitted(submit, tmp_path):

@@ -145,7 +145,8 @@ class SlurmJobs:
             return False
         again = end.state in cluster.TAKEN and self.submissions[job] <= self.launcher.params["max_num_timeout"]
         log = Path(self.launcher.params["submitit_folder"].replace("%j", number), f"{number}_0_log.err")
-        outcome = "submitted again" if again else f"{status}; see {log}"
+        unseen = "; its node has written nothing: does it see this folder?" if end.state == "FAILED" else ""
+        outcome = "submitted again" if again else status + (f"; see {log}" if log.exists() else unseen)
         self.progress.say(f"SLURM {number}  {job.label}  {end.state}: {outcome}")
         return again
 
