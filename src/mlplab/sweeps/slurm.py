@@ -4,6 +4,7 @@ How a job ended is read in its folder, as for all launchers; what SLURM says of 
 """
 
 import json
+import pickle
 import re
 import shutil
 import time
@@ -108,8 +109,8 @@ class SlurmJobs:
             **{key if key in shared else f"slurm_{key}": value for key, value in options.items()}
         )
         lines, count = [self.lines(job) for job in jobs], len(jobs)
-        state = [Singleton.get_state()] * count
-        submitted = executor.map_array(self.launcher, lines, ["hydra.sweep.dir"] * count, range(count), lines, state)
+        launcher, state = Pickled(self.launcher), [Pickled(Singleton.get_state())] * count
+        submitted = executor.map_array(launcher, lines, ["hydra.sweep.dir"] * count, range(count), lines, state)
         return dict(zip(jobs, (one.job_id for one in submitted), strict=True))
 
     def look(self) -> None:
@@ -163,6 +164,18 @@ class SlurmJobs:
         if text not in self.told:
             self.told.add(text)
             self.progress.say(text)
+
+
+class Pickled:
+    """A large object that many jobs have in common: pickled once, and itself again in a job."""
+
+    def __init__(self, content: Any) -> None:
+        import cloudpickle  # here, since it comes with submitit
+
+        self.content = cloudpickle.dumps(content)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self.content,)
 
 
 def check_slurm() -> None:
