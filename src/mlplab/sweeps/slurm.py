@@ -109,7 +109,8 @@ class SlurmJobs:
             **{key if key in shared else f"slurm_{key}": value for key, value in options.items()}
         )
         lines, count = [self.lines(job) for job in jobs], len(jobs)
-        launcher, state = Pickled(self.launcher), [Pickled(Singleton.get_state())] * count
+        launcher: Any = Pickled(self.launcher)
+        state = [Pickled(Singleton.get_state())] * count
         submitted = executor.map_array(launcher, lines, ["hydra.sweep.dir"] * count, range(count), lines, state)
         return dict(zip(jobs, (one.job_id for one in submitted), strict=True))
 
