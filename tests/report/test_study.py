@@ -98,13 +98,6 @@ def test_a_fit_reads_the_row_of_the_history_that_it_names(make_run, history):
     assert values[0]["x"].item() == 10
 
 
-def test_a_setting_that_alone_finished_is_no_winner(make_run):
-    folders = [make_run("a", {"optimizer": {"lr": 0.1}}, **{"val/acc": 0.5}),
-               make_run("b", {"optimizer": {"lr": 9}}, status="diverged")]  # fmt: skip
-    (sentence,) = answer(Study(), grouped_runs(*folders), "val/acc")
-    assert sentence.startswith("The validation accuracy of lr=0.1 is 50.00")
-
-
 # Which score, which axes, which study
 
 
@@ -117,12 +110,6 @@ def test_the_test_score_decides_only_where_all_have_it(make_run):
     assert score_of(Study(score="val/acc"), all_tested) == "val/acc"
     one_tested = grouped_runs(make_run("c", **both), make_run("d", seed=1, **{"val/acc": 0.5}))
     assert score_of(Study(), one_tested) == "val/acc"
-
-
-def test_a_study_is_read_from_its_section():
-    fit = {"y": "y", "x": "x", "expected": -1}
-    assert study_of({"name": "a", "fit": fit}) == Study(name="a", metrics=[], fits=[Fit("y", "x", "last", -1)])
-    assert study_of({"metrics": "val/acc", "fit": [fit, fit]}).metrics == ["val/acc"]
 
 
 @pytest.mark.parametrize("fit", ["x", 3, {"y": 1}, {"x": "a", "y": "b", "at": ["first"]}])

@@ -62,10 +62,6 @@ def test_budgets_are_what_the_shortest_run_had_spent(runs):
     assert table.rows == [["0.1", *cut], ["0.5", "90.00", "90.00", "90.00"]]
 
 
-def test_equal_budgets_need_no_table(runs):
-    assert budget_table(grouped(*runs)[:1]) is None
-
-
 def test_the_summary_has_a_row_per_run_with_all_that_is_known(runs, tmp_path):
     path = tmp_path / "summary.csv"
     summary(runs[0], grouped(*runs), tmp_path).to_csv(path, index=False)
@@ -118,9 +114,3 @@ def test_the_test_set_chooses_by_the_same_measure(make_run, monitor, cells):
     table = chosen_epochs(grouped(*read([folder])[:2]))
     assert table.rows[0][1:] == cells
     assert len(table.headings) == len(table.rows[0])
-
-
-def test_runs_without_a_test_curve_have_no_such_table(make_run):
-    folder = make_run("run", {"monitor": "val/loss"})
-    pd.DataFrame({name: values for name, values in CURVES.items() if "test" not in name}).to_csv(folder / "history.csv")
-    assert chosen_epochs(grouped(*read([folder])[:2])) is None

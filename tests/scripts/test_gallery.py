@@ -39,13 +39,3 @@ def test_a_row_holds_the_figure_of_each_group_in_their_order(script, tmp_path, m
     title = row.crop((0, 0, script.HEIGHT, script.TITLE))
     assert title.getpixel((0, 0)) == (255, 255, 255)
     assert (0, 0, 0) in {colour for _, colour in title.getcolors()}
-
-
-def test_curves_are_drawn_small(script, tmp_path, make_run):
-    make_run("sweep/2", 2, "red")
-    make_run("sweep/8", 8, "blue")
-    script.save_curves(tmp_path / "sweep", tmp_path / "curves.png", metrics=["val/acc", "val/loss"])
-    image = Image.open(tmp_path / "curves.png").convert("RGB")
-    assert image.width > image.height > 200
-    assert len(image.getcolors(maxcolors=256 * 256)) > 20
-    assert (tmp_path / "curves.png").stat().st_size < 100_000
