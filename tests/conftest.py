@@ -4,6 +4,9 @@ import copy
 import functools
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +70,26 @@ def as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     yield
     root.handlers[:], root.level = handlers, level
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """A script as a process in a session of its own, so that what it leaves can be ended: start("train.py", "seed=1").
+
+    It runs in `folder`, and stderr goes where stdout goes, if no other place is given.
+    """
+    foreign = ("PL_", "HYDRA_", "MLPLAB_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+    def popen(
+        name: str, *arguments: str, folder: Path, stderr: int = subprocess.STDOUT, **more: str
+    ) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, str(CONF.parent / name), *arguments],
+            cwd=folder, env=clean | more, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    return popen
 
 
 # Whole runs, for the tests of the upper layers

@@ -21,7 +21,6 @@ from mlplab.runs import build
 from mlplab.sweeps.grid import jobs_of
 
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
-PRIMARY = [path.stem for path in FILES if len(path.parts) == 1]
 CHOICES = [
     (path.parts[0], path.stem)
     for path in FILES
@@ -82,12 +81,6 @@ def test_a_command_in_a_header_composes(path):
             overrides = OverridesParser.create().parse_overrides(words)
             words = [next(values(override)) for override in overrides]  # the first of a sweep
             composed(*words, primary=program)
-
-
-@pytest.mark.parametrize("primary", PRIMARY)
-def test_primary_configs_compose(primary):
-    config = composed(primary=primary)
-    assert not [fault for fault in config_faults(config) if "must be given" not in fault]
 
 
 @pytest.mark.parametrize(
@@ -223,9 +216,3 @@ def test_regularization_sets_its_keys(overrides, values):
     config = train_config(*f"regularization={overrides}".split())
     assert {key: OmegaConf.select(config, key) for key in values} == values
     assert set(config.data.augmentation.values()) == {0} or "augmentation" in overrides
-
-
-def test_every_data_set_has_the_common_keys():
-    base = train_config("data=base").data
-    for name in choices("data"):
-        assert set(base) <= set(train_config(f"data={name}").data)

@@ -149,9 +149,9 @@ def test_an_interrupted_run_gives_the_same_numbers(launch_full, scalars):
 
 @bitwise
 @pytest.mark.slow
-def test_two_processes_give_the_same_numbers(tmp_path):
+def test_two_processes_give_the_same_numbers(start, tmp_path):
     settings = ("data.batch_size=5", "trainer.max_epochs=3", "logger=none", "figures=none")
-    training.start_together(tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
+    training.start_together(start, tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
     compare("runs/two_processes", facts(tmp_path / "two", lambda folder: {}))
 
 

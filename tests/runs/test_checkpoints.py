@@ -1,5 +1,8 @@
 """Checkpoints are whole or not there. That every damaged byte is noticed is tested in tests/faults/test_damage.py."""
 
+import os
+
+import pytest
 import torch
 
 from mlplab.files import read_checkpoint, write_checkpoint
@@ -16,6 +19,19 @@ def test_what_was_written_is_read_also_by_torch(tmp_path):
         assert torch.equal(content.pop("state_dict")["weight"], CONTENT["state_dict"]["weight"])
         assert content == {"global_step": 3, "names": ["a", "b"], "none": None}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(CONTENT, path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(CONTENT | {"global_step": 4}, path)
+    assert read_checkpoint(path)["global_step"] == 3
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_newest_good_one_is_that_with_most_updates(tmp_path):

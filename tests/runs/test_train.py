@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import warnings
 from importlib.metadata import version
 from unittest import mock
@@ -19,7 +18,6 @@ from omegaconf import OmegaConf
 
 from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
-from mlplab.config.check import CONF
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.figures.curves import best_epoch
 from mlplab.files import read_checkpoint
@@ -28,7 +26,6 @@ from mlplab.models.schedules import Plateau
 from mlplab.runs import build
 from mlplab.runs.train import resume
 
-TRAIN_SAMPLES = 56  # of the 80 points of `launch`; validation and test have 12 each
 LOGGED = {
     "train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "gap/loss", "gap/acc",
     "lr", "weights/l2_norm", "grad/norm", "grad/noise", "batch/loss", "best/val/acc",
@@ -380,19 +377,15 @@ def test_advice_of_lightning_that_does_not_apply_is_not_shown():
 # Two processes
 
 
-def start_together(tmp_path, *overrides):
-    """`train.py` in a session of its own, so that a hang takes its child process along."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PL_")}
-    command = [sys.executable, str(CONF.parent / "train.py"), "trainer=ddp_cpu", "data.num_samples=80", *overrides]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+def start_together(start, folder, *overrides):
+    """`train.py` in two processes; a hang takes both along."""
+    process = start("train.py", "trainer=ddp_cpu", "data.num_samples=80", *overrides, folder=folder)
     try:
-        _, errors = process.communicate(timeout=90)
+        printed, _ = process.communicate(timeout=90)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, printed
 
 
 @pytest.mark.parametrize(
@@ -402,15 +395,11 @@ def start_together(tmp_path, *overrides):
         pytest.param(20, 1, marks=pytest.mark.slow),  # the second process never has a sample
     ],
 )
-def test_two_processes_give_the_weights_of_one_and_as_many_files(train_size, batch_size, launch_full, tmp_path):
-    settings = [
-        f"data.batch_size={batch_size}",
-        f"data.train_size={train_size}",
-        "trainer.max_epochs=2",
-        "figures=none",
-    ]
+def test_two_processes_give_the_weights_of_one_and_as_many_files(train_size, batch_size, launch_full, start, tmp_path):
+    sizes = f"data.batch_size={batch_size}", f"data.train_size={train_size}"
+    settings = [*sizes, "trainer.max_epochs=2", "figures=none"]
     alone = launch_full(*settings, folder="alone")
-    start_together(tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
+    start_together(start, tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
     ours, theirs = (
         read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("two", "alone")
     )

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -316,23 +315,14 @@ def test_data_is_loaded_once_for_all_jobs_of_a_sweep_only(make_config, monkeypat
 # As a program. It starts Python, so there is one.
 
 
-def program(*arguments, folder):
-    """`train.py -m …` as a process in a session of its own, so that what it leaves can be ended with it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "-m", *arguments],
-        cwd=folder, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+def sweep(tmp_path_factory, start):
     """A multirun of four jobs as a program, of which two diverge: its folder, exit code and output."""
     folder = tmp_path_factory.mktemp("sweep")
-    process = program(
-        "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
-        "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard", "hydra.sweep.dir=sweep",
-        folder=folder,
+    process = start(
+        "train.py", "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30",
+        "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard",
+        "hydra.sweep.dir=sweep", folder=folder,
     )  # fmt: skip
     out, _ = process.communicate(timeout=120)
     return folder / "sweep", process.returncode, out
@@ -371,17 +361,17 @@ def results(folder, keys=("status", "weights_digest", "updates", "metrics", "ove
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_path):
+def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, start, tmp_path):
     whole, broken = tmp_path / "outputs/sweeps/whole", tmp_path / "outputs/sweeps/broken"
-    out, _ = program(*LONG, "sweep=whole", folder=tmp_path).communicate(timeout=600)
+    out, _ = start("train.py", "-m", *LONG, "sweep=whole", folder=tmp_path).communicate(timeout=600)
     expected = results(whole)
     assert len(expected) == 24, out
     assert {result["status"] for result in expected.values()} == {"finished"}
 
-    arguments = (*LONG, "sweep=broken", f"hydra/launcher={launcher}")
+    arguments = ("train.py", "-m", *LONG, "sweep=broken", f"hydra/launcher={launcher}")
     done_before = {}
     for number, enough in ((signal.SIGTERM, 5), (signal.SIGKILL, 11), (signal.SIGINT, 17)):
-        process = program(*arguments, folder=tmp_path)
+        process = start(*arguments, folder=tmp_path)
         while sum(result["status"] == "finished" for result in results(broken).values()) < enough:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
@@ -395,7 +385,7 @@ def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_pa
         assert all(times[name] == result for name, result in done_before.items())  # no finished job was run again
         done_before = {name: result for name, result in times.items() if result["status"] == "finished"}
         assert enough <= len(done_before) < 24
-    out, _ = program(*arguments, folder=tmp_path).communicate(timeout=600)
+    out, _ = start(*arguments, folder=tmp_path).communicate(timeout=600)
     assert results(broken) == expected, out
     times = results(broken, keys=("status", "started", "finished"))
     assert all(times[name] == result for name, result in done_before.items())
@@ -403,9 +393,9 @@ def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_pa
 
 
 @pytest.mark.slow
-def test_jobs_can_be_submitted(tmp_path):
-    arguments = ("sweep=a", *LONG[:-2], "seed=0,1", "hydra/launcher=submitit_local")
-    process = program(*arguments, folder=tmp_path)
+def test_jobs_can_be_submitted(start, tmp_path):
+    arguments = ("train.py", "-m", "sweep=a", *LONG[:-2], "seed=0,1", "hydra/launcher=submitit_local")
+    process = start(*arguments, folder=tmp_path)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert {result["status"] for result in results(tmp_path / "outputs/sweeps/a").values()} == {"finished"}
