@@ -1,26 +1,9 @@
 """What tells runs apart is found in their configs, in few words; runs that differ in the seed only form a group."""
 
 import pytest
-from omegaconf import OmegaConf
 
-from mlplab.report.frames import as_numbers, compared, grouped, read, settings
+from mlplab.report.frames import as_numbers, compared, grouped, settings
 from mlplab.report.study import swept
-
-
-@pytest.fixture
-def runs(make_run):
-    """Runs of dotted configs, one each: `({"optimizer.lr": 0.1}, {"seed": 1})`, read."""
-
-    def made(*rows):
-        folders = []
-        for index, (config, options) in enumerate(rows):
-            nested = OmegaConf.create()
-            for key, value in config.items():
-                OmegaConf.update(nested, key, value)
-            folders.append(make_run(f"r{index}", OmegaConf.to_container(nested), **options))
-        return read(folders)[:2]
-
-    return made
 
 
 def lr(value, seed=0, accuracy=0.5, **options):

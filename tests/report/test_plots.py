@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 
 from mlplab.figures.style import as_svg
-from mlplab.report.frames import grouped, read
+from mlplab.report.frames import grouped
 from mlplab.report.plots import curve, curves, scores
 
 
 @pytest.fixture
-def group(make_run):
-    def made(*histories, **options):
-        runs, history, _ = read(
-            [make_run(f"h{i}", seed=i, history=rows, **options) for i, rows in enumerate(histories)]
-        )
-        return grouped(runs, history)[0]
+def group(runs):
+    def made(*histories):
+        return grouped(*runs(*(({}, {"seed": i, "history": rows}) for i, rows in enumerate(histories))))[0]
 
     return made
 
@@ -43,13 +40,9 @@ def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, hist
         assert "<metadata>" not in svg
 
 
-def test_legends_are_in_the_order_of_the_values(make_run, history):
-    configs = [(size, rate) for size in (128, 8, 16) for rate in (0.1, 0.01)]
-    folders = [
-        make_run(f"{size}-{rate}", {"data": {"batch_size": size}, "optimizer": {"lr": rate}}, history=history(0.2, 0.4))
-        for size, rate in configs
-    ]
-    groups = grouped(*read(folders)[:2])
+def test_legends_are_in_the_order_of_the_values(two_settings, history):
+    pairs = {(size, rate): 0.4 for size in (128, 8, 16) for rate in (0.1, 0.01)}
+    groups = two_settings("data.batch_size", "optimizer.lr", pairs, history=history(0.2, 0.4))
     drawn = curves(groups, ["val/acc"]), scores(groups, ["val/acc"], "data.batch_size", "optimizer.lr")
     legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
     assert legends[0] == [f"batch_size={size}, lr={rate}" for size in (8, 16, 128) for rate in (0.01, 0.1)]
