@@ -315,29 +315,21 @@ def test_data_is_loaded_once_for_all_jobs_of_a_sweep_only(make_config, monkeypat
 # As a program. It starts Python, so there is one.
 
 
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory, start):
-    """A multirun of four jobs as a program, of which two diverge: its folder, exit code and output."""
-    folder = tmp_path_factory.mktemp("sweep")
+def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(start, tmp_path):
     process = start(
         "train.py", "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30",
         "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard",
-        "hydra.sweep.dir=sweep", folder=folder,
+        "hydra.sweep.dir=sweep", folder=tmp_path,
     )  # fmt: skip
     out, _ = process.communicate(timeout=120)
-    return folder / "sweep", process.returncode, out
-
-
-def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(sweep):
-    folder, code, out = sweep
-    found = {tuple(result["overrides"][1:3]): result["status"] for result in results(folder).values()}
+    found = {tuple(result["overrides"][1:3]): result["status"] for result in results(tmp_path / "sweep").values()}
     assert found == {
         (f"model.dropout={dropout}", f"optimizer.lr={lr}"): "finished" if lr == "0.1" else "diverged"
         for dropout in ("0.5", "[0.2,0.5]")
         for lr in ("0.1", "1e+30")
     }
-    assert all("model-mlp_dropout" in name for name in results(folder))
-    assert code == 1
+    assert all("model-mlp_dropout" in name for name in results(tmp_path / "sweep"))
+    assert process.returncode == 1
     assert "Traceback" not in out
     assert "update 2 is not a finite number" in out
     assert "\x1b" not in out  # a pipe gets no control codes
