@@ -3,7 +3,11 @@
 import copy
 import functools
 import json
-from collections.abc import Callable, Sequence
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +30,66 @@ def _fixed_random_state() -> None:
 def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let mixed precision be computed as such on a processor that is slow with it, too."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
+@pytest.fixture
+def bomb() -> Callable[[Path], Any]:
+    """What creates a file when it is unpickled: bomb(path)."""
+
+    class Bomb:
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def __reduce__(self) -> tuple:
+            return Path.touch, (self.path,)
+
+    return Bomb
+
+
+# Commands
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., DictConfig]:
+    """The config of a command, as Hydra composes it: composed("eval", "run=last")."""
+
+    def config(name: str, *overrides: str) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(name, list(overrides))
+
+    return config
+
+
+@pytest.fixture
+def as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For a command that is called in this process: an empty folder, and logging, which Hydra sets up, as before."""
+    root = logging.getLogger()
+    handlers, level, threads = root.handlers[:], root.level, torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    yield
+    root.handlers[:], root.level = handlers, level
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """A script as a process in a session of its own, so that what it leaves can be ended: start("train.py", "seed=1").
+
+    It runs in `folder`, and stderr goes where stdout goes, if no other place is given.
+    """
+    foreign = ("PL_", "HYDRA_", "MLPLAB_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+    def popen(
+        name: str, *arguments: str, folder: Path, stderr: int = subprocess.STDOUT, **more: str
+    ) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, str(CONF.parent / name), *arguments],
+            cwd=folder, env=clean | more, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    return popen
 
 
 # Whole runs, for the tests of the upper layers

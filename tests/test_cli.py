@@ -1,9 +1,6 @@
 """The frame around every command: what a person sees who mistypes, and how quickly."""
 
-import copy
 import io
-import logging
-import math
 import os
 import re
 import signal
@@ -12,26 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mlplab.cli import command
-from mlplab.cli.arguments import in_grammar, own_words, read
-from mlplab.config.check import CONF, config_faults
+from mlplab.cli.arguments import in_grammar, own_words
+from mlplab.config.check import CONF
 from mlplab.config.overrides import quoted
 from mlplab.errors import ConfigError, RunFailed
 
 TRAIN = CONF.parent / "train.py"
-MAX_LINES = 5
 
 
 @pytest.fixture
-def enter(monkeypatch, capsys, tmp_path):
+def enter(monkeypatch, capsys, as_a_program):
     """Run a function as the program `train.py` with these arguments: exit code, lines on stderr."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.chdir(tmp_path)
 
     def run(*arguments, function=lambda config: None, name="train", **options):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
@@ -42,52 +34,25 @@ def enter(monkeypatch, capsys, tmp_path):
             code = leaving.code
         return code, capsys.readouterr().err.splitlines()
 
-    yield run
-    root.handlers[:], root.level = handlers, level  # Hydra sets up logging
+    return run
 
 
-def program(*arguments, folder, name="train.py", **environment):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_", "MLPLAB_"))}
-    return subprocess.run(
-        [sys.executable, str(CONF.parent / name), *map(str, arguments)],
-        cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-
-
-BAD = {  # arguments → what the error must name
-    "data.batch_size=0": ["data.batch_size", "0", "integer ≥ 1"],
-    "data=image_folder": ["data.root must be given"],
+BAD = {  # arguments → what the error must name; more in tests/golden/bad_input.json
     "modle=mlp": ["modle", "did you mean 'model'?"],
-    "model=mpl": ["model=mpl", "did you mean 'mlp'?", "mlp_residual"],
-    "model=3": ["model=3", "there are:"],
-    "data.btach_size=3": ["data.btach_size", "did you mean 'batch_size'?"],
-    "optimiser.lr=0.1": ["optimiser.lr", "did you mean 'optimizer'?"],
+    "optimizer=SGD": ["did you mean 'sgd'?"],
     "callbacks.early_stopping.patience=3": ["callbacks.early_stopping", "it comes with regularization=early_stopping"],
-    "experiment=cifar10": ["experiment=cifar10", "did you mean 'cifar10_mlp'?"],
     "+experiment=cifar10_mlp": ["+experiment=cifar10_mlp", "without the +"],
-    "+colour=red": ["colour", "no such key"],
-    "~model": ["model"],
-    "~optimizer.lr": ["optimizer.lr"],
     "trainer.max_epochs": ["trainer.max_epochs: no key=value; see --help"],
-    "help": ["help: no key=value; did you mean --help?"],
-    "-help": ["-help: no such option; did you mean '--help'?"],
-    "--hlp": ["--hlp: no such option; did you mean '--help'?"],
-    "-M seed=0,1": ["-M: no such option; did you mean '-m'?"],
     "mlp_dropout": ["mlp_dropout: no key=value; did you mean model=mlp_dropout?"],
     "outputs/train/x": ["did you mean resume=outputs/train/x?"],
-    "optimizer=SGD": ["did you mean 'sgd'?"],
-    "data=Moon": ["did you mean 'moons'?"],
-    "Optimizer.lr=1": ["did you mean 'optimizer'?"],
-    "optimizer.momentum=0.9": ["it comes with optimizer=momentum or optimizer=nesterov"],
-    "model.activation=tanh": ["it comes with model=mlp_residual or model=mlp_sequential"],
-    "scheduler.milestones=[0.5]": ["it comes with scheduler=step;"],
-    "data.noise=0.1": ["data=moons or data=spirals"],
+    "seed=0,1": ["seed=0,1: several values need a multirun; add -m"],
+    "model.dropout=0.2,0.5": ["add -m, or write one list as 'model.dropout=[0.2,0.5]'"],
     "optimizer=adam model=[a": ["model=[a: cannot be read; lists are written [1,2]"],
-    "model.hidden_sizes=[1,": ["[1,"],
     "a b": ["a b"],
     "--epochs=3 --hlep": ["--epochs=3: no such option", "--hlep: no such option; did you mean '--help'?"],
-    "-m --multirunn seed=0,1": ["--multirunn", "did you mean '--multirun'?"],
     "--cfg": ["--cfg", "expected one argument"],
+    "data.btach_size=3 model=mpl seed=-1": ["data.btach_size: no such key", "model=mpl", "seed must be"],
+    "-m data.batch_size=1,32,0 model=mlp,mpl": ["data.batch_size must be", "did you mean 'mlp'?"],
 }
 
 
@@ -97,111 +62,18 @@ def test_a_mistake_is_named_in_a_few_lines_without_a_traceback(arguments, parts,
     arguments = [arguments] if arguments == "a b" else arguments.split(" ")
     code, lines = enter(*arguments, function=called.append)
     assert code == 2
-    assert 1 <= len(lines) <= MAX_LINES
     assert all(line.startswith("error: ") for line in lines)
     for part in parts:
         assert any(part in line for line in lines), (part, lines)
+    assert len(lines) in (1, len(parts))  # each fault once, however many jobs have it
     assert not called
     assert not list(tmp_path.iterdir())  # nothing was written
 
 
-VALUES = [
-    ("data.batch_size", -1), ("data.batch_size", "abc"), ("data.batch_size", 1e9), ("data.batch_size", True),
-    ("data.batch_size", None), ("data.eval_batch_size", 0), ("data.train_size", 0), ("data.num_workers", -1),
-    ("data.val_fraction", 1.0), ("data.num_folds", 1), ("data.num_folds", 2.5), ("data.num_folds", "many"),
-    ("data.fold", -1), ("data.fold", 0.5), ("data.test_fraction", -0.1), ("data.label_noise", 2),
-    ("data.num_samples", 3.5),
-    ("data.augmentation.flip", 1.5), ("model.dropout", 1.5), ("model.dropout", 1), ("model.dropout", [0.5]),
-    ("model.dropout", [0.5, 2]), ("model.dropout", "some"), ("model.hidden_sizes", [0]), ("model.hidden_sizes", 16),
-    ("model.hidden_sizes", [16, 1.5]), ("optimizer.lr", math.nan), ("optimizer.lr", math.inf), ("optimizer.lr", -1),
-    ("optimizer.lr", 0), ("optimizer.lr", "fast"), ("optimizer.lr", None), ("optimizer.weight_decay", -1),
-    ("loss.label_smoothing", 1.0), ("scheduler.warmup", 1.0), ("trainer.max_epochs", 1.5), ("trainer.max_epochs", -2),
-    ("trainer.max_steps", 0.5), ("trainer.devices", 0), ("trainer.gradient_clip_val", -1),
-    ("trainer.limit_train_batches", 1.5), ("trainer.limit_train_batches", -1), ("trainer.accumulate_grad_batches", 4),
-    ("trainer.val_check_interval", -1), ("trainer.val_check_interval", 0), ("trainer.limit_test_batches", 0),
-    ("steps_per_execution", 0), ("steps_per_execution", -3), ("steps_per_execution", "abc"),
-    ("steps_per_execution", 2.0), ("threads", 0), ("compile", "maybe"), ("seed", -1), ("seed", 1.5), ("seed", 2**32),
-    ("test", "perhaps"), ("test", 1), ("monitor", None), ("monitor_mode", "most"),
-    ("callbacks.gradient_noise.num_batches", 1), ("callbacks.gradient_noise.max_share", 0),
-    ("callbacks.update_monitor.every_n_updates", 0), ("model._target_", "os.system"),
-    ("callbacks.figures._target_", "builtins.eval"), ("trainer.profiler", {"_target_": "subprocess.run"}),
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def base_config():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["folder=unused"])
-    OmegaConf.set_struct(config, False)
-    assert config_faults(config) == []
-    return config
-
-
-@pytest.mark.parametrize(("key", "value"), VALUES)
-def test_a_bad_value_is_one_fault_that_names_key_and_value(key, value, base_config):
-    config = copy.deepcopy(base_config)
-    OmegaConf.update(config, key, value)
-    (fault,) = config_faults(config)
-    assert key in fault
-    shown = value["_target_"] if isinstance(value, dict) else value
-    assert repr(shown) in fault or str(shown) in fault or key == "trainer.accumulate_grad_batches"
-    assert "\n" not in fault
-
-
-TOGETHER = [  # overrides that are fine alone, and what the one fault must name
-    (["data.val_fraction=0.6", "data.test_fraction=0.4"], ["data.val_fraction + data.test_fraction", "0.6 + 0.4"]),
-    (["data.val_fraction=0"], ["monitor=val/acc", "data.val_fraction=0"]),
-    (["monitor=val/accu"], ["monitor=val/accu is never logged; did you mean 'val/acc'?; there are: train/loss, "]),
-    (["regularization=early_stopping", "callbacks.early_stopping.monitor=val/los"], ["did you mean 'val/loss'?"]),
-    (["regularization=early_stopping", "data.num_folds=2", "data.fold=0", "data.val_fraction=0", "monitor=x"], ["x"]),
-    (["data.val_fraction=0", "monitor=train/los"], ["monitor=train/los", "did you mean 'train/loss'?"]),
-    (["data.fold=1"], ["data.fold=1", "data.num_folds"]),
-    (["data.num_folds=5"], ["data.num_folds=5", "data.fold=0", "data.fold=range(5)"]),
-    (["data.num_folds=5", "data.fold=5"], ["data.fold", "below data.num_folds=5", "got 5"]),
-    (["trainer=cpu", "trainer.devices=99999"], ["trainer.devices", "99999", "CPU cores"]),
-    (["regularization=dropout", "model=softmax_regression"], ["model.dropout=0.5", "hidden layers"]),
-    (["regularization=dropout", "model=mlp_sequential", "model.hidden_sizes=[]"], ["model.dropout=0.5", "hidden"]),
-    (["data=digits", "regularization=more_data"], ["data.num_samples", "data.train_size"]),
-    (["model=perceptron", "regularization=label_smoothing"], ["loss.label_smoothing"]),
-    (["trainer.max_epochs=-1", "scheduler=cosine"], ["scheduler cosine", "trainer.max_epochs"]),
-]
-
-
-@pytest.mark.parametrize(("overrides", "parts"), TOGETHER, ids=lambda value: " ".join(value))
-def test_values_that_do_not_go_together_are_one_fault(overrides, parts, make_config):
-    (fault,) = config_faults(make_config(*overrides))
-    assert all(part in fault for part in parts), fault
-
-
-@pytest.mark.parametrize(
-    ("name", "word", "meant"),
-    [
-        ("eval", "outputs/train/x", "run=outputs/train/x"),
-        ("eval", "here=1/x[b] c", "'run=here=1/x[b] c'"),
-        ("predict", "outputs/a", "run=outputs/a or input=outputs/a"),
-        ("tune", "mlp", "search=mlp"),
-        ("inspect_data", "digits", "data=digits"),
-    ],
-)
-def test_a_word_that_is_no_key_and_value_is_answered_with_what_it_may_be(name, word, meant, enter, tmp_path):
+def test_a_path_that_is_no_key_and_value_is_answered_with_what_can_be_pasted(enter, tmp_path):
     (tmp_path / "here=1" / "x[b] c").mkdir(parents=True)
-    assert enter(word, name=name) == (2, [f"error: {word}: no key=value; did you mean {meant}?"])
-
-
-def test_all_faults_are_reported_together(enter):
-    code, lines = enter("data.btach_size=3", "model=mpl", "optimizer.lr=fast", "seed=-1", "trainer.max_epochs=1.5")
-    assert code == 2
-    assert sorted(line.split()[1].rstrip(":") for line in lines) == [
-        "data.btach_size", "model=mpl", "optimizer.lr", "seed", "trainer.max_epochs"
-    ]  # fmt: skip
-
-
-def test_the_function_gets_the_composed_config(enter, tmp_path):
-    seen = []
-    code, lines = enter("optimizer.lr=0.25", f"hydra.run.dir={tmp_path / 'here'}", function=seen.append)
-    assert (code, lines) == (0, [])
-    (config,) = seen
-    assert config.optimizer.lr == 0.25
+    said = "error: here=1/x[b] c: no key=value; did you mean 'run=here=1/x[b] c'?"
+    assert enter("here=1/x[b] c", name="eval") == (2, [said])
 
 
 def test_paths_stay_relative_to_the_folder_of_the_command(enter, tmp_path):
@@ -215,33 +87,6 @@ def test_a_copy_without_configs_says_what_to_do(enter, tmp_path, monkeypatch):
     monkeypatch.setattr("mlplab.cli.launch.CONF", tmp_path / "conf")
     code, (line,) = enter("--help")
     assert (code, line[-26:]) == (2, "python -m pip install -e .")
-
-
-def test_a_sweep_with_one_bad_value_is_refused_before_any_job(enter, tmp_path):
-    called = []
-    code, lines = enter("-m", "data.batch_size=1,32,0", "model=mlp,mpl", function=called.append)
-    assert code == 2
-    assert any("data.batch_size" in line and "got 0" in line for line in lines)
-    assert any("model=mpl" in line and "did you mean 'mlp'?" in line for line in lines)
-    assert len(lines) == 2  # each fault once, however many jobs have it
-    assert not called
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("override", "list_hint"),
-    [
-        ("model=mlp,mlp_dropout", ""),
-        ("seed=0,1", ""),
-        ("model.hidden_sizes=32,16", ", or write one list as 'model.hidden_sizes=[32,16]'"),
-        ("model.dropout=0.2,0.5", ", or write one list as 'model.dropout=[0.2,0.5]'"),
-        ("model.hidden_sizes=[32],[16]", ""),
-    ],
-)
-def test_several_values_without_multirun_are_refused(override, list_hint, enter):
-    code, lines = enter(override)
-    assert code == 2
-    assert lines == [f"error: {override}: several values need a multirun; add -m{list_hint}"]
 
 
 @pytest.mark.parametrize(("terminal", "lines"), [(True, ["loading libraries …"]), (False, [])])
@@ -270,14 +115,6 @@ def test_errors_of_a_run_set_the_exit_code(error, code, shown, enter, tmp_path):
     assert got == code
     assert len(lines) == len(shown)
     assert all(line.startswith(start) for line, start in zip(lines, shown, strict=True))
-
-
-def test_a_folder_that_cannot_be_made_is_named(enter, tmp_path):
-    (tmp_path / "file").write_text("")
-    code, lines = enter(f"hydra.run.dir={tmp_path / 'file' / 'run'}")
-    assert code == 2
-    assert len(lines) == 1
-    assert str(tmp_path / "file") in lines[0]
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CONF.glob("*.yaml")])
@@ -312,11 +149,6 @@ def test_paths_are_quoted_where_hydra_would_misread_them(tmp_path, monkeypatch):
         assert in_grammar(f"hydra.run.dir={not_there}") == f"hydra.run.dir='{not_there}'"
 
 
-@pytest.mark.parametrize("path", ["a b", "it's", "a\\b", "a\\'b", "a\\", "a=1,b=[2]"])
-def test_any_path_can_be_quoted(path):
-    assert OverridesParser.create().parse_override(f"run={quoted(path)}").value() == path
-
-
 @pytest.mark.parametrize(
     ("written", "items"),
     [
@@ -325,7 +157,6 @@ def test_any_path_can_be_quoted(path):
          ["data=moons", "model.hidden_sizes=[8,4]", "~callbacks.history", "+a.b={c:1,d:2}"]),
         ("search.overrides=[data=moons, seed=1]", ["data=moons", "seed=1"]),
         ("overrides=['data=moons']", ["data=moons"]),
-        ("overrides=[]", []),
     ],
 )  # fmt: skip
 def test_overrides_within_an_override_need_no_quotes(written, items):
@@ -347,12 +178,6 @@ def test_a_command_that_is_no_run_is_called_with_every_combination(enter):
     assert [(config.run, config.split) for config in seen] == [("a", "val"), ("a", "test"), ("b", "val"), ("b", "test")]
 
 
-def test_two_launches_in_the_same_second_have_different_names():
-    first, second = (OmegaConf.create({"a": "${run_folder:null}", "b": "${run_folder:null}"}) for _ in range(2))
-    assert first.a == first.b
-    assert first.a != second.a
-
-
 @pytest.mark.parametrize(
     ("name", "offered", "kept"),
     [
@@ -365,12 +190,6 @@ def test_the_tab_key_offers_what_the_command_has(name, offered, kept, capsys):
     with own_words(name):
         print(offered)
     assert capsys.readouterr().out.split() == kept.split()
-
-
-def test_completion_is_for_a_shell():
-    with pytest.raises(ConfigError, match="--shell-completion needs a shell: eval"):
-        read(["--shell-completion"])
-    assert read(["-sc", "install=bash"]).shows
 
 
 # As a program. Each of these starts Python, so there are few.
@@ -395,7 +214,9 @@ print("HEAVY", heavy, "CODE", code, file=sys.stderr)
         (["train.py", "--help"], 0, "python train.py model=mlp_dropout data.batch_size=1"),
         (["train.py", "--cfg", "job"], 0, "hidden_sizes:"),
         (["train.py", "optimizer.lr=fast"], 2, None),
+        (["train.py", "-m", "seed=0,1", "optimizer.lr=fast"], 2, None),
         (["eval.py", "run=misspelt"], 2, None),
+        (["scripts/predict.py", "--cfg", "job"], 0, "output:"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -418,15 +239,13 @@ def test_help_may_be_read_in_part(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_mistake_ends_the_program_and_its_traceback_can_be_asked_for(tmp_path):
-    plain = program("optimizer.lr=fast", folder=tmp_path)
+def test_a_mistake_ends_the_program_and_its_traceback_can_be_asked_for(start, tmp_path):
+    plain = start("train.py", "optimizer.lr=fast", folder=tmp_path, stderr=subprocess.PIPE)
+    assert plain.communicate() == ("", "error: optimizer.lr must be a finite number > 0, got 'fast'\n")
     assert plain.returncode == 2
-    assert plain.stdout == ""
-    assert plain.stderr == "error: optimizer.lr must be a finite number > 0, got 'fast'\n"
-    full = program("optimizer.lr=fast", folder=tmp_path, HYDRA_FULL_ERROR="1")
+    full = start("train.py", "optimizer.lr=fast", folder=tmp_path, HYDRA_FULL_ERROR="1")
+    assert re.search("Traceback(.|\n)*optimizer.lr must be a finite number > 0", full.communicate()[0])
     assert full.returncode != 0
-    assert "Traceback" in full.stderr
-    assert "optimizer.lr must be a finite number > 0" in full.stderr
 
 
 # What a terminal may be: any encoding, and a person who presses Ctrl-C
@@ -442,12 +261,6 @@ def test_what_a_terminal_cannot_show_ends_nothing(encoding, monkeypatch, tmp_pat
     shown = written.buffer.getvalue().decode(encoding)
     assert re.fullmatch(r"./gr..e 1 . 2 . . .3 \?\s*", shown), shown
     assert encoding == "ascii" or shown.startswith("ä/größe")
-
-
-def test_the_help_can_be_read_where_python_writes_ascii(tmp_path):
-    done = program("--help", folder=tmp_path, PYTHONIOENCODING="ascii")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "python train.py model=mlp_dropout" in done.stdout
 
 
 INTERRUPTING = """
@@ -470,9 +283,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         ("torch", "train.py figures=none"),
         ("lightning.pytorch", "train.py -m seed=0,1 sweep=a"),
         ("omegaconf", "eval.py run=x"),
-        ("pandas", "scripts/inspect_data.py"),
         ("pandas", "scripts/report.py somewhere"),
-        ("torch", "scripts/predict.py run=a input=b"),
         ("matplotlib", "scripts/mean_brightness.py data=digits"),
     ],
 )

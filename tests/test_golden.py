@@ -5,17 +5,17 @@ skipped. Making the old run folder needs the right to write to /runs, so that no
 """
 
 import csv
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from mlplab.config.check import CONF
 from mlplab.report.report import report
@@ -35,11 +35,7 @@ VARYING = {"seconds", "fit_seconds", "started", "finished", "git_commit", "hardw
 
 def other_tests(name):
     """The functions of another file of tests."""
-    path = Path(__file__).parent / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"golden_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / f"{name}.py")))
 
 
 bad_input, resuming, training = map(other_tests, ("test_bad_input", "runs/test_resume", "runs/test_train"))
@@ -153,9 +149,9 @@ def test_an_interrupted_run_gives_the_same_numbers(launch_full, scalars):
 
 @bitwise
 @pytest.mark.slow
-def test_two_processes_give_the_same_numbers(tmp_path):
+def test_two_processes_give_the_same_numbers(start, tmp_path):
     settings = ("data.batch_size=5", "trainer.max_epochs=3", "logger=none", "figures=none")
-    training.start_together(tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
+    training.start_together(start, tmp_path, *settings, f"hydra.run.dir={tmp_path / 'two'}")
     compare("runs/two_processes", facts(tmp_path / "two", lambda folder: {}))
 
 
@@ -176,17 +172,20 @@ def test_a_sweep_gives_the_same_summary_and_files(enter):
 # Errors
 
 
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 4])
-def test_bad_input_is_refused_in_the_same_words(every, enter, monkeypatch, tmp_path):
-    table = bad_input.BAD if MAKE else json.loads((GOLDEN / "bad_input.json").read_text())
-    found = {}
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.faults), 4])
+def test_bad_input_leaves_nothing_but_the_same_words(every, enter, tmp_path, monkeypatch, record_property):
+    table, found = json.loads((GOLDEN / "bad_input.json").read_text()), {}
+    assert set(table) == {path.stem for path in CONF.glob("*.yaml")}
     for number, (name, line) in enumerate([(name, line) for name, lines in table.items() for line in lines][::every]):
         folder = tmp_path / str(number)
         folder.mkdir()
         monkeypatch.chdir(folder)
         code, lines = enter(name, line.split(" "))
         found.setdefault(name, {})[line] = {"code": code, "lines": [neutral(text, folder) for text in lines]}
+        assert (code, [text for text in lines if not text.startswith("error: ")]) == (2, []), line
+        assert not [path for path in folder.rglob("*") if path.is_file() or path.parent.name == "train"], line
     compare("bad_input", found, part=every > 1)
+    record_property("bad_inputs", sum(map(len, found.values())))
 
 
 def neutral(text, folder):
@@ -218,13 +217,8 @@ def old_run(enter, tmp_path):
     return shutil.copytree(GOLDEN / "old_run", tmp_path / "old_run")
 
 
-def composed(name, *overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, list(overrides))
-
-
 @bitwise
-def test_an_old_run_is_still_read(old_run, tmp_path, capsys):
+def test_an_old_run_is_still_read(old_run, composed, tmp_path, capsys):
     folder = old_run / "finished"
     run = load_run(folder, checkpoint="last")
     (tmp_path / "points.csv").write_text("0,0\n1,-1\n-0.5,2.5\n")

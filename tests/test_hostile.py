@@ -7,7 +7,6 @@ import json
 import pickle
 import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,16 +21,6 @@ from mlplab.runs.predict import load_predictor, predict
 from mlplab.runs.train import resume
 
 pytestmark = pytest.mark.hostile
-
-
-class Bomb:
-    """Unpickling it creates a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.path),)
 
 
 @pytest.fixture
@@ -55,8 +44,8 @@ def assert_nothing_runs(folder, exploded, *, whole=True):
         assert not exploded.exists()
 
 
-def test_the_payload_would_run(tmp_path):
-    torch.save(Bomb(tmp_path / "exploded"), tmp_path / "file")
+def test_the_payload_would_run(tmp_path, bomb):
+    torch.save(bomb(tmp_path / "exploded"), tmp_path / "file")
     torch.load(tmp_path / "file", weights_only=False)
     assert (tmp_path / "exploded").exists()
 
@@ -94,9 +83,9 @@ def filled(node, values):
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_config_cannot_run_code_or_write_elsewhere(name, stranger, tmp_path, record_property):
+def test_a_config_cannot_run_code_or_write_elsewhere(name, stranger, tmp_path, record_property, bomb):
     folder, exploded = stranger
-    torch.save(Bomb(exploded), tmp_path / "pickle")
+    torch.save(bomb(exploded), tmp_path / "pickle")
     key, node = NODES[name]
     config = OmegaConf.load(folder / "config.yaml")
     OmegaConf.update(config, key, filled(node, (exploded, tmp_path / "pickle")), force_add=True, merge=False)
@@ -131,10 +120,10 @@ def pickled(content, path):
 
 @pytest.mark.parametrize("save", [torch.save, write_checkpoint, pickled], ids=["bare", "with a right digest", "pickle"])
 @pytest.mark.parametrize("place", ["state_dict", "hyper_parameters", "DataModule", "callbacks"])
-def test_a_checkpoint_cannot_run_code(save, place, stranger, record_property):
+def test_a_checkpoint_cannot_run_code(save, place, stranger, record_property, bomb):
     folder, exploded = stranger
     for name in ("best", "last"):
-        save({"state_dict": {}, place: Bomb(exploded)}, folder / "checkpoints" / f"{name}.ckpt")
+        save({"state_dict": {}, place: bomb(exploded)}, folder / "checkpoints" / f"{name}.ckpt")
     assert_nothing_runs(folder, exploded)
     record_property("hostile_files", 1)
 
@@ -157,20 +146,20 @@ def test_evaluation_and_prediction_build_no_callback_logger_or_trainer_of_the_fo
     load_predictor(finished.folder)
 
 
-def object_array(path, exploded):
-    np.save(path, np.array([[Bomb(exploded), 1.0]], dtype=object), allow_pickle=True)
+def object_array(path, bomb):
+    np.save(path, np.array([[bomb, 1.0]], dtype=object), allow_pickle=True)
 
 
-def zipped_objects(path, exploded):
+def zipped_objects(path, bomb):
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.npy", pickle.dumps(Bomb(exploded)))
+        archive.writestr("a.npy", pickle.dumps(bomb))
 
 
-def bare_pickle(path, exploded):
-    path.write_bytes(pickle.dumps(Bomb(exploded)))
+def bare_pickle(path, bomb):
+    path.write_bytes(pickle.dumps(bomb))
 
 
-def lying_header(path, exploded):
+def lying_header(path, _):
     np.save(path, np.zeros((2, 2), dtype=np.float32))
     path.write_bytes(path.read_bytes().replace(b"(2, 2)", b"(10**12, 2)"[:6]).replace(b"'<f4'", b"'|O8'"))
 
@@ -178,15 +167,15 @@ def lying_header(path, exploded):
 INPUTS = {
     "objects.npy": object_array, "archive.npy": zipped_objects, "pickle.npy": bare_pickle, "header.npy": lying_header,
     "pickle.csv": bare_pickle, "archive.csv": zipped_objects, "pickle.png": bare_pickle, "objects.jpg": object_array,
-    "formula.csv": lambda path, exploded: path.write_text(f"=cmd|'touch {exploded}'!A0,1\n0.1,0.2\n"),
+    "formula.csv": lambda path, bomb: path.write_text(f"=cmd|'touch {bomb.path}'!A0,1\n0.1,0.2\n"),
     "huge.csv": lambda path, _: path.write_text("9" * 5000 + ",1\n"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_an_input_cannot_run_code(name, finished, tmp_path, record_property):
+def test_an_input_cannot_run_code(name, finished, tmp_path, record_property, bomb):
     path, exploded, output = tmp_path / name, tmp_path / "exploded", tmp_path / "predictions.csv"
-    INPUTS[name](path, exploded)
+    INPUTS[name](path, bomb(exploded))
     config = {"run": str(finished.folder), "input": str(path), "output": str(output), "overwrite": False,
               "checkpoint": "best", "batch_size": 10, "accelerator": "cpu"}  # fmt: skip
     with pytest.raises(ConfigError) as caught:

@@ -87,18 +87,6 @@ def test_entry_points_are_thin(name):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 20
 
 
-def test_what_answers_at_once_does_not_import_torch():
-    program = (
-        "import sys\n"
-        "for name in ('', '.errors', '.files', '.config.check', '.runs.resume', '.sweeps.sweeper', '.cli'):\n"
-        "    __import__(f'mlplab{name}')\n"
-        "    heavy = {'torch', 'torchvision', 'lightning', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
-        "    assert not heavy, f'{name} imports {heavy}'\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize(("theirs", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(theirs, policy, monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 from mlplab.cli.arguments import in_grammar, read
 from mlplab.cli.launch import check
@@ -72,12 +72,11 @@ def test_what_a_shell_would_read_as_its_own_is_quoted():
         assert not re.search(r"[\[~{]", re.sub(r"'[^']*'|\"[^\"]*\"", "", line)), line
 
 
-def test_every_tuning_command_of_the_readme_is_without_fault():
+def test_every_tuning_command_of_the_readme_is_without_fault(composed):
     lines = re.findall(r"^`?python scripts/tune\.py([^#`\n]*)", README, flags=re.MULTILINE)
     assert len(lines) >= 2
     for line in lines:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("tune", list(map(in_grammar, shlex.split(line))))
+        config = composed("tune", *map(in_grammar, shlex.split(line)))
         assert config_faults(config) == []
         assert read_search(config).space
 

@@ -1,6 +1,5 @@
 """The average of the weights against a formula written out here; it is what is validated, saved, tested, resumed."""
 
-import csv
 import os
 import signal
 from pathlib import Path
@@ -9,9 +8,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from mlplab.config.check import config_faults
 from mlplab.errors import ConfigError
 from mlplab.files import read_checkpoint, write_checkpoint
+from mlplab.report.frames import read_history
 from mlplab.runs import train as training
 from mlplab.runs.evaluate import load_run
 from mlplab.runs.record import Record
@@ -81,8 +80,7 @@ def test_updates_are_not_compiled_and_that_is_said(runs, launch, caplog):
 
 def test_what_is_validated_saved_and_tested_is_the_average(runs):
     folder, metrics = runs["averaged"].folder, runs["averaged"].result["metrics"]
-    with (folder / "history.csv").open(newline="") as file:
-        fitted = float(list(csv.DictReader(file))[-1]["fitted/acc"])  # which callbacks have measured
+    fitted = read_history(folder / "history.csv")["fitted/acc"].iloc[-1]  # which callbacks have measured
     known = {"best": {"val": metrics["best/val/acc"], "test": metrics["test/acc"]},
              "last": {"val": metrics["val/acc"], "train": fitted}}  # fmt: skip
     for checkpoint, scores in known.items():
@@ -93,12 +91,6 @@ def test_what_is_validated_saved_and_tested_is_the_average(runs):
             with torch.no_grad():
                 logits = model.network(data.preprocess(features[chosen]))[:, 0]
             assert ((logits > 0) == labels[chosen]).float().mean().item() == pytest.approx(score)
-
-
-def test_after_training_the_network_holds_the_average(launch, same_weights):
-    run = launch(*AVERAGED)
-    average = of_network(last(run.folder)["state_dict"])
-    assert same_weights({f"network.{name}": values for name, values in run.weights.items()}, average)
 
 
 # Exact resume
@@ -136,14 +128,6 @@ def test_a_longer_run_equals_one_that_was_that_long_from_the_start(launch, same_
         assert same_weights(last(longer.folder)[part], last(shorter.folder)[part])
 
 
-def test_a_run_with_nothing_left_to_train_ends_with_the_average(launch):
-    run = launch(*AVERAGED)
-    digest = run.result["weights_digest"]
-    Record.read(run.folder).update(status="stopped", weights_digest=None)
-    training.resume(run.folder)
-    assert Record.read(run.folder).values["weights_digest"] == digest
-
-
 # Bad input
 
 
@@ -169,19 +153,3 @@ def test_a_run_that_continues_keeps_its_optimizer_and_its_average(had, asked, la
     run = launch(*had, overrides=had)
     with pytest.raises(ConfigError, match="start a new run to change it"):
         training.resume(run.folder, overrides=[asked, "trainer.max_epochs=9"])
-
-
-LIGHTNINGS = "++callbacks.x._target_=lightning.pytorch.callbacks"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["regularization=weight_averaging", "trainer=fsdp"], "needs whole networks, which trainer=fsdp divides"),
-        ([f"{LIGHTNINGS}.EMAWeightAveraging"], "would average after passes of many updates"),
-        ([f"{LIGHTNINGS}.StochasticWeightAveraging"], "would average after passes of many updates"),
-    ],
-)
-def test_what_cannot_be_averaged_is_named(overrides, said, make_config):
-    (fault,) = config_faults(make_config(*overrides))
-    assert said in fault

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mlplab.callbacks import base
-from mlplab.callbacks.base import Measured, activations, evaluating, look_is_due, moments_passed
+from mlplab.callbacks.base import activations, look_is_due
 
 
 def trainer(max_epochs=None, max_steps=-1, updates_per_epoch=4):
@@ -36,11 +36,6 @@ def test_a_run_ends_at_the_first_limit(max_epochs, max_steps, planned):
     assert base.planned_updates(trainer(max_epochs, max_steps)) == planned
 
 
-def test_without_an_end_the_moments_become_rarer():
-    passed = [moments_passed(trainer(-1), updates) for updates in range(1, 65)]
-    assert [index + 1 for index in range(63) if passed[index + 1] > passed[index]] == [1, 3, 7, 15, 31, 63]
-
-
 @pytest.mark.parametrize(
     ("epochs", "updates_per_epoch", "expected"),
     [
@@ -52,18 +47,6 @@ def test_without_an_end_the_moments_become_rarer():
 )
 def test_a_short_run_is_looked_at_less_often(epochs, updates_per_epoch, expected):
     assert looks(trainer(epochs, updates_per_epoch=updates_per_epoch)) == expected
-
-
-def test_looks_can_be_so_many_epochs_apart_in_the_shortest_run():
-    assert looks(trainer(6, updates_per_epoch=1), every=2) == [1, 2, 4, 6]
-
-
-def test_training_time_goes_on_after_a_resume_and_stands_still_at_the_end():
-    seen = Measured(seconds_before=100.0)
-    first = seen.seconds
-    assert 100 <= first <= seen.seconds
-    seen.ended = seen.started + 5
-    assert seen.seconds == pytest.approx(105)
 
 
 # Without a trace
@@ -79,19 +62,6 @@ def test_samples_are_spread_over_the_split_and_their_probabilities_are_those_of_
     seen = base.probabilities(model, data, features)
     with torch.no_grad():
         assert torch.equal(seen, model.eval().probabilities(data.preprocess(features)))
-
-
-def test_evaluating_restores_every_mode_and_draws_nothing():
-    network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
-    network[0].eval()
-    state, mean = torch.get_rng_state(), network[0].running_mean.clone()
-    with evaluating(network):
-        assert torch.equal(network(torch.ones(3, 2)), network(torch.ones(3, 2)))
-        assert not torch.is_grad_enabled()
-    assert [module.training for module in network] == [False, True]
-    assert network.training
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(network[0].running_mean, mean)
 
 
 def test_activations_are_those_of_all_relus_and_the_last_hidden_layer(launch):
@@ -115,9 +85,3 @@ def test_every_way_to_compute_a_relu_is_seen_once():
         with base.Watching() as seen:
             relu(x.clone())
         assert [output.tolist() for output in seen.relus] == [[0.0, 2.0]]
-
-
-def test_a_single_layer_has_no_hidden_one(launch):
-    run = launch("model=softmax_regression", "trainer.max_epochs=1")
-    data = run.trainer.datamodule
-    assert activations(run.classifier, data, data.source.features[:5]) == ([], None)

@@ -3,10 +3,8 @@
 import matplotlib.image
 import numpy as np
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlplab.callbacks.figures import Figures
 from mlplab.runs import train as training
 
 ONLY_FIGURES = (
@@ -85,15 +83,6 @@ def test_a_figure_that_fails_does_not_end_the_run(launch_full, monkeypatch, capl
     assert run.result["status"] == "finished"
     assert names(run.folder) == TWO_CLASSES_OF_TWO_FEATURES - {"optimization"}
     assert "figure optimization could not be drawn: no such font" in caplog.text
-
-
-def test_what_is_to_be_drawn_survives_a_checkpoint_also_of_earlier_versions():
-    frames = torch.stack([torch.zeros(9, 2), torch.full((9, 2), 255)]).byte()
-    figures = Figures(max_share=0.03)
-    figures.load_state_dict({"looked_at": 8, "waiting": [4, 8], "frames": frames})
-    kept = figures.state_dict()
-    assert torch.equal(kept.pop("frames"), frames)
-    assert kept == {"waiting": [4, 8]}
 
 
 def test_a_run_that_goes_on_shows_every_look_once(launch_full):

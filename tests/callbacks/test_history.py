@@ -3,11 +3,8 @@
 import csv
 
 import pytest
-import torch
 
-from mlplab.callbacks.base import measured
-from mlplab.callbacks.history import COLUMNS, History
-from mlplab.runs import build
+from mlplab.callbacks.history import COLUMNS
 
 ONLY_HISTORY = ("data.batch_size=14", "trainer.max_epochs=3", "++trainer.val_check_interval=2")  # 56 samples: 4 updates
 
@@ -68,27 +65,3 @@ def test_noise_measured_before_training_has_a_row_of_its_own(launch_full):
     ours, theirs = (table(run.folder)[0] for run in runs)
     assert ours["weights/l2_norm"] == theirs["weights/l2_norm"]
     assert ours["grad/noise"] > theirs["grad/noise"]
-
-
-def test_a_run_that_goes_on_from_a_checkpoint_has_each_row_once(launch):
-    """A run killed after update 12 whose last checkpoint is of update 8 leaves two rows that come again."""
-    whole = launch(*ONLY_HISTORY, folder="whole")
-    killed = launch(*ONLY_HISTORY, "trainer.max_epochs=2", folder="killed")
-    with (killed.folder / "history.csv").open("a") as file:
-        file.writelines((whole.folder / "history.csv").read_text().splitlines(keepends=True)[-2:])
-    killed.config.trainer.max_epochs = 3
-    data = build.data_module(killed.config)
-    trainer, classifier = build.trainer(killed.config, data), build.classifier(killed.config, data)
-    trainer.fit(classifier, data, ckpt_path=str(killed.folder / "checkpoints" / "last.ckpt"), weights_only=True)
-    expected, rows = table(whole.folder), table(killed.folder)
-    assert column(rows, "seconds") == sorted(column(rows, "seconds"))
-    for name in set(COLUMNS) - {"seconds"}:
-        assert column(rows, name) == column(expected, name), name
-
-
-def test_the_rows_of_a_checkpoint_are_those_of_the_file(launch):
-    run = launch()
-    states = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
-    again = History()
-    again.load_state_dict(states["History"])
-    assert again.rows == measured(run.trainer).history == table(run.folder)

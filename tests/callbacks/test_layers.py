@@ -34,11 +34,6 @@ def test_update_to_weight_is_what_the_next_step_does(optimizer, options):
         assert ratios[name] == pytest.approx(float((weight - before[name]).norm() / before[name].norm()), rel=1e-5)
 
 
-def test_layers_without_a_gradient_are_left_out():
-    network = nn.Linear(2, 2)
-    assert update_to_weight(torch.optim.SGD(network.parameters(), lr=0.1), layer_weights(network)) == {}
-
-
 def test_a_unit_is_dead_where_it_is_zero_for_all_samples():
     assert dead_share(torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]])) == 0.5
 

@@ -1,17 +1,16 @@
 """What is measured of single updates, of the gradient's noise and of further splits, against its definition."""
 
-import csv
 import itertools
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from mlplab.callbacks.measure import GradientNoise, SplitCurve, norms
-from mlplab.errors import ConfigError
+from mlplab.callbacks.history import HISTORY
+from mlplab.callbacks.measure import GradientNoise
+from mlplab.report.frames import read_history
 from mlplab.runs import build
 
 QUIET = (
@@ -66,21 +65,13 @@ def test_a_group_reports_its_last_update_as_a_loop_computes_it(group_size, clip,
 
 @pytest.mark.parametrize(
     ("group_size", "every", "expected"),
-    [(1, 10, [1, 10, 20]), (1, 24, [1, 24]), (1, 50, [1]), (4, 10, [4, 12, 20]), (12, 10, [12, 24]), (12, 50, [12])],
+    [(1, 10, [1, 10, 20]), (1, 50, [1]), (4, 10, [4, 12, 20]), (12, 10, [12, 24])],
 )
 def test_it_logs_the_first_and_every_nth_update(group_size, every, expected, launch_full, scalars):
     run = launch_full(
         *ONLY_MONITOR, f"steps_per_execution={group_size}", f"callbacks.update_monitor.every_n_updates={every}"
     )
     assert [step for step, _ in scalars(run.folder)["lr"]] == expected
-
-
-def test_norms_are_over_all_elements_of_all_tensors():
-    network = nn.Linear(2, 1)
-    network.load_state_dict({"weight": torch.tensor([[3.0, 0.0]]), "bias": torch.tensor([4.0])})
-    assert {name: value.item() for name, value in norms(network).items()} == {"weights/l2_norm": 5.0}
-    network.weight.grad = torch.tensor([[0.0, 2.0]])
-    assert norms(network)["grad/norm"].item() == 2.0
 
 
 # The noise of the gradient
@@ -134,19 +125,6 @@ def test_the_full_batch_has_no_noise(situation):
     assert GradientNoise().measure(*situation("full")) == 0.0
 
 
-def test_measuring_leaves_everything_as_it_was_and_gives_the_same_again(situation):
-    trainer, model = situation(2, "model.normalization=batch")
-    model.train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    random_state = torch.get_rng_state()
-    noise = GradientNoise().measure(trainer, model)
-    assert all(module.training for module in model.modules())
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert GradientNoise().measure(trainer, model) == noise
-
-
 def test_training_is_the_same_with_and_without_the_noise(launch_full, launch, same_weights):
     settings = ("model=mlp_dropout", "data.batch_size=5", "test=false")
     noisy = launch_full(*ONLY_NOISE, *settings, "callbacks.gradient_noise.max_share=1", folder="with")
@@ -172,18 +150,7 @@ def test_the_noise_keeps_to_its_share(validations, num_batches, max_share, expec
     assert all(value > 0 for _, value in logged)
 
 
-@pytest.mark.parametrize("options", [{"num_batches": 1}, {"max_share": 0.0}, {"max_share": 1.5}])
-def test_impossible_options_are_refused(options):
-    with pytest.raises(ConfigError, match=f"callbacks.gradient_noise.{next(iter(options))}"):
-        GradientNoise(**options)
-
-
 # Curves of the test and training split
-
-
-def history(folder):
-    with (folder / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +169,8 @@ def runs(tmp_path_factory, launch_in):
 @pytest.mark.parametrize("name", ["study_fit", "study_test"])
 def test_training_is_the_same_with_a_curve_and_without(runs, name, same_weights):
     assert same_weights(runs[name].weights, runs["study"].weights)
-    plain, with_curve = history(runs["study"].folder), history(runs[name].folder)
-    for ours, theirs in zip(plain, with_curve, strict=True):
-        assert [theirs[key] for key in ours if key != "seconds"] == [ours[key] for key in ours if key != "seconds"]
+    plain, with_curve = (read_history(runs[each].folder / HISTORY).drop(columns="seconds") for each in ("study", name))
+    assert with_curve[plain.columns].equals(plain)
 
 
 def test_every_look_at_the_test_set_is_counted(runs):
@@ -213,16 +179,15 @@ def test_every_look_at_the_test_set_is_counted(runs):
 
 
 def test_the_test_curve_at_the_best_epoch_is_what_the_test_says(runs):
-    rows = history(runs["study_test"].folder)
-    best = max(rows, key=lambda row: (float(row["val/acc"]), -float(row["val/loss"])))
-    for name in ("test/loss", "test/acc"):
-        assert float(best[name]) == pytest.approx(runs["study_test"].result["metrics"][name], rel=1e-6)
+    rows, tested = read_history(runs["study_test"].folder / HISTORY), runs["study_test"].result["metrics"]
+    best = rows.sort_values(["val/acc", "val/loss"], ascending=[False, True]).iloc[0]
+    assert [best["test/loss"], best["test/acc"]] == pytest.approx([tested["test/loss"], tested["test/acc"]])
 
 
 def test_the_training_curve_is_without_dropout(runs):
     """The last row is of the last weights; `train/acc` is another number: with dropout, and of the whole epoch."""
     run = runs["study_fit"]
-    last, data = history(run.folder)[-1], run.trainer.datamodule
+    last, data = read_history(run.folder / HISTORY).iloc[-1], run.trainer.datamodule
     state = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     run.classifier.load_state_dict(state)
     run.classifier.eval()
@@ -231,11 +196,6 @@ def test_the_training_curve_is_without_dropout(runs):
     with torch.no_grad():
         correct = (run.classifier.probabilities(features).argmax(dim=1) == labels).double().mean()
         loss = run.classifier.loss(run.classifier(features), labels)
-    assert float(last["fitted/acc"]) == pytest.approx(correct.item())
-    assert float(last["fitted/loss"]) == pytest.approx(loss.item(), rel=1e-5)
-    assert float(last["gap/fitted/acc"]) == pytest.approx(correct.item() - float(last["val/acc"]))
-
-
-def test_there_are_curves_of_the_test_and_the_training_split_only():
-    with pytest.raises(ConfigError, match="split must be"):
-        SplitCurve(split="val")
+    assert last["fitted/acc"] == pytest.approx(correct.item())
+    assert last["fitted/loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert last["gap/fitted/acc"] == pytest.approx(correct.item() - last["val/acc"])

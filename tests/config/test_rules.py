@@ -32,36 +32,6 @@ def test_rules_hold_for_what_they_should(rule, good, bad):
     assert [value for value in bad if rule.holds(value)] == []
 
 
-@pytest.mark.parametrize(
-    ("rule", "value", "fault"),
-    [
-        (integer(1), 0, "k must be an integer ≥ 1, got 0"),
-        (integer(0, 9), "a", "k must be an integer from 0 to 9, got 'a'"),
-        (number(least=0, below=1), 1.5, "k must be a finite number ≥ 0 and < 1, got 1.5"),
-        (number(), math.nan, "k must be a finite number, got nan"),
-        (one_of("min", "max"), "mean", "k must be 'min' or 'max', got 'mean'"),
-        (NULL | integer(1), 0, "k must be null or an integer ≥ 1, got 0"),
-        (each(integer(1)), [0], "k must be a list in which each is an integer ≥ 1, got [0]"),
-    ],
-)
-def test_a_fault_names_key_value_and_rule(rule, value, fault):
-    assert rule.fault("k", value) == fault
-    with pytest.raises(ConfigError) as error:
-        rule.require("k", value)
-    assert error.value.faults == (fault,)
-
-
-def test_there_is_no_fault_in_a_good_value():
-    assert integer(1).fault("k", 1) is None
-    integer(1).require("k", 1)
-
-
-def test_an_error_keeps_its_faults_apart():
-    error = ConfigError("first", "second")
-    assert str(error) == "first\nsecond"
-    assert error.faults == ("first", "second")
-
-
 def test_an_error_survives_the_way_between_processes():
     error = pickle.loads(pickle.dumps(ConfigError("first", "second")))
     assert isinstance(error, ConfigError)

@@ -1,9 +1,5 @@
 """Image folders: what is read, what is refused by name, and when the cache is used."""
 
-import pickle
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +7,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
 from mlplab.data import image_folder as module
-from mlplab.data.image_folder import EXTENSIONS, MAX_NAMED, decode, image_folder
+from mlplab.data.image_folder import EXTENSIONS, decode, image_folder
 from mlplab.errors import ConfigError
 from mlplab.files import read_checkpoint, write_checkpoint
 
@@ -80,14 +76,6 @@ def test_images_and_labels_follow_the_folders(tree):
     assert torch.equal(source.test_features, on_disk(tree, "test"))
 
 
-def test_the_test_folder_may_be_missing(tree):
-    shutil.rmtree(tree / "test")
-    for cache in (True, True, False):
-        source = read(tree, cache=cache)
-        assert (source.test_features, source.test_labels) == (None, None)
-        assert len(source.features) == 6
-
-
 def test_extensions_may_be_mixed_and_subfolders_are_read(tree):
     grey = torch.full((3, 6, 5), 128, dtype=torch.uint8)
     for number, extension in enumerate(EXTENSIONS):
@@ -139,18 +127,15 @@ def palette(transparent=None):
 STORED = {  # name: (image and options of saving, as it is)
     "grey.png": ((Image.fromarray(LEVELS), {}), LEVELS[..., None]),
     "one bit.png": ((Image.fromarray(BITS).convert("1"), {}), BITS[..., None]),
-    "one bit.tif": ((Image.fromarray(BITS).convert("1"), {}), BITS[..., None]),
     "16 bits.png": ((Image.fromarray(LEVELS.astype(np.uint16) * 256 + 255), {}), LEVELS[..., None]),
     "16 bits.tiff": ((Image.fromarray(LEVELS.astype(np.uint16) * 256), {}), LEVELS[..., None]),
     "grey and opacity.png": (
         (Image.fromarray(np.dstack([LEVELS, OPACITY])), {}), np.dstack([LEVELS, OPACITY])
     ),
     "colour.png": ((Image.fromarray(COLOURS), {}), COLOURS),
-    "colour.bmp": ((Image.fromarray(COLOURS), {}), COLOURS),
     "colour.webp": ((Image.fromarray(COLOURS), {"lossless": True}), COLOURS),
     "opacity.png": ((Image.fromarray(np.dstack([COLOURS, OPACITY])), {}), np.dstack([COLOURS, OPACITY])),
     "palette.png": (palette(), TWO),
-    "palette.bmp": (palette(), TWO),
     "palette.gif": (palette(), TWO),
     "transparent.png": (palette(1), np.dstack([TWO, np.where(TWO[..., :1] == 30, 0, 255)])),
     "transparent.gif": (palette(1), np.dstack([TWO, np.where(TWO[..., :1] == 30, 0, 255)])),
@@ -193,35 +178,17 @@ def test_images_are_turned_as_their_exif_says(tmp_path, name, orientation):
     assert abs(shown[0].int().numpy() - picture).max() <= 3
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-@pytest.mark.parametrize(
-    "exif", [b"garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\xff", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03"]
-)
-def test_damaged_exif_turns_nothing(tmp_path, exif):
-    Image.fromarray(LEVELS).save(tmp_path / "a.jpg", quality=100, exif=exif)
-    assert abs(decode([tmp_path / "a.jpg"])[0, 0].int().numpy() - LEVELS).max() <= 3
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_channels_are_kept_unless_told(tmp_path, channels):
-    images = [save(tmp_path / "train" / name / "0.png", picture(channels)) for name in CLASSES]
-    assert torch.equal(read(tmp_path).features, torch.stack(images))
-    assert torch.equal(read(tmp_path, channels=channels).features, torch.stack(images))
-
-
-def test_different_channels_are_refused_unless_converted(tmp_path):
+def test_different_channels_and_sizes_are_refused_unless_converted(tmp_path):
     grey = save(tmp_path / "train" / "a" / "0.png", picture(1))
     colour = save(tmp_path / "train" / "b" / "0.png", picture(3))
     with pytest.raises(ConfigError, match=r"data\.channels"):
         read(tmp_path)
     assert torch.equal(read(tmp_path, channels=3).features, torch.stack([grey.expand(3, -1, -1), colour]))
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_pixels_without_a_white_are_refused(tmp_path, dtype):
-    Image.fromarray(LEVELS.astype(dtype)).save(tmp_path / "a.tif")
-    with pytest.raises(ConfigError, match=r"a\.tif: cannot be decoded \(it has 32 bits"):
-        decode([tmp_path / "a.tif"])
+    save(tmp_path / "train" / "b" / "0.png", picture(1, 7, 9))
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path)
+    assert all(part in str(error.value) for part in ("0.png", "(1, 7, 9)", "(1, 6, 5)", "data.size"))
+    assert read(tmp_path, size=8).features.shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize(("size", "expected"), [(4, (4, 4)), ([3, 8], (3, 8)), ((9, 2), (9, 2))])
@@ -230,16 +197,6 @@ def test_images_are_resized_on_request(tree, size, expected):
     assert source.features.shape == (6, 3, *expected)
     assert source.test_features.shape == (3, 3, *expected)
     assert torch.equal(source.features, resize(on_disk(tree, "train"), list(expected), antialias=True))
-
-
-def test_images_of_different_sizes_are_refused_unless_resized(tree):
-    save(tree / "train" / "dog" / "0.png", picture(3, 7, 9))
-    with pytest.raises(ConfigError) as error:
-        read(tree)
-    (line,) = error.value.faults
-    for part in (str(tree / "train" / "dog" / "0.png"), "(3, 7, 9)", "(3, 6, 5)", "data.size"):
-        assert part in line
-    assert read(tree, size=8).features.shape == (6, 3, 8, 8)
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg"])
@@ -259,15 +216,6 @@ def test_an_image_that_cannot_be_decoded_is_named(tree, kind, damaged):
     assert "\n" not in line
 
 
-def test_many_faulty_images_are_counted(tree):
-    for number in range(10):
-        (tree / "train" / "dog" / f"bad{number}.png").write_bytes(b"nothing")
-    with pytest.raises(ConfigError) as error:
-        read(tree)
-    assert len(error.value.faults) == MAX_NAMED + 1
-    assert error.value.faults[-1] == f"… and {10 - MAX_NAMED} more such images"
-
-
 def test_classes_may_be_in_the_root_itself(tree):
     whole = read(tree)
     source = read(tree / "train")
@@ -284,14 +232,10 @@ def test_folders_that_do_not_fit_are_named(tree, tmp_path):
     save(tree / "test" / "fox" / "0.png", picture())
     with pytest.raises(ConfigError, match="classes that train/ lacks: fox"):
         read(tree)
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_empty_class_folders_are_named(tree, split):
     for name in ("dog", "eel"):
-        (tree / split / name / "0.png").unlink()
-        (tree / split / name / "1.png").unlink(missing_ok=True)
-    with pytest.raises(ConfigError, match=rf"no image in 2 class folder\(s\) of .*{split}: dog, eel"):
+        for image in (tree / "train" / name).iterdir():
+            image.unlink()
+    with pytest.raises(ConfigError, match=r"no image in 2 class folder\(s\) of .*train: dog, eel"):
         read(tree)
 
 
@@ -340,16 +284,6 @@ def test_a_changed_tree_is_decoded_again(tree, change):
     assert len(cache_files(tree)) == 1
 
 
-DAMAGED = {
-    "empty": lambda path: path.write_bytes(b""),
-    "garbage": lambda path: path.write_bytes(b"garbage"),
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "a pickle": lambda path: path.write_bytes(pickle.dumps({"fingerprint": "x", "tensors": {}}, protocol=2)),
-    "a list": lambda path: torch.save([], path),
-    "another file": lambda path: write_checkpoint({"fingerprint": "x"}, path),
-}
-
-
 @pytest.mark.parametrize("times", [20, pytest.param(300, marks=pytest.mark.faults)])
 def test_each_flipped_bit_and_torn_end_of_the_cache_is_noticed(tree, caplog, record_property, times):
     first = read(tree, cache=True)
@@ -367,50 +301,24 @@ def test_each_flipped_bit_and_torn_end_of_the_cache_is_noticed(tree, caplog, rec
     record_property("damaged_files", times)
 
 
-@pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_cache_is_made_anew(tree, no_decoding, damage):
-    first = read(tree, cache=True)
-    DAMAGED[damage](cache_files(tree)[0])
-    assert_same(read(tree, cache=True), first)
-    no_decoding()
-    assert_same(read(tree, cache=True), first)
-
-
 @pytest.mark.parametrize(
     "images",
     ["text", [], torch.zeros(9, 3, 6, 5), torch.zeros(8, 3, 6, 5).byte(), torch.zeros(9, 90).byte()],
     ids=str,
 )
-def test_a_forged_cache_with_a_right_digest_changes_nothing(tree, images):
+def test_a_forged_cache_with_a_right_digest_is_made_anew(tree, images, no_decoding):
     first = read(tree, cache=True)
     content = read_checkpoint(cache_files(tree)[0])
     write_checkpoint(content | {"images": images}, cache_files(tree)[0])
     assert_same(read(tree, cache=True), first)
-
-
-def test_an_image_that_vanishes_before_it_is_decoded_is_named(tree, monkeypatch):
-    path = tree / "train" / "dog" / "1.png"
-    monkeypatch.setattr(module, "decode", lambda paths, **options: path.unlink() or decode(paths, **options))
-    with pytest.raises(ConfigError) as error:
-        read(tree, cache=True)
-    (line,) = error.value.faults
-    assert line.startswith(f"{path}: cannot be decoded (")
-    assert "No such file" in line
-    assert cache_files(tree) == []
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
+    no_decoding()
+    assert_same(read(tree, cache=True), first)
 
 
 @pytest.mark.parametrize("save", [torch.save, write_checkpoint], ids=["bare", "with a right digest"])
-def test_a_cache_cannot_run_code(tree, tmp_path, save):
+def test_a_cache_cannot_run_code(tree, tmp_path, save, bomb):
     first = read(tree, cache=True)
-    save({"fingerprint": "x", "tensors": Bomb(tmp_path / "exploded")}, cache_files(tree)[0])
+    save({"fingerprint": "x", "tensors": bomb(tmp_path / "exploded")}, cache_files(tree)[0])
     assert_same(read(tree, cache=True), first)
     assert not (tmp_path / "exploded").exists()
 
@@ -422,10 +330,3 @@ def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tree, monkeypat
     monkeypatch.setattr(torch, "save", refuse)
     assert_same(read(tree, cache=True), read(tree))
     assert sorted(path.name for path in tree.parent.iterdir()) == ["pets"]
-
-
-def test_a_moved_tree_takes_its_cache_along(tree, no_decoding):
-    first = read(tree, cache=True)
-    parent = tree.parent.rename(tree.parent.with_name(f"{tree.parent.name}-moved"))
-    no_decoding()
-    assert_same(read(parent / "pets", cache=True), first)

@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 import torch
 
-from mlplab.data.loader import EpochOrder, GroupedBatches, InMemoryDataset, epoch_generator, make_loader
+from mlplab.data.loader import EpochOrder, GroupedBatches, InMemoryDataset, make_loader
 
 NUM_SAMPLES = 23
 
@@ -41,12 +41,7 @@ def batches(*args, **options):
 def test_an_epoch_covers_each_sample_once(batch_size, shuffle):
     found = batches(batch_size=batch_size, shuffle=shuffle)
     assert sorted(chain(*found)) == list(range(NUM_SAMPLES))
-
-
-def test_only_the_last_batch_is_smaller():
-    assert [len(batch) for batch in batches(batch_size=4)] == [4, 4, 4, 4, 4, 3]
-    assert [len(batch) for batch in batches(batch_size=23)] == [23]
-    assert [len(batch) for batch in batches(batch_size=22)] == [22, 1]
+    assert {len(batch) for batch in found[:-1]} <= {batch_size}
 
 
 def test_order_is_a_function_of_seed_and_epoch_alone():
@@ -116,12 +111,3 @@ def test_processes_together_have_the_batches_of_a_single_one(world_size, group_s
         assert all(len(share) > 0 for share, _ in parts)
         mean = sum(weight * values[share].mean() for share, weight in parts) / world_size
         torch.testing.assert_close(mean, values[batch].mean())
-
-
-def test_every_epoch_has_a_stream_of_its_own():
-    streams = {
-        tuple(torch.rand(4, generator=epoch_generator(seed, epoch)).tolist())
-        for seed in (0, 1, 2, 2**32 - 1)
-        for epoch in range(50)
-    }
-    assert len(streams) == 200

@@ -1,6 +1,5 @@
 """The data module: splits and loaders put together, normalization, augmentation in training only."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import torch
 from mlplab.data.augment import Augmentation
 from mlplab.data.module import DataModule, normalization
 from mlplab.data.sources import Source
-from mlplab.errors import ConfigError
 
 
 def features_source(num_samples=100, num_features=3, num_classes=2):
@@ -84,22 +82,6 @@ def test_folds_leave_an_official_test_set_apart():
     assert torch.cat([datasets["val"].indices for datasets in folds]).sort().values.tolist() == list(range(60))
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "updates"), [(1, 70), (8, 9), (35, 2), (69, 2), (70, 1), ("full", 1)]
-)  # fmt: skip
-def test_batch_size_decides_the_updates_per_epoch(batch_size, updates):
-    data = module(batch_size=batch_size)
-    batches = served(data, data.train_dataloader())
-    assert data.updates_per_epoch == len(batches) == updates
-    assert data.batch_size == len(batches[0].labels) == (70 if batch_size == "full" else batch_size)
-    assert sum(len(batch.labels) for batch in batches) == 70
-
-
-def test_a_batch_larger_than_the_training_set_is_refused():
-    with pytest.raises(ConfigError, match=r"data\.batch_size must be at most 70, .*, got 71; batching=full"):
-        module(batch_size=71)
-
-
 def test_fewer_updates_per_epoch_are_of_training_only():
     data = module(updates=3, group_size=2, eval_batch_size=5)
     assert len(served(data, data.train_dataloader())) == len(served(data, data.val_dataloader())) == 3
@@ -115,28 +97,6 @@ def test_evaluation_uses_its_own_batch_size_in_a_fixed_order(split):
     assert positions(loader).tolist() == list(range(15))
     labels = torch.cat([batch.labels for batch in served(data, loader)])
     assert torch.equal(labels, data.source.labels[data.datasets[split].indices])
-
-
-def test_what_is_tested_can_be_chosen():
-    data = module(eval_batch_size=1000)
-    data.tested_split = "train"
-    (batch,) = served(data, data.test_dataloader())
-    assert torch.equal(batch.labels, data.source.labels[data.datasets["train"].indices])
-
-
-def test_splits_without_samples_have_no_loader():
-    data = module(val_fraction=0.0, test_fraction=0.0)
-    assert data.val_dataloader() == []
-    assert data.test_dataloader() == []
-
-
-def test_processes_share_every_batch():
-    data = in_training(module())
-    data.trainer.world_size, found = 2, []
-    for rank in (0, 1):
-        data.trainer.global_rank = rank
-        found.append(torch.cat([group[2] for group in data.train_dataloader()]).tolist())
-    assert sorted(found[0] + found[1]) == list(range(70))
 
 
 # Normalization
@@ -246,22 +206,6 @@ def test_samples_are_mixed_with_others_of_their_own_batch_after_all_else(group_s
         expected = both[1].mix(before, numbers[chosen], num_classes=3)
         assert torch.equal(after.features, expected.features)
         assert torch.equal(after.labels, expected.labels)
-
-
-@pytest.mark.parametrize(
-    ("classes", "batch_size", "said"), [(2, 5, "three classes or more"), (3, 1, "batches of two samples or more")]
-)
-def test_mixup_that_cannot_be_is_refused(classes, batch_size, said):
-    source = image_source()
-    source = dataclasses.replace(source, class_names=source.class_names[:classes], labels=source.labels % classes)
-    with pytest.raises(ConfigError, match=rf"data\.augmentation\.mixup=0\.5 needs {said}; set it to 0"):
-        module(source, augmentation=Augmentation(mixup=0.5), batch_size=batch_size)
-
-
-def test_augmentation_of_features_is_refused():
-    with pytest.raises(ConfigError, match=r"data\.augmentation needs images"):
-        module(augmentation=Augmentation(flip=0.5))
-    module(augmentation=Augmentation())
 
 
 # State

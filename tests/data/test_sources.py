@@ -7,7 +7,6 @@ import pickle
 import struct
 import tarfile
 import urllib.request
-from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -40,17 +39,6 @@ GENERATED = {
 
 
 @pytest.mark.parametrize("make", GENERATED.values(), ids=GENERATED)
-def test_generated_sets_have_the_form_of_a_source(make):
-    source = make(num_samples=777)
-    assert (source.features.dtype, source.labels.dtype) == (torch.float32, torch.int64)
-    assert (source.features.shape, source.labels.shape) == ((777, 2), (777,))
-    assert source.labels.unique().tolist() == list(range(len(source.class_names)))
-    assert len(source.feature_names) == 2
-    assert not source.is_images
-    assert source.test_features is None
-
-
-@pytest.mark.parametrize("make", GENERATED.values(), ids=GENERATED)
 def test_generated_sets_are_a_function_of_their_seed_alone(make):
     first = make(label_noise=0.2, seed=4)
     np.random.seed(1)
@@ -72,17 +60,12 @@ def test_label_noise_is_the_fraction_of_labels_that_are_another_equally_often(ma
     assert (shifts[1:] - fraction / (num_classes - 1)).abs().max() < 0.025
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_passing_means_that_the_features_add_up_to_more_than_one(seed):
-    source = GENERATED["passing"](num_samples=20_000, seed=seed)
+def test_passing_means_that_features_even_on_the_unit_square_add_up_to_more_than_one():
+    source = GENERATED["passing"](num_samples=20_000)
     assert torch.equal(source.labels, (source.features.double().sum(dim=1) > 1).long())
     assert source.class_names == ("fail", "pass")
-
-
-def test_passing_points_are_uniform_on_the_unit_square():
-    features = GENERATED["passing"](num_samples=20_000).features
-    assert ((features >= 0) & (features <= 1)).all()
-    cells = torch.bincount((features * 4).long().clamp(max=3) @ torch.tensor([4, 1]))
+    assert ((source.features >= 0) & (source.features <= 1)).all()
+    cells = torch.bincount((source.features * 4).long().clamp(max=3) @ torch.tensor([4, 1]))
     assert (cells / 20_000 - 1 / 16).abs().max() < 0.01
 
 
@@ -152,14 +135,12 @@ WRONG = {
     "more labels than names": ({"labels": with_value(CLASSES, 4, 3)}, "labels, row 4.*from 0 to 2.*got 3"),
     "a negative label": ({"labels": with_value(CLASSES, 4, -1)}, "labels, row 4.*got -1"),
     "half a label": ({"labels": with_value(CLASSES.float(), 3, 0.5)}, r"labels, row 3.*got 0\.5"),
-    "no label": ({"labels": with_value(CLASSES.float(), 3, np.nan)}, "labels, row 3.*got nan"),
     "words": ({"labels": np.array(list("abcabc"))}, "labels must be real numbers, got <U1"),
     "one-hot": ({"labels": torch.eye(3).repeat(2, 1)}, r"class numbers \(n,\), got \(6, 3\)"),
     "nan": ({"features": with_value(POINTS, (4, 1), np.nan), "feature_names": ("x", "y")},
             r"features, row 4, column 1 \(y\), counted from 0: must be a finite number, got nan$"),
     "inf": ({"features": with_value(POINTS, 5, np.inf)}, "features, row 5, column 0,.*got inf, and 1 more"),
     "too large": ({"features": POINTS.double().numpy() * 1e38}, r"features, row 2, column 0,.*got 4e\+38"),
-    "test nan": ({"test_features": with_value(POINTS, (1, 0), np.nan), "test_labels": CLASSES}, "test_features, row 1"),
     "test label": ({"test_features": POINTS, "test_labels": CLASSES + 1}, "test_labels, row 2"),
     "half a test": ({"test_features": POINTS}, "together"),
     "lengths": ({"labels": CLASSES[:4]}, "features has 6 rows, but labels has 4"),
@@ -239,16 +220,6 @@ def expect(monkeypatch, files, archive=b""):
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(files["batches.meta"])})
 
 
-class Bomb:
-    """Unpickling it creates a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.path),)
-
-
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_cifar10_is_read_from_the_official_format(tmp_path, monkeypatch, unpacked):
     files = cifar10_files()
@@ -301,19 +272,12 @@ def test_what_cannot_be_downloaded_is_named_and_leaves_no_folder_behind(read, tm
 
 @pytest.mark.parametrize("write", [write_archive, write_folder])
 @pytest.mark.parametrize("replaced", ["data_batch_3", "test_batch", "batches.meta"])
-def test_a_wrong_file_is_refused_before_it_is_unpickled(tmp_path, monkeypatch, replaced, write):
-    files, bomb = cifar10_files(), tmp_path / "exploded"
+def test_a_wrong_file_is_refused_before_it_is_unpickled(tmp_path, monkeypatch, replaced, write, bomb):
+    files, exploded = cifar10_files(), tmp_path / "exploded"
     expect(monkeypatch, files, write_archive(tmp_path / "right", files))
-    write(tmp_path / "wrong", files | {replaced: pickle.dumps(Bomb(bomb))})
+    write(tmp_path / "wrong", files | {replaced: pickle.dumps(bomb(exploded))})
     assert_says_where_to_get_it(cifar10, tmp_path / "wrong")
-    assert not bomb.exists()
-
-
-def test_a_right_archive_mends_a_wrong_file(tmp_path, monkeypatch):
-    files = cifar10_files()
-    expect(monkeypatch, files, write_archive(tmp_path, files))
-    write_folder(tmp_path, files | {"data_batch_3": b"torn"})
-    assert len(cifar10(root=str(tmp_path)).labels) == 15
+    assert not exploded.exists()
 
 
 # MNIST, in the official format

@@ -43,19 +43,6 @@ def test_balanced_classes_are_stratified_to_within_one_sample(seed, num_classes)
         assert deviations(labels, indices).abs().max() <= 1
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_any_classes_are_stratified_to_within_a_few_samples(seed):
-    # A prefix of the order takes from each class what lies below one threshold, rounded up or down; the total is
-    # fixed, so that a class of share p makes up for the roundings of the others: 1 − p + p × (classes − 1) at most.
-    labels = random_labels(seed)
-    shares = torch.bincount(labels, minlength=12) / len(labels)
-    bound = 1 - shares + shares * ((shares > 0).sum() - 1)
-    splits = split(labels, val_fraction=0.2, test_fraction=0.1, train_size=None, seed=seed)
-    assert (deviations(labels, splits.test).abs() <= bound + 1e-9).all()
-    assert (deviations(labels, splits.train).abs() <= bound + 1e-9).all()
-    assert (deviations(labels, splits.validation).abs() <= 2 * bound + 1e-9).all()
-
-
 @pytest.mark.parametrize("labels", [BALANCED, torch.cat([torch.arange(12).repeat(4), random_labels(3)])])
 @pytest.mark.parametrize("options", [{}, {"num_folds": 2, "fold": 1}], ids=["fraction", "fold"])
 def test_larger_training_subsets_contain_smaller_ones(labels, options):
@@ -91,21 +78,6 @@ def test_splits_are_a_function_of_their_seed_alone(options):
         assert torch.equal(one, two)
         assert not torch.equal(one, three)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"val_fraction": 0.0001}, "data.val_fraction=0.0001 of 1000 samples is less than one sample"),
-        ({"test_fraction": 0.0001}, "data.test_fraction=0.0001 of 1000 samples is less than one sample"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave none of the 1000 samples for training"),
-        ({"train_size": 701}, "data.train_size must be at most 700, the samples left for training, got 701"),
-    ],
-)
-def test_splits_that_cannot_be_are_refused(options, named):
-    with pytest.raises(ConfigError) as error:
-        split(BALANCED, **DEFAULTS | options)
-    assert named in str(error.value)
 
 
 # Cross-validation

@@ -116,17 +116,6 @@ def test_a_file_that_is_none_is_refused(tmp_path, write):
         table(path=write("größe,a", "1,ü", encoding="latin-1"), label="a")
 
 
-def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(write, monkeypatch, caplog):
-    monkeypatch.setattr("mlplab.data.table.memory", lambda: 1000)
-    with pytest.raises(ConfigError, match=r"reading it takes about 0\.0 GB of memory, and this machine has"):
-        table(path=write(*ROWS * 20), label="passed")
-    monkeypatch.undo()
-    monkeypatch.setattr("mlplab.data.table.LARGE", 10)
-    with caplog.at_level("INFO"):
-        table(path=write(*ROWS), label="passed")
-    assert "reading it takes about" in caplog.text
-
-
 def test_new_rows_become_the_features_of_training_by_name(write):
     names = ("hours", "colour=blue", "colour=green", "colour=red")
     cells = read_table(Path(write("colour,extra,hours", "red,9,1.5", "blue,9,2")), key="input")

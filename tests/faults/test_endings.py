@@ -1,11 +1,11 @@
 """Other ways for a run to end: SLURM, a second Ctrl-C, no memory, no finite numbers, files that are gone."""
 
+import functools
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -149,13 +149,10 @@ def test_a_folder_that_cannot_be_written_is_said(run, tmp_path, tally):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("moment", range(3))
-def test_two_processes_that_share_batches_go_on_exactly(moment, tmp_path, tally):
+def test_two_processes_that_share_batches_go_on_exactly(moment, start, tmp_path, tally):
     """The real command, which Lightning starts a second time; SIGTERM reaches the first process only."""
+    launch = functools.partial(start, "train.py", folder=tmp_path)
     arguments = ["data.num_samples=400", "trainer=ddp_cpu", "trainer.max_epochs=30", "model=mlp_dropout", *SHORT]
-    options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-
-    def launch(*arguments: str) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, str(child.ROOT / "train.py"), *arguments], **options)
 
     def wait(process: subprocess.Popen, code: int) -> None:
         output, _ = process.communicate(timeout=400)

@@ -3,7 +3,9 @@
 import functools
 import itertools
 import random
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
 
 import child
 import pytest
@@ -12,31 +14,10 @@ from repeating import repeated
 
 from mlplab.runs.record import Record
 
-POINTS = {
-    "dropout, momentum, cosine": ("model=mlp_dropout", "optimizer=momentum", "scheduler=cosine"),
-    "batch norm, Adam": (
-        "model=mlp_sequential", "model.normalization=batch", "model.dropout=0.2", "optimizer=adam", "data.batch_size=8"
-    ),
+SETTINGS = runpy.run_path(str(Path(__file__).parents[1] / "runs" / "test_resume.py"))["SETTINGS"] | {
     "an average of the weights": ("regularization=weight_averaging", "callbacks.weight_averaging.every_n_updates=3"),
-    "plateau, early stopping": (
-        "model=mlp_dropout", "scheduler=plateau", "scheduler.patience=0", "regularization=early_stopping",
-        "callbacks.early_stopping.patience=2", "optimizer.lr=0.7",
-    ),
-    "validation within epochs": ("model=mlp_dropout", "optimizer=adam", "trainer.val_check_interval=3"),
-    "max_steps": ("model=mlp_dropout", "scheduler=linear", "trainer.max_epochs=-1", "trainer.max_steps=41"),
-    "no validation": ("model=mlp_dropout", "optimizer=rmsprop", "data.val_fraction=0", "monitor=train/loss"),
-}  # fmt: skip
-IMAGES = ("data=digits", "data.train_size=60", "regularization=augmentation", "data.augmentation.flip=0")
-AUGMENTED = {
-    "images, dropout, Adam": ("model=mlp_dropout", "optimizer=adam", *IMAGES),
-    "images, batch norm, Nesterov, one cycle": (
-        "model=mlp_sequential", "model.normalization=batch", "optimizer=nesterov", "scheduler=one_cycle", *IMAGES
-    ),
-    "images, plateau, mixup": (
-        "data.augmentation.mixup=0.5", "optimizer=adamw", "scheduler=plateau", "scheduler.patience=0", *IMAGES
-    ),
-}  # fmt: skip
-SETTINGS = POINTS | AUGMENTED
+    "Nesterov, one cycle": ("model=mlp_dropout", "optimizer=nesterov", "scheduler=one_cycle"),
+}
 COMMON = (
     "data.batch_size=5", "trainer.max_epochs=4", "threads=1", "callbacks.update_monitor.every_n_updates=1",
     "callbacks.figures=null", "callbacks.progress_bar=null", "trainer.enable_progress_bar=false",
@@ -52,10 +33,10 @@ SAVING = (("null", 1), (1, "null"), (4, "null"), (7, 2))
 def cases(count: int) -> Iterator[tuple]:
     """Settings, updates per pass, loader workers and ways of saving, all combined, in an order mixed up once."""
     order = random.Random(0)
-    points, augmented = (itertools.cycle(settings) for settings in (POINTS, AUGMENTED))
+    settings = itertools.cycle(SETTINGS)
     made = [
         (next(settings), group, workers, saving)
-        for saving, settings, workers, group in itertools.product(SAVING, (points, augmented), (0, 1, 2), (1, 3))
+        for saving, workers, group in itertools.product(2 * SAVING, (0, 1, 2), (1, 3))
     ]
     order.shuffle(made)
     return itertools.islice(itertools.cycle(made), count)

@@ -2,10 +2,9 @@
 
 import matplotlib
 import pytest
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mlplab.figures.curves import best_epoch, layers, learning_curves, optimization, weight_histograms
+from mlplab.figures.curves import best_epoch, learning_curves, optimization
 from mlplab.figures.style import STYLE
 
 COLUMNS = {
@@ -49,23 +48,9 @@ def test_best_and_last_epoch_are_marked():
     assert set(lines(learning_curves(ROWS).axes[0])) == {"training", "validation"}
 
 
-def test_without_validation_there_are_the_curves_of_training():
-    axes = learning_curves([{**row, "val/loss": None, "val/acc": None} for row in ROWS]).axes[0]
-    assert set(lines(axes)) == {"training"}
-    assert not axes.collections
-
-
 def test_optimization_has_a_panel_for_each_quantity():
     drawn = [next(iter(lines(axes).values()))[1] for axes in optimization(ROWS).axes]
     assert drawn == [[0.1, 0.1, 0.01], [2.0, 1.0, 1.5], [0.5], [3.0, 3.1, 3.2]]
-
-
-@pytest.mark.parametrize(
-    ("values", "scale"), [([1, 1000], "log"), ([1, 40], "linear"), ([0, 1000], "linear"), ([None, None], "linear")]
-)
-def test_values_far_apart_get_a_logarithmic_axis(values, scale):
-    rows = [{"epoch": float(index), "lr": 0.1, "grad/norm": value} for index, value in enumerate(values)]
-    assert optimization(rows).axes[1].get_yscale() == scale
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.1, 0.02, 0.0125, 0.001, 3e-5])
@@ -74,22 +59,6 @@ def test_the_name_of_the_learning_rate_is_within_the_picture(rate):
         figure = optimization([{"epoch": float(epoch), "lr": rate} for epoch in (1, 2)])
         FigureCanvasAgg(figure).draw()
     assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0
-
-
-def test_each_quantity_has_a_panel_and_each_layer_a_curve():
-    rows = [
-        {"epoch": 1.0, "updates": 4, "weight_norm/a": 1.0, "weight_norm/b": 2.0, "dead_relus/relu_1": 0.5},
-        {"epoch": 2.0, "updates": 8, "weight_norm/a": 1.5, "weight_norm/b": 2.5, "dead_relus/relu_1": 0.25},
-    ]
-    norms, dead = layers(rows).axes
-    assert {name: y for name, (_, y) in lines(norms).items()} == {"a": [1.0, 1.5], "b": [2.0, 2.5]}
-    assert lines(dead)["relu_1"][1] == [0.5, 0.25]
-
-
-def test_histograms_count_every_weight():
-    figure = weight_histograms({"first": torch.randn(20, 10), "second": torch.randn(3, 20)}, when="now")
-    assert [axes.get_title() for axes in figure.axes] == ["first", "second"]
-    assert [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes] == [200, 60]
 
 
 @pytest.mark.parametrize(("mode", "epoch"), [("max", 2.0), ("min", 3.0)])

@@ -3,10 +3,9 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 
-from mlplab.figures.images import MOST_UNITS, extremes, first_layer, training_samples
+from mlplab.figures.images import extremes, first_layer, training_samples
 from mlplab.runs import build
 
 NAMES = ["a", "b", "c"]
@@ -54,13 +53,6 @@ def test_training_samples_are_augmented_as_training_is_served_with_them(make_con
         assert not np.array_equal(first, second)
 
 
-def test_training_samples_carry_their_class_names(make_config):
-    data = build.data_module(make_config("data=digits", "data.train_size=30", "data.batch_size=8"))
-    train, order = data.datasets["train"], data.train_dataloader().batch_sampler.sampler.order()
-    names = [data.source.class_names[label] for label in train.labels[train.indices[order]]]
-    assert [text.get_text() for text in training_samples(data).axes[0].texts] == names
-
-
 def test_the_first_layer_is_scaled_unit_by_unit():
     """Red is positive, blue negative, and the strongest weight of each unit has the full colour."""
     weights = torch.tensor([[1.0, -2.0, 0.0, 0.5], [10.0, 0.0, 0.0, 20.0]])
@@ -69,14 +61,3 @@ def test_the_first_layer_is_scaled_unit_by_unit():
         assert image[y, x].argmax() == channel
         assert image[y, x].sum() == min(pixel.sum() for pixel in image.reshape(-1, 3))
     assert np.array_equal(left[1, 0], right[1, 0])  # no weight: white
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_of_many_units_the_largest_are_shown(channels):
-    weights = torch.zeros(MOST_UNITS + 10, channels * 4)
-    weights[5:] = torch.arange(1.0, MOST_UNITS + 6)[:, None]
-    figure = first_layer(weights, shape=(channels, 2, 2), when="now")
-    assert f"{MOST_UNITS} of {MOST_UNITS + 10} units" in figure.get_suptitle()
-    strongest = shown_images(figure, 2)
-    assert len(strongest) == MOST_UNITS
-    assert all(np.array_equal(image, strongest[0]) for image in strongest)  # none of the units without weights

@@ -9,7 +9,7 @@ from torch.optim import SGD, AdamW
 
 from mlplab.data.loader import Batch
 from mlplab.models import linear
-from mlplab.models.linear import fast_updates, is_plain_sgd
+from mlplab.models.linear import fast_updates
 from mlplab.models.losses import CrossEntropy
 from mlplab.models.networks import ResidualMLP, SequentialMLP
 from mlplab.models.update import eager_updates
@@ -112,17 +112,6 @@ def test_a_nan_is_seen_at_the_update_where_it_arises():
     work[2].features[0, 0] = torch.nan
     losses, _ = fast_updates(network, CrossEntropy(), optimizer, clip_norm=None)(work, FACTORS)
     assert torch.stack(losses).isnan().tolist() == [False, False, True, True]
-
-
-@pytest.mark.parametrize(
-    ("options", "plain"),
-    [({}, True), ({"weight_decay": 0.1}, True), ({"momentum": 0.9}, False), ({"maximize": True}, False)],
-)
-def test_plain_sgd(options, plain):
-    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.1, **options)
-    assert is_plain_sgd(optimizer) is plain
-    optimizer.register_step_post_hook(lambda *_: None)  # it looks at the weights, all of which must be updated then
-    assert not is_plain_sgd(optimizer)
 
 
 def test_large_networks_are_fast_and_one_key_switches_it_off(make_config):

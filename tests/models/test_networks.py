@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from mlplab.errors import ConfigError
-from mlplab.models.losses import PerceptronLoss
 from mlplab.models.networks import (
     ACTIVATIONS,
     MLP,
@@ -37,14 +36,17 @@ def dropouts(network):
 @pytest.mark.parametrize(
     ("network", "sequential"),
     [
-        (MLP(5, 3, hidden_sizes=[7, 4]), SequentialMLP(5, 3, hidden_sizes=[7, 4], dropout=0.5)),
+        (MLP(5, 3, hidden_sizes=[7, 4], dropout=0.5), SequentialMLP(5, 3, hidden_sizes=[7, 4], dropout=0.5)),
         (SoftmaxRegression(5, 3), SequentialMLP(5, 3, hidden_sizes=[])),
     ],
     ids=lambda network: type(network).__name__,
 )
-def test_equal_weights_give_equal_outputs_whatever_dropout_while_evaluating(network, sequential):
-    features = torch.randn(11, 5)
-    assert torch.equal(network(features), copy_parameters(network, sequential).eval()(features))
+def test_equal_weights_give_equal_outputs_with_dropout_and_while_evaluating(network, sequential):
+    features, outputs = torch.randn(11, 5), []
+    for each in (network, copy_parameters(network, sequential)):
+        torch.manual_seed(1)
+        outputs.append((each(features), each.eval()(features)))
+    assert all(map(torch.equal, *outputs))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -75,28 +77,11 @@ def test_layers_come_in_the_documented_order(activation, normalization, norm):
     assert [type(module) for module in net.layers] == [kind for kind in expected if kind is not None]
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_what_their_names_say(name):
-    values = torch.linspace(-4, 4, 50)
-    torch.testing.assert_close(ACTIVATIONS[name]()(values), getattr(F, name)(values))
-
-
 @pytest.mark.parametrize("network", [MLP, SequentialMLP])
 def test_each_hidden_layer_has_its_own_dropout(network):
     assert [drop.p for drop in dropouts(network(5, 3, hidden_sizes=[7, 4], dropout=[0.2, 0.6]))] == [0.2, 0.6]
     assert [drop.p for drop in dropouts(network(5, 3, hidden_sizes=[7, 4], dropout=0.3))] == [0.3, 0.3]
     assert [drop.p for drop in dropouts(network(5, 3, hidden_sizes=[7, 4], dropout=[0.0, 0.6]))] == [0.6]
-
-
-def test_mlp_drops_activations_of_each_layer():
-    mlp, features, seen = MLP(5, 3, hidden_sizes=[7, 4], dropout=0.5), torch.randn(11, 5), []
-    for drop in dropouts(mlp):
-        drop.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
-    logits = mlp(features)
-    (before_1, after_1), (before_2, after_2) = seen
-    assert torch.equal(before_1, torch.relu(mlp.linear_1(features)))
-    assert torch.equal(before_2, torch.relu(mlp.linear_2(after_1)))
-    assert torch.equal(logits, mlp.linear_out(after_2))
 
 
 @pytest.mark.parametrize("network", [SequentialMLP, ResidualMLP])
@@ -152,44 +137,6 @@ def test_residual_mlp_is_its_formula():
     torch.testing.assert_close(net(features), hidden @ net.linear_out.weight.T + net.linear_out.bias)
 
 
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda: MLP(2, 1, hidden_sizes=[4]), "two widths"),
-        (lambda: SequentialMLP(2, 1, hidden_sizes=[4, 4], dropout=[0.1]), "one per hidden layer (2)"),
-        (lambda: SequentialMLP(2, 1, hidden_sizes=[], dropout=[0.5]), "one per hidden layer (0)"),
-        (lambda: ResidualMLP(2, 1, depth=3, dropout=[0.1, 0.2]), "one per hidden layer (3)"),
-    ],
-)
-def test_wrong_arguments_are_named(make, named):
-    with pytest.raises(ConfigError) as error:
-        make()
-    assert named in str(error.value)
-
-
 def test_threshold_is_the_side_or_the_largest():
     assert Perceptron.threshold(torch.tensor([[-0.1], [0.1], [0.0]])).tolist() == [0, 1, 0]
     assert Perceptron.threshold(torch.tensor([[1.0, 3.0, 2.0], [-1.0, -3.0, -2.0]])).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("num_classes", [2, 4])
-def test_the_perceptron_separates_separable_data(num_classes):
-    # Labels from a linear rule of its own, and only points with a margin, so that the perceptron theorem applies.
-    points = torch.randn(2000, 2)
-    angles = torch.arange(num_classes) * (2 * torch.pi / num_classes) + 0.3
-    scores = points @ torch.stack([angles.cos(), angles.sin()])  # (points, classes)
-    best = scores.topk(2).values
-    clear = best[:, 0] - best[:, 1] > 0.3
-    points, labels = points[clear][:200], scores.argmax(dim=1)[clear][:200]
-    assert labels.unique().numel() == num_classes
-
-    net = Perceptron(2, 1 if num_classes == 2 else num_classes)
-    assert (net.threshold(net(points)) != labels).any()
-    optimizer, loss = torch.optim.SGD(net.parameters(), lr=0.1), PerceptronLoss()
-    for _ in range(200):
-        for start in range(0, len(points), 20):
-            optimizer.zero_grad()
-            loss(net(points[start : start + 20]), labels[start : start + 20]).backward()
-            optimizer.step()
-    assert (net.threshold(net(points)) != labels).sum() == 0
-    assert loss(net(points), labels) == 0

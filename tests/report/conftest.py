@@ -1,5 +1,6 @@
 """Run folders as training writes them, without training: for reports any numbers will do."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+
+from mlplab.report.frames import grouped, read
 
 HISTORY = (
     "epoch,updates,samples_seen,seconds,lr,train/loss,train/acc,val/loss,val/acc,gap/acc,weights/l2_norm,grad/noise"
@@ -53,3 +56,31 @@ def rows(*accuracies: float, updates: int = 2, seconds: float = 0.1) -> list[tup
 @pytest.fixture
 def history() -> Callable[..., list[tuple[float, ...]]]:
     return rows
+
+
+@pytest.fixture
+def runs(make_run: Callable[..., Path]) -> Callable[..., tuple]:
+    """Runs of dotted configs, as they are read: runs(({"optimizer.lr": 0.1}, {"seed": 1, "val/acc": 0.9}), …)."""
+    numbers = itertools.count()
+
+    def made(*rows: tuple[dict[str, Any], dict[str, Any]]) -> tuple:
+        folders = []
+        for config, options in rows:
+            nested = OmegaConf.create()
+            for key, value in config.items():
+                OmegaConf.update(nested, key, value)
+            folders.append(make_run(f"r{next(numbers)}", OmegaConf.to_container(nested), **options))
+        return read(folders)[:2]
+
+    return made
+
+
+@pytest.fixture
+def two_settings(runs: Callable[..., tuple]) -> Callable[..., list]:
+    """Groups of two settings: two_settings("data.batch_size", "optimizer.lr", {(8, 0.1): accuracy, …})."""
+
+    def made(first: str, second: str, scores: dict[tuple, float], **options: Any) -> list:
+        rows = (({first: a, second: b}, {"val/acc": score, **options}) for (a, b), score in scores.items())
+        return grouped(*runs(*rows))
+
+    return made

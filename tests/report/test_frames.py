@@ -51,13 +51,10 @@ def test_metrics_that_are_no_numbers_are_nan(make_run):
     ("share", "train", "val", "collapsed"),
     [
         (0.5, 0.5, 0.56, True),
-        (0.5, 0.9, 0.9, False),
         (0.5, 0.51, 0.95, False),  # dropout or augmentation makes training hard
-        (0.1, 0.12, 0.1, True),
         (0.1, 0.3, 0.25, False),
         (0.9, 0.9, 0.9, True),  # always the most frequent class
         (0.9, 0.95, 0.93, False),
-        (0.9, 0.5, 0.5, True),
         (0.5, 0.5, math.nan, True),  # without validation
         (1.0, 1.0, 1.0, False),  # there is nothing to learn
         (None, 0.5, 0.5, False),  # of an earlier version, which does not say
@@ -93,13 +90,10 @@ def test_a_damaged_run_is_named_and_skipped(make_run, name, content):
         read([bad])
 
 
-BAD_HISTORIES = {
-    "empty": "", "words": "updates,val/acc\nx,y\n", "no clock": "a,b\n1,2\n", "header": "updates,val/acc\n",
-    "ragged": "updates,a\n1,2\n1,2,3,4\n", "binary": "\x00\x01\n\x02",
-}  # fmt: skip
+BAD_HISTORIES = ["", "updates,val/acc\nx,y\n", "a,b\n1,2\n", "updates,a\n1,2\n1,2,3,4\n", "\0\1\n\2"]
 
 
-@pytest.mark.parametrize("content", BAD_HISTORIES.values(), ids=BAD_HISTORIES)
+@pytest.mark.parametrize("content", BAD_HISTORIES, ids=range(len(BAD_HISTORIES)))
 def test_a_damaged_history_is_named_and_the_run_is_kept(make_run, content):
     folder = make_run("a")
     (folder / "history.csv").write_text(content)

@@ -1,26 +1,9 @@
 """What tells runs apart is found in their configs, in few words; runs that differ in the seed only form a group."""
 
 import pytest
-from omegaconf import OmegaConf
 
-from mlplab.report.frames import as_numbers, common_overrides, compared, grouped, read, settings
+from mlplab.report.frames import as_numbers, compared, grouped, settings
 from mlplab.report.study import swept
-
-
-@pytest.fixture
-def runs(make_run):
-    """Runs of dotted configs, one each: `({"optimizer.lr": 0.1}, {"seed": 1})`, read."""
-
-    def made(*rows):
-        folders = []
-        for index, (config, options) in enumerate(rows):
-            nested = OmegaConf.create()
-            for key, value in config.items():
-                OmegaConf.update(nested, key, value)
-            folders.append(make_run(f"r{index}", OmegaConf.to_container(nested), **options))
-        return read(folders)[:2]
-
-    return made
 
 
 def lr(value, seed=0, accuracy=0.5, **options):
@@ -49,13 +32,6 @@ def test_seeds_folds_and_paths_are_no_settings(runs, tmp_path):
     assert compared(["callbacks.early_stopping.patience", "hydra/launcher"]) == ["callbacks.early_stopping.patience"]
 
 
-def test_runs_of_different_sweeps_are_told_apart_without_overrides(runs):
-    made = runs(
-        ({"model.dropout": 0.0}, {}), ({"model.dropout": 0.5}, {}), ({"model.dropout": 0.0, "model.norm": True}, {})
-    )
-    assert chosen(made) == {"model.dropout": ["0", "0.5", "0"], "model.norm": ["–", "–", "true"]}
-
-
 def test_a_choice_that_was_typed_stands_for_all_that_it_changes(runs):
     made = runs(
         ({"loss.label_smoothing": 0.0, "optimizer.weight_decay": 0.0}, {"overrides": ("regularization=none",)}),
@@ -63,12 +39,6 @@ def test_a_choice_that_was_typed_stands_for_all_that_it_changes(runs):
     )
     assert chosen(made) == {"regularization": ["none", "combined"]}
     assert list(chosen(made, first=["optimizer.weight_decay"])) == ["optimizer.weight_decay"]
-
-
-def test_a_choice_that_is_typed_for_one_of_two_equal_runs_does_not_part_them(runs):
-    typed = {"overrides": ("batching=mini_batch",)}, {"seed": 1}, {"overrides": ("batching=stochastic",)}
-    made = runs(*(({"data.batch_size": size}, options) for size, options in zip((32, 32, 1), typed, strict=True)))
-    assert chosen(made) == {"data.batch_size": ["32", "32", "1"]}
 
 
 def test_a_default_is_named_where_nothing_was_typed(runs):
@@ -144,16 +114,3 @@ ORDERS = {
 def test_values_come_by_size(runs, key, values, ordered):
     groups = grouped(*runs(*(({key: value}, {}) for value in values)))
     assert [group.label for group in groups] == swept(groups, key) == ordered
-
-
-def test_the_values_of_a_second_setting_come_by_size_where_some_are_missing(runs):
-    pairs = [(8, [16]), (8, [128]), (4, [128]), (4, [8])]
-    groups = grouped(*runs(*(({"data.batch_size": size, "model.hidden_sizes": widths}, {}) for size, widths in pairs)))
-    assert swept(groups, "model.hidden_sizes") == ["[8]", "[16]", "[128]"]
-
-
-def test_what_was_typed_for_all_is_common(runs):
-    made = runs(
-        lr(0.1, 0, overrides=("data=moons", "optimizer.lr=0.1")), lr(1.0, 0, overrides=("optimizer.lr=1", "data=moons"))
-    )
-    assert common_overrides(made[0], ["optimizer.lr"]) == ["data=moons"]

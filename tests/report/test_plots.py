@@ -1,22 +1,17 @@
 """Curves of several runs are brought onto one grid; figures show what they are given."""
 
-import math
-
 import numpy as np
 import pytest
 
 from mlplab.figures.style import as_svg
-from mlplab.report.frames import grouped, read
+from mlplab.report.frames import grouped
 from mlplab.report.plots import curve, curves, scores
 
 
 @pytest.fixture
-def group(make_run):
-    def made(*histories, **options):
-        runs, history, _ = read(
-            [make_run(f"h{i}", seed=i, history=rows, **options) for i, rows in enumerate(histories)]
-        )
-        return grouped(runs, history)[0]
+def group(runs):
+    def made(*histories):
+        return grouped(*runs(*(({}, {"seed": i, "history": rows}) for i, rows in enumerate(histories))))[0]
 
     return made
 
@@ -34,22 +29,6 @@ def test_runs_validated_at_different_moments_are_interpolated(group, history):
     assert mean[-1] == pytest.approx((1.0 + np.interp(8, [3, 6, 9], [0, 0.5, 1])) / 2)
 
 
-def test_one_run_has_a_line_without_a_band(group, history):
-    x, (_, low, high, _) = curve(group(history(0.1, 0.9)), "seconds", "val/acc", logarithmic=True)
-    assert np.isnan([low, high]).all()
-    assert x[1] / x[0] == pytest.approx(x[-1] / x[-2])
-
-
-def test_rows_without_the_metric_are_left_out(group, history):
-    made = group([(1, 2, 16, 0.1, 0.1, 1, 1, 1, math.nan, 0, 1, 1), *history(0.3, 0.5)[1:]])
-    assert curve(made, "updates", "val/acc")[0][0] == 4
-    assert curve(made, "updates", "no/such") is None
-
-
-def test_runs_that_do_not_overlap_have_no_curve(group, history):
-    assert curve(group(history(0.1), history(0.1, 0.2, updates=9)), "updates", "val/acc") is None
-
-
 def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, history):
     made = group(history(0.2, 0.4), history(0.4, 0.6))
     for draw in (curves, scores):
@@ -61,23 +40,13 @@ def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, hist
         assert "<metadata>" not in svg
 
 
-def test_legends_are_in_the_order_of_the_values(make_run, history):
-    configs = [(size, rate) for size in (128, 8, 16) for rate in (0.1, 0.01)]
-    folders = [
-        make_run(f"{size}-{rate}", {"data": {"batch_size": size}, "optimizer": {"lr": rate}}, history=history(0.2, 0.4))
-        for size, rate in configs
-    ]
-    groups = grouped(*read(folders)[:2])
+def test_legends_are_in_the_order_of_the_values(two_settings, history):
+    pairs = {(size, rate): 0.4 for size in (128, 8, 16) for rate in (0.1, 0.01)}
+    groups = two_settings("data.batch_size", "optimizer.lr", pairs, history=history(0.2, 0.4))
     drawn = curves(groups, ["val/acc"]), scores(groups, ["val/acc"], "data.batch_size", "optimizer.lr")
     legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
     assert legends[0] == [f"batch_size={size}, lr={rate}" for size in (8, 16, 128) for rate in (0.01, 0.1)]
     assert legends[1] == ["optimizer.lr = 0.01", "optimizer.lr = 0.1"]
-
-
-def test_intervals_are_drawn_within_what_a_share_can_be(group, history):
-    figure = scores([group(history(0.9), history(1.0), **{"val/acc": 0.9, "gap/acc": 0.5})], ["val/acc"])
-    (bars,) = [drawn for drawn in figure.axes[0].collections if hasattr(drawn, "get_segments")]
-    assert 0 <= bars.get_segments()[0].min() <= bars.get_segments()[0].max() <= 1
 
 
 def test_a_loss_that_ranges_widely_is_drawn_logarithmically(group, history):

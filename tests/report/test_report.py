@@ -130,26 +130,6 @@ def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
     assert "report.html" in capsys.readouterr().out
 
 
-def test_without_a_history_the_page_shows_the_figure_of_the_curves(make_run):
-    run = make_run("run", {"data": {"batch_size": 8}}, **{"val/acc": 0.5})
-    (run / "figures").mkdir()
-    (run / "figures" / "learning_curves.png").write_bytes(PIXEL)
-    report([str(run)])
-    assert "Loss and accuracy of training and validation" in Page(run / "report.html").text
-
-
-def test_runs_without_a_config_take_no_part_in_comparing(make_run, tmp_path, capsys):
-    for index, size in enumerate((None, 50, 5000)):
-        config = {"data": {"train_size": size}, "trainer": {"max_epochs": 1}}
-        typed = (f"data.train_size={'null' if size is None else size}", "trainer.max_epochs=1")
-        folder = make_run(f"sweep/{index}", config, status="failed" if size == 5000 else "finished", overrides=typed)
-    (folder / "config.yaml").unlink()
-    assert not [line for line in write_report([tmp_path / "sweep"], tmp_path / "sweep").warnings if "differs" in line]
-    report([str(tmp_path / "sweep")])
-    assert "all with trainer.max_epochs=1\n" in capsys.readouterr().out
-    assert "trainer.max_epochs" not in pd.read_csv(tmp_path / "sweep" / "summary.csv")
-
-
 def test_a_run_that_collapsed_is_marked_everywhere(make_run, tmp_path, capsys):
     for rate, accuracy in ((0.1, 0.9), (3.0, 0.51)):
         scores = {"train/acc": accuracy, "val/acc": accuracy}
@@ -163,35 +143,6 @@ def test_a_run_that_collapsed_is_marked_everywhere(make_run, tmp_path, capsys):
     assert list(pd.read_csv(tmp_path / "sweep" / "summary.csv")["collapsed"]) == [False, True]
     report([str(tmp_path / "sweep" / "3.0")])
     assert "collapsed: " in Page(tmp_path / "sweep" / "3.0" / "report.html").text
-
-
-@pytest.mark.parametrize(
-    ("width", "dropped"), [("80", "train/acc, gap/acc, updates"), (None, "train/acc, gap/acc, updates"), ("130", "")]
-)
-def test_a_terminal_has_the_columns_that_it_has_room_for(make_run, tmp_path, monkeypatch, capsys, width, dropped):
-    if width:
-        monkeypatch.setenv("COLUMNS", width)
-    else:
-        monkeypatch.delenv("COLUMNS", raising=False)
-    for size in (8, 16, 128):
-        for seed, accuracy in enumerate((0.98, 1.0)):
-            config = {"data": {"batch_size": size}, "model": {"hidden_sizes": [size] * 30}}
-            scores = dict.fromkeys(("test/acc", "val/acc", "train/acc"), accuracy)
-            make_run(f"sweep/{size}-{seed}", config, seed=seed, **scores, **{"gap/acc": accuracy / 9})
-    report([str(tmp_path / "sweep")])
-    table, *rest = capsys.readouterr().out.split("\n\n")
-    assert max(map(len, table.splitlines())) <= int(width or 80)
-    assert "…" not in table
-    assert table.count("99.00 [86.29, 100.00]") == (6 if dropped else 9)
-    assert re.findall("^the page has also: (.*)", rest[0], re.MULTILINE) == ([dropped] if dropped else [])
-
-
-def test_a_real_run_gives_both_pages(finished, tmp_path):
-    report([str(finished.folder)], str(tmp_path / "one"))
-    report([str(finished.folder.parent)], str(tmp_path / "all"))
-    assert "test accuracy" in Page(tmp_path / "one" / "report.html").text
-    assert len(Page(tmp_path / "one" / "report.html").all("img")) >= 2
-    assert list(pd.read_csv(tmp_path / "all" / "summary.csv")["updates"]) == [finished.result["updates"]]
 
 
 def test_several_folders_are_reported_together_and_damage_is_named(make_run, tmp_path, monkeypatch, capsys):

@@ -2,26 +2,22 @@
 
 import pytest
 
-from mlplab.report.frames import grouped, read
+from mlplab.report.frames import grouped
 from mlplab.report.study import Fit, Study, answer, axes_of, score_of, study_of
 
 
 @pytest.fixture
-def groups(make_run):
-    def made(values, *, key="lr", metric="val/acc", **options):
+def groups(runs):
+    def made(values, *, metric="val/acc", **options):
         """{0.1: [accuracy of seed 0, of seed 1, …], …}"""
-        folders = [
-            make_run(f"{index}-{seed}", {"optimizer": {key: value}}, seed=seed, **{metric: score}, **options)
-            for index, (value, scores) in enumerate(values.items())
+        rows = [
+            ({"optimizer.lr": value}, {"seed": seed, metric: score, **options})
+            for value, scores in values.items()
             for seed, score in enumerate(scores)
         ]
-        return grouped_runs(*folders)
+        return grouped(*runs(*rows))
 
     return made
-
-
-def grouped_runs(*folders):
-    return grouped(*read(folders)[:2])
 
 
 ALIKE = {"adam": [0.8, 0.9, 1.0], "sgd": [0.79, 0.89, 0.99]}
@@ -59,25 +55,17 @@ def test_the_answer_for_a_loss_and_for_one_group_or_none(groups, values, options
     assert sentence.replace("\N{NO-BREAK SPACE}", " ").startswith(beginning)
 
 
-def test_of_two_settings_the_best_of_each_line_is_named(make_run):
+def test_of_two_settings_the_best_of_each_line_is_named(two_settings):
     scores = {(8, "sgd"): 0.5, (16, "sgd"): 0.7, (32, "sgd"): 0.6, (8, "adam"): 0.9, (16, "adam"): 0.8}
-    folders = [
-        make_run(f"{i}", {"data": {"batch_size": size}, "optimizer": {"name": name}}, **{"val/acc": score})
-        for i, ((size, name), score) in enumerate(scores.items())
-    ]
-    _, sentence = answer(Study(), grouped_runs(*folders), "val/acc")
+    _, sentence = answer(Study(), two_settings("data.batch_size", "optimizer.name", scores), "val/acc")
     assert sentence.replace("\N{NO-BREAK SPACE}", " ") == (
         "Best data.batch_size for each optimizer.name: 16 at sgd (70.00 %), 8 at adam (90.00 %)."
     )
 
 
-def test_the_baseline_is_that_of_the_same_second_setting(make_run):
+def test_the_baseline_is_that_of_the_same_second_setting(two_settings):
     scores = {(0.1, "none"): 0.5, (0.1, "dropout"): 0.9, (0.01, "none"): 0.6, (0.01, "dropout"): 0.7}
-    folders = [
-        make_run(f"{rate}-{name}", {"optimizer": {"lr": rate}, "model": {"kind": name}}, **{"val/acc": score})
-        for (rate, name), score in scores.items()
-    ]
-    (sentence,) = answer(Study(baseline="none"), grouped_runs(*folders), "val/acc")
+    (sentence,) = answer(Study(baseline="none"), two_settings("optimizer.lr", "model.kind", scores), "val/acc")
     assert sentence.startswith("lr=0.1, kind=dropout has the highest")
     assert "of lr=0.1, kind=none, the baseline:" in sentence
 
@@ -91,38 +79,25 @@ def test_a_fitted_exponent_with_what_was_expected(groups):
     assert impossible.startswith("No power law")
 
 
-def test_a_fit_reads_the_row_of_the_history_that_it_names(make_run, history):
-    groups = grouped_runs(make_run("a", history=history(0.1, 0.3, 0.8)))
+def test_a_fit_reads_the_row_of_the_history_that_it_names(runs, history):
+    groups = grouped(*runs(({}, {"history": history(0.1, 0.3, 0.8)})))
     values = [Fit(y="val/acc", x="updates", at=at).points(groups) for at in ("first", "last", "mean")]
     assert [float(points["y"].item()) for points in values] == pytest.approx([0.1, 0.8, 0.4])
     assert values[0]["x"].item() == 10
 
 
-def test_a_setting_that_alone_finished_is_no_winner(make_run):
-    folders = [make_run("a", {"optimizer": {"lr": 0.1}}, **{"val/acc": 0.5}),
-               make_run("b", {"optimizer": {"lr": 9}}, status="diverged")]  # fmt: skip
-    (sentence,) = answer(Study(), grouped_runs(*folders), "val/acc")
-    assert sentence.startswith("The validation accuracy of lr=0.1 is 50.00")
-
-
 # Which score, which axes, which study
 
 
-def test_the_test_score_decides_only_where_all_have_it(make_run):
+def test_the_test_score_decides_only_where_all_have_it(runs):
     both = {"val/acc": 0.5, "test/acc": 0.6}
-    all_tested = grouped_runs(make_run("a", **both), make_run("b", seed=1, **both))
+    all_tested = grouped(*runs(({}, both), ({}, {"seed": 1, **both})))
     assert score_of(Study(), all_tested) == "test/acc"
     assert score_of(Study(metrics=("val/acc",)), all_tested) == "val/acc"
     assert score_of(Study(metrics=("val/acc", "test/acc")), all_tested) == "test/acc"
     assert score_of(Study(score="val/acc"), all_tested) == "val/acc"
-    one_tested = grouped_runs(make_run("c", **both), make_run("d", seed=1, **{"val/acc": 0.5}))
+    one_tested = grouped(*runs(({}, both), ({}, {"seed": 1, "val/acc": 0.5})))
     assert score_of(Study(), one_tested) == "val/acc"
-
-
-def test_a_study_is_read_from_its_section():
-    fit = {"y": "y", "x": "x", "expected": -1}
-    assert study_of({"name": "a", "fit": fit}) == Study(name="a", metrics=[], fits=[Fit("y", "x", "last", -1)])
-    assert study_of({"metrics": "val/acc", "fit": [fit, fit]}).metrics == ["val/acc"]
 
 
 @pytest.mark.parametrize("fit", ["x", 3, {"y": 1}, {"x": "a", "y": "b", "at": ["first"]}])
@@ -134,8 +109,7 @@ def test_a_study_of_wrong_types_is_read_as_far_as_it_goes(fit):
     assert hash(study.fits[0])
 
 
-def test_the_axis_is_what_the_study_names_or_has_more_numbers(make_run):
-    configs = [{"a": {"x": x, "y": y}} for x in (1, 2) for y in (1, 2, 3)]
-    groups = grouped_runs(*(make_run(f"{i}", config) for i, config in enumerate(configs)))
+def test_the_axis_is_what_the_study_names_or_has_more_numbers(two_settings):
+    groups = two_settings("a.x", "a.y", {(x, y): 0.5 for x in (1, 2) for y in (1, 2, 3)})
     assert axes_of(Study(), groups) == ("a.y", "a.x")
     assert axes_of(Study(x="a.x"), groups) == ("a.x", "a.y")

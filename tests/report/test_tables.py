@@ -8,7 +8,7 @@ from mlplab.report.tables import budget_table, chosen_epochs, group_table, heat_
 
 
 @pytest.fixture
-def runs(make_run, history):
+def sweep(make_run, history):
     def run(name, rate, seed, accuracy, rows=None, **options):
         return make_run(name, {"optimizer": {"lr": rate}}, seed=seed, history=rows, **{"val/acc": accuracy}, **options)
 
@@ -22,8 +22,8 @@ def runs(make_run, history):
     )[:2]
 
 
-def test_a_row_per_group(runs):
-    table = group_table(grouped(*runs), ["val/acc", "seconds"], "val/acc")
+def test_a_row_per_group(sweep):
+    table = group_table(grouped(*sweep), ["val/acc", "seconds"], "val/acc")
     assert table.headings[:2] == ["optimizer.lr", "n"]
     accuracy = table.headings.index("validation accuracy, %")
     assert [*table.rows[0][:2], table.rows[0][accuracy]] == ["0.1", "2", "81.00 ± 12.71"]
@@ -43,17 +43,17 @@ def test_a_row_per_group(runs):
         ({"a": [0.9, 0.91]}, None),
     ],
 )
-def test_the_best_group_is_marked_where_it_is_told_apart_from_every_other(make_run, scores, marked):
-    folders = [
-        make_run(f"{name}{seed}", {"model": {"kind": name}}, seed=seed, **{"val/acc": score})
+def test_the_best_group_is_marked_where_it_is_told_apart_from_every_other(runs, scores, marked):
+    rows = (
+        ({"model.kind": name}, {"seed": seed, "val/acc": score})
         for name, values in scores.items()
         for seed, score in enumerate(values)
-    ]
-    assert group_table(grouped(*read(folders)[:2]), ["val/acc"], "val/acc").marked == marked
+    )
+    assert group_table(grouped(*runs(*rows)), ["val/acc"], "val/acc").marked == marked
 
 
-def test_budgets_are_what_the_shortest_run_had_spent(runs):
-    table = budget_table(grouped(*runs))
+def test_budgets_are_what_the_shortest_run_had_spent(sweep):
+    table = budget_table(grouped(*sweep))
     assert table.headings[1:] == [
         "validation accuracy, % at 2 updates", "validation accuracy, % at 32 samples seen",
         "validation accuracy, % at 0.2 seconds of training",
@@ -62,13 +62,9 @@ def test_budgets_are_what_the_shortest_run_had_spent(runs):
     assert table.rows == [["0.1", *cut], ["0.5", "90.00", "90.00", "90.00"]]
 
 
-def test_equal_budgets_need_no_table(runs):
-    assert budget_table(grouped(*runs)[:1]) is None
-
-
-def test_the_summary_has_a_row_per_run_with_all_that_is_known(runs, tmp_path):
+def test_the_summary_has_a_row_per_run_with_all_that_is_known(sweep, tmp_path):
     path = tmp_path / "summary.csv"
-    summary(runs[0], grouped(*runs), tmp_path).to_csv(path, index=False)
+    summary(sweep[0], grouped(*sweep), tmp_path).to_csv(path, index=False)
     rows = pd.read_csv(path)
     assert list(rows["folder"]) == ["a0", "a1", "b0", "b1"]
     assert list(rows["status"]) == ["finished"] * 3 + ["diverged"]
@@ -81,13 +77,9 @@ def test_the_summary_has_a_row_per_run_with_all_that_is_known(runs, tmp_path):
     assert {"updates", "epochs", "fit_seconds", "parameters", "batch_size", "command", "git_commit"} <= set(rows)
 
 
-def test_a_heat_map_has_a_cell_for_each_pair_and_says_where_there_is_no_run(make_run):
-    scores = {(8, 0.1): 0.5, (8, 0.2): 0.7, (16, 0.1): 0.9}
-    folders = [
-        make_run(f"{size}-{rate}", {"data": {"batch_size": size}, "optimizer": {"lr": rate}}, **{"val/acc": score})
-        for (size, rate), score in scores.items()
-    ]
-    table = heat_map(grouped(*read(folders)[:2]), "val/acc", "data.batch_size", "optimizer.lr")
+def test_a_heat_map_has_a_cell_for_each_pair_and_says_where_there_is_no_run(two_settings):
+    keys, scores = ("data.batch_size", "optimizer.lr"), {(8, 0.1): 0.5, (8, 0.2): 0.7, (16, 0.1): 0.9}
+    table = heat_map(two_settings(*keys, scores), "val/acc", *keys)
     assert table.headings == ["validation accuracy, %: optimizer.lr ↓ data.batch_size →", "8", "16"]
     assert table.rows == [["0.1", "50.00", "90.00"], ["0.2", "70.00", "–"]]
     assert table.shades == [[0, 1], [pytest.approx(0.5), 0]]
@@ -118,9 +110,3 @@ def test_the_test_set_chooses_by_the_same_measure(make_run, monitor, cells):
     table = chosen_epochs(grouped(*read([folder])[:2]))
     assert table.rows[0][1:] == cells
     assert len(table.headings) == len(table.rows[0])
-
-
-def test_runs_without_a_test_curve_have_no_such_table(make_run):
-    folder = make_run("run", {"monitor": "val/loss"})
-    pd.DataFrame({name: values for name, values in CURVES.items() if "test" not in name}).to_csv(folder / "history.csv")
-    assert chosen_epochs(grouped(*read([folder])[:2])) is None

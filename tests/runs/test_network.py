@@ -6,11 +6,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
 from mlplab.callbacks.base import measured
-from mlplab.config.check import CONF
 from mlplab.errors import ConfigError
 from mlplab.models import networks
 from mlplab.runs.network import check_outputs
@@ -33,7 +31,7 @@ def two(monkeypatch):
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "perceptron"])
-def test_two_columns_for_two_classes_decide_everywhere(loss, two, launch_full, monkeypatch, tmp_path):
+def test_two_columns_for_two_classes_decide_everywhere(loss, two, launch_full, composed, monkeypatch, tmp_path):
     seen = {}
     monkeypatch.setattr("mlplab.figures.classification.confusion", lambda *both, **_: seen.update(figure=both))
     run = launch_full(
@@ -54,8 +52,7 @@ def test_two_columns_for_two_classes_decide_everywhere(loss, two, launch_full, m
 
     pd.DataFrame(points.numpy()).to_csv(tmp_path / "in.csv", index=False, header=False)
     files = [f"run={run.folder}", f"input={tmp_path / 'in.csv'}", f"output={tmp_path / 'out.csv'}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        predict(compose("predict", [*files, "checkpoint=last", "accelerator=cpu"]))
+    predict(composed("predict", *files, "checkpoint=last", "accelerator=cpu"))
     expected = [data.source.class_names[index] for index in predicted.tolist()]
     assert pd.read_csv(tmp_path / "out.csv")["class"].tolist() == expected
 
@@ -89,16 +86,6 @@ def test_outputs_of_another_shape_are_refused_with_the_shape_they_need(classes, 
         check_outputs(Shaped(columns, form), SimpleNamespace(num_classes=classes, feature_shape=(3, 2, 2)))
     said = f"have the shape {has}" if has else "model: it fails on features of shape (4, 3, 2, 2): "
     assert said in str(caught.value)
-
-
-def test_a_look_at_the_outputs_leaves_no_trace():
-    network = Shaped(2, lambda logits: logits)
-    network.linear.eval()
-    before, state = torch.get_rng_state(), {name: value.clone() for name, value in network.state_dict().items()}
-    check_outputs(network, SimpleNamespace(num_classes=2, feature_shape=(12,)))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-    assert [module.training for module in network.children()] == [False, True]
 
 
 def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(two, launch, tmp_path):

@@ -75,11 +75,3 @@ def test_a_limit_of_updates_may_lie_within_a_span(launch):
     rows = read_history(run.folder / HISTORY)
     assert rows["updates"].tolist() == [24, 31]
     assert (run.result["updates"], run.result["epochs"]) == (31, 10)
-
-
-def test_patience_counts_validations(launch):
-    run = launch(
-        "regularization=early_stopping", "callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=10",
-        "data.batch_size=full", "trainer.max_epochs=40", "trainer.check_val_every_n_epoch=4",
-    )  # fmt: skip
-    assert run.result["updates"] == 12

@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from mlplab.config.check import CONF
 from mlplab.errors import ConfigError
 from mlplab.files import write_checkpoint
 from mlplab.runs.evaluate import load_run
@@ -32,14 +30,18 @@ def digits(tmp_path_factory, launch_in):
     return launch_in(tmp_path_factory.mktemp("runs") / "digits", (*BARE, "data=digits", "data.train_size=200")).folder
 
 
-def predicted(run, source, output, *overrides):
+@pytest.fixture(scope="module")
+def predicted(composed):
     """The rows of the written CSV, header first, and their probabilities (n, classes)."""
-    lines = [f"run={run}", f"input={source}", f"output={output}", "accelerator=cpu", *overrides]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        predict(compose("predict", lines))
-    with output.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    return rows, torch.tensor([[float(cell) for cell in row[2:]] for row in rows[1:]])
+
+    def rows_and_probabilities(run, source, output, *overrides):
+        files = f"run={run}", f"input={source}", f"output={output}"
+        predict(composed("predict", *files, "accelerator=cpu", *overrides))
+        with output.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        return rows, torch.tensor([[float(cell) for cell in row[2:]] for row in rows[1:]])
+
+    return rows_and_probabilities
 
 
 def expected(run, features):
@@ -52,7 +54,7 @@ def expected(run, features):
 # The same probabilities
 
 
-def test_csv_without_header_gives_the_models_probabilities(passing, tmp_path):
+def test_csv_without_header_gives_the_models_probabilities(passing, tmp_path, predicted):
     points = load_run(passing).data.source.features
     np.savetxt(tmp_path / "points.csv", points.double().numpy(), delimiter=",", fmt="%.17g")
     rows, probabilities = predicted(passing, tmp_path / "points.csv", tmp_path / "out.csv")
@@ -75,13 +77,13 @@ def test_csv_without_header_gives_the_models_probabilities(passing, tmp_path):
         ",hours on the final project,name,lectures attended\n0,0.1,Ann,0.9\n1,0.3,Bob,0.2\n",  # and other columns
     ],
 )
-def test_csv_headers(passing, tmp_path, text):
+def test_csv_headers(passing, tmp_path, text, predicted):
     (tmp_path / "points.csv").write_text(text, encoding="utf-8")
     _, probabilities = predicted(passing, tmp_path / "points.csv", tmp_path / "out.csv")
     assert torch.equal(probabilities, expected(passing, torch.tensor([[0.9, 0.1], [0.2, 0.3]])))
 
 
-def test_images_in_every_layout_give_the_same(digits, tmp_path):
+def test_images_in_every_layout_give_the_same(digits, tmp_path, predicted):
     images = load_run(digits).data.source.features[:30]  # (30, 1, 8, 8)
     layouts = {
         "flat": images.flatten(start_dim=1),
@@ -111,20 +113,7 @@ def test_images_in_every_layout_give_the_same(digits, tmp_path):
     torch.testing.assert_close(probabilities, reference[order], rtol=0, atol=1e-6)  # other neighbours in the batch
 
 
-def test_batch_size_changes_nothing_but_rounding(digits, tmp_path):
-    images, source = load_run(digits).data.source.features[:10], tmp_path / "images.npy"
-    np.save(source, images.numpy())
-    for size in (1, 3):
-        _, probabilities = predicted(digits, source, tmp_path / f"{size}.csv", f"batch_size={size}")
-        torch.testing.assert_close(probabilities, expected(digits, images), rtol=0, atol=1e-6)
-
-
-def test_last_checkpoint_can_be_chosen(digits):
-    ours, theirs = (load(digits, checkpoint="last").model.state_dict() for load in (load_predictor, load_run))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-def test_needs_the_run_folder_only(tmp_path, launch_in):
+def test_needs_the_run_folder_only(tmp_path, launch_in, predicted):
     generator = np.random.default_rng(0)
     for name in ("bright", "dark"):
         folder = tmp_path / "tree" / "train" / name
@@ -144,7 +133,7 @@ def test_needs_the_run_folder_only(tmp_path, launch_in):
     assert rows[1][0] == "picture.png"
 
 
-def test_images_of_another_size_and_channels_are_converted(digits, tmp_path, caplog):
+def test_images_of_another_size_and_channels_are_converted(digits, tmp_path, caplog, predicted):
     Image.new("RGB", (20, 16), (255, 255, 255)).save(tmp_path / "large.jpg")
     _, probabilities = predicted(digits, tmp_path / "large.jpg", tmp_path / "out.csv")
     assert torch.equal(probabilities, expected(digits, torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)))
@@ -152,7 +141,7 @@ def test_images_of_another_size_and_channels_are_converted(digits, tmp_path, cap
     assert "20×16" in caplog.text
 
 
-def test_pixels_scaled_to_one_are_warned_of(digits, tmp_path, caplog):
+def test_pixels_scaled_to_one_are_warned_of(digits, tmp_path, caplog, predicted):
     np.save(tmp_path / "images.npy", np.ones((2, 8, 8), dtype=np.uint8))
     predicted(digits, tmp_path / "images.npy", tmp_path / "out.csv")
     assert "no pixel is above 1" in caplog.text
@@ -167,7 +156,7 @@ def points(tmp_path):
     return tmp_path / "points.csv"
 
 
-def test_output_is_replaced_only_on_request(passing, points, tmp_path):
+def test_output_is_replaced_only_on_request(passing, points, tmp_path, predicted):
     output = tmp_path / "out.csv"
     output.write_text("precious")
     with pytest.raises(ConfigError, match="exists; choose another file, or replace it with overwrite=true"):
@@ -178,28 +167,13 @@ def test_output_is_replaced_only_on_request(passing, points, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "points.csv"]
 
 
-def test_output_that_cannot_be_written_or_must_not_be_is_named(passing, points, tmp_path):
+def test_output_that_cannot_be_written_or_must_not_be_is_named(passing, points, tmp_path, predicted):
     os.link(points, tmp_path / "same.csv")
     outputs = {"points.csv": "is the input", "same.csv": "is the input", "": "is a folder",
                "no/out.csv": "not a folder that can be"}  # fmt: skip
     for output, message in outputs.items():
         with pytest.raises(ConfigError, match=message):
             predicted(passing, points, tmp_path / output, "overwrite=true")
-
-
-def test_faults_of_run_input_and_output_are_reported_together(passing, tmp_path):
-    (tmp_path / "points.csv").write_text("0.5\n")
-    (tmp_path / "out.csv").touch()
-    for run, source, said in (
-        (tmp_path / "none", "none.csv", ("no run folder", "no such file", "exists")),
-        (tmp_path / "none", "points.csv", ("no run folder", "exists")),
-        (passing, "points.csv", ("expected 2 columns", "exists")),
-    ):
-        with pytest.raises(ConfigError) as error:
-            predicted(run, tmp_path / source, tmp_path / "out.csv")
-        assert len(error.value.faults) == len(said)
-        for part, fault in zip(said, error.value.faults, strict=True):
-            assert part in fault
 
 
 def test_a_checkpoint_that_says_nothing_of_its_data_is_named(passing, tmp_path):

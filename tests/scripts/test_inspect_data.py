@@ -1,14 +1,9 @@
 """What is shown of a data set is what training is served."""
 
 import re
-import subprocess
-import sys
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-
-from mlplab.config.check import CONF
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +38,3 @@ def test_of_many_classes_the_first_and_last_are_shown_also_without_validation_da
     shown = re.findall(r"^class (\d+)", printed, flags=re.MULTILINE)
     assert (shown[0], shown[-1], len(shown) < 31) == ("0", "99", True)
     assert "–" in printed  # the share of nothing
-
-
-def test_more_than_two_features_are_not_drawn(script):
-    assert script.samples(SimpleNamespace(feature_shape=(4,), source=SimpleNamespace(is_images=False))) is None
-
-
-@pytest.mark.parametrize("script", ["predict", "inspect_data", "mean_brightness"])
-def test_scripts_answer_without_torch(script):
-    """`python -X importtime` names every module that was imported."""
-    command = [sys.executable, "-X", "importtime", f"scripts/{script}.py", "--cfg", "job"]
-    done = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0
-    assert "figure:" in done.stdout or "output:" in done.stdout
-    assert " torch\n" not in done.stderr

@@ -7,8 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from mlplab.errors import ConfigError
-
 
 @pytest.fixture(scope="module")
 def script(load):
@@ -80,9 +78,3 @@ def test_no_image_is_set_aside(script, composed, capsys):
     assert "all 1,797 images" in capsys.readouterr().out
     cut = ("data.val_fraction=0.5", "data.train_size=10", "images=train")
     assert script.mean_brightness(composed("mean_brightness", "figure=null", *cut)).total == whole.total
-
-
-def test_mean_brightness_refuses_what_it_cannot_do(script, composed):
-    for override, message in (("data=passing", "must be images"), ("images=test", "no official test set")):
-        with pytest.raises(ConfigError, match=message):
-            script.mean_brightness(composed("mean_brightness", override))

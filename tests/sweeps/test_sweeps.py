@@ -1,11 +1,9 @@
 """Sweeps: which jobs are run, what is said of them, what is refused. Most jobs here are played, not trained."""
 
 import json
-import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,22 +20,17 @@ from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs import build
 from mlplab.runs.record import Record
 from mlplab.sweeps import grid
-from mlplab.sweeps.grid import Job, job_name
-from mlplab.sweeps.progress import SweepProgress
+from mlplab.sweeps.grid import job_name
 
 ROOT = CONF.parent
 
 
 @pytest.fixture
-def multirun(monkeypatch, capsys, tmp_path):
+def multirun(monkeypatch, capsys, as_a_program):
     """Run `train.py` with these arguments in this process, `play` instead of training.
 
     Gives the exit code, what was printed, and (lr, seed) of the jobs that were run anew and that were resumed.
     """
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setattr("mlplab.sweeps.sweeper.report_on", lambda folder: [])
 
     def run(*arguments, play=lambda config: None, resume=None, options=("-m",)):
@@ -71,8 +64,7 @@ def multirun(monkeypatch, capsys, tmp_path):
         out, err = capsys.readouterr()
         return SimpleNamespace(code=code, out=out, err=err.splitlines(), ran=ran, resumed=resumed)
 
-    yield run
-    root.handlers[:], root.level = handlers, level  # Hydra sets up logging
+    return run
 
 
 GRID = ("sweep=a", "optimizer.lr=0.1,0.2", "seed=0,1")
@@ -115,51 +107,6 @@ def test_a_sweep_runs_every_job_in_a_folder_of_its_own_and_says_what_it_is(multi
     assert (again.code, again.ran) == (0, [])
     assert "4 of them done before" in again.out
     assert records == {path: path.stat().st_mtime_ns for path in Path("outputs").rglob("result.json")}
-
-
-def test_the_time_left_does_not_count_what_only_the_first_job_waits_for(tmp_path, monkeypatch, capsys):
-    clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
-    monkeypatch.setattr("mlplab.sweeps.progress.time", clock)
-    jobs = [Job((f"seed={seed}",), tmp_path / str(seed), f"seed={seed}") for seed in range(4)]
-    records = [Record(job.folder, {}) for job in jobs]
-    for each in jobs:
-        each.folder.mkdir()
-    progress = SweepProgress(jobs, total=4)
-
-    def at(seconds, number, status):
-        clock.now = seconds
-        if number is not None:
-            records[number].update(status=status, metrics={})
-        progress.look()
-        return capsys.readouterr().out
-
-    at(10, None, None)  # torch is being imported
-    at(10.5, 0, "running")
-    assert "about 0:00:06 left" in at(12, 0, "finished")  # 2 s each
-    at(12, 1, "running")
-    assert "about 0:00:06 left" in at(16, 1, "finished")  # 3 s each
-    at(16, 2, "finished")
-    assert "left" not in at(17, 3, "finished")
-
-
-@pytest.mark.parametrize(
-    ("columns", "room", "line"),
-    [
-        (80, 40, "1/1  {label}  val/acc  50.00%  test/acc  25.00%"),
-        (80, 55, "1/1  {label}  val/acc  50.00%"),
-        (None, 60, "1/1  {label}  finished  val/acc  50.00%  test/acc  25.00%       1.0 s"),
-    ],
-)
-def test_a_line_of_a_job_fits_a_narrow_terminal(columns, room, line, tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("COLUMNS", raising=False)
-    if columns:
-        monkeypatch.setenv("COLUMNS", str(columns))
-    job = Job((), tmp_path / "a", "x" * room)
-    progress = SweepProgress([job], total=1)
-    job.folder.mkdir()
-    Record(job.folder, {}).update(status="finished", metrics={"val/acc": 0.5, "test/acc": 0.25}, fit_seconds=1.0)
-    progress.look()
-    assert capsys.readouterr().out.rstrip() == line.format(label=job.label)
 
 
 def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
@@ -296,31 +243,6 @@ def test_a_sweep_without_a_name_has_a_folder_of_its_own_each_time(multirun):
     assert len(list(Path("outputs/sweeps").iterdir())) == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["sweep=a/b", "seed=0,1"], "sweep must be"),
-        (["sweep=..", "seed=0,1"], "sweep must be"),
-        (["sweep=a,b"], "one sweep"),
-        (["sweep=a"], "sweep=a: sweep is of a multirun; add -m, or leave it out"),
-        (["sweep=a", "seed=0,1", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
-        (["seed=0,1", "hydra/launcher=jobli"], "did you mean 'joblib'?"),
-        (["seed=0,1", "hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2: no such"),
-        (["seed=0,1", "resume=x"], "to continue a multirun, repeat its command"),
-        (["study=batchin"], "did you mean 'batching'?"),
-        (["study=batching", "seed=0,-1"], "got -1"),
-        (["study=batching", "hydra.sweeper.params.seed='0,-2'"], "got -2"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_sweeps_are_refused_in_a_line(arguments, said, multirun, tmp_path):
-    done = multirun(*arguments, options=() if "add -m" in said else ("-m",))
-    assert (done.code, done.ran) == (2, [])
-    assert len(done.err) == 1
-    assert said in done.err[0]
-    assert not list(tmp_path.iterdir())
-
-
 # Studies
 
 
@@ -340,11 +262,6 @@ def test_the_command_line_adds_to_the_grid_of_a_study(multirun):
     done = multirun("study=batching", "seed=7", "data.batch_size=8", "optimizer.lr=0.1,0.2", "sweep=other")
     assert {lr for lr, _ in done.ran} == {0.1, 0.2}
     assert all("batch_size-8" in name for name in folders("other"))
-
-
-def test_all_faults_beside_a_study_are_found(multirun):
-    done = multirun("study=batching", "seed=0,-1", "modle=mlp", options=())
-    assert [line.split()[1] for line in done.err] == ["modle:", "seed"]
 
 
 def test_a_process_of_ddp_repeats_one_job_of_a_study(multirun, tmp_path):
@@ -398,66 +315,25 @@ def test_data_is_loaded_once_for_all_jobs_of_a_sweep_only(make_config, monkeypat
 # As a program. It starts Python, so there is one.
 
 
-def program(*arguments, folder):
-    """`train.py -m …` as a process in a session of its own, so that what it leaves can be ended with it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "HYDRA_"))}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "-m", *arguments],
-        cwd=folder, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    """A multirun of four jobs as a program, of which two diverge: its folder, exit code and output."""
-    folder = tmp_path_factory.mktemp("sweep")
-    process = program(
-        "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30", "data.num_samples=80",
-        "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard", "hydra.sweep.dir=sweep",
-        folder=folder,
+def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(start, tmp_path):
+    process = start(
+        "train.py", "-m", "model=mlp_dropout", "model.dropout=0.5,[0.2,0.5]", "optimizer.lr=0.1,1e+30",
+        "data.num_samples=80", "trainer=cpu", "trainer.max_epochs=2", "~callbacks.figures", "~callbacks.tensorboard",
+        "hydra.sweep.dir=sweep", folder=tmp_path,
     )  # fmt: skip
     out, _ = process.communicate(timeout=120)
-    return folder / "sweep", process.returncode, out
-
-
-def test_a_failed_job_of_a_sweep_does_not_stop_or_hide(sweep):
-    folder, code, out = sweep
-    found = {tuple(result["overrides"][1:3]): result["status"] for result in results(folder).values()}
+    found = {tuple(result["overrides"][1:3]): result["status"] for result in results(tmp_path / "sweep").values()}
     assert found == {
         (f"model.dropout={dropout}", f"optimizer.lr={lr}"): "finished" if lr == "0.1" else "diverged"
         for dropout in ("0.5", "[0.2,0.5]")
         for lr in ("0.1", "1e+30")
     }
-    assert all("model-mlp_dropout" in name for name in results(folder))
-    assert code == 1
+    assert all("model-mlp_dropout" in name for name in results(tmp_path / "sweep"))
+    assert process.returncode == 1
     assert "Traceback" not in out
     assert "update 2 is not a finite number" in out
     assert "\x1b" not in out  # a pipe gets no control codes
     assert "\r" not in out
-
-
-def test_what_a_job_would_print_is_in_its_log(sweep):
-    folder, _, out = sweep
-    (log, *_) = folder.glob("*lr-0.1_*/train.log")
-    for text in ("epoch 2/2", "run folder   sweep", "parameters"):  # progress, final table, network
-        assert text in log.read_text()
-        assert text not in out
-
-
-def test_every_run_of_a_sweep_has_the_same_hyperparameter_columns(sweep):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    folder, *_ = sweep
-    columns = []
-    for board in folder.glob("*/tensorboard"):
-        metadata = EventAccumulator(str(board)).Reload().summary_metadata["_hparams_/session_start_info"]
-        entries = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info.hparams
-        columns.append({name: value.WhichOneof("kind") for name, value in entries.items()})
-    assert len(columns) == 4
-    assert all(entry == columns[0] for entry in columns)
-    assert {"model", "data", "batch_size", "lr", "dropout", "seed", "model.dropout"} <= set(columns[0])
-    assert None not in columns[0].values()
 
 
 LONG = (
@@ -477,17 +353,17 @@ def results(folder, keys=("status", "weights_digest", "updates", "metrics", "ove
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_path):
+def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, start, tmp_path):
     whole, broken = tmp_path / "outputs/sweeps/whole", tmp_path / "outputs/sweeps/broken"
-    out, _ = program(*LONG, "sweep=whole", folder=tmp_path).communicate(timeout=600)
+    out, _ = start("train.py", "-m", *LONG, "sweep=whole", folder=tmp_path).communicate(timeout=600)
     expected = results(whole)
     assert len(expected) == 24, out
     assert {result["status"] for result in expected.values()} == {"finished"}
 
-    arguments = (*LONG, "sweep=broken", f"hydra/launcher={launcher}")
+    arguments = ("train.py", "-m", *LONG, "sweep=broken", f"hydra/launcher={launcher}")
     done_before = {}
     for number, enough in ((signal.SIGTERM, 5), (signal.SIGKILL, 11), (signal.SIGINT, 17)):
-        process = program(*arguments, folder=tmp_path)
+        process = start(*arguments, folder=tmp_path)
         while sum(result["status"] == "finished" for result in results(broken).values()) < enough:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
@@ -501,7 +377,7 @@ def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_pa
         assert all(times[name] == result for name, result in done_before.items())  # no finished job was run again
         done_before = {name: result for name, result in times.items() if result["status"] == "finished"}
         assert enough <= len(done_before) < 24
-    out, _ = program(*arguments, folder=tmp_path).communicate(timeout=600)
+    out, _ = start(*arguments, folder=tmp_path).communicate(timeout=600)
     assert results(broken) == expected, out
     times = results(broken, keys=("status", "started", "finished"))
     assert all(times[name] == result for name, result in done_before.items())
@@ -509,9 +385,9 @@ def test_a_sweep_of_24_jobs_interrupted_equals_the_unbroken_one(launcher, tmp_pa
 
 
 @pytest.mark.slow
-def test_jobs_can_be_submitted(tmp_path):
-    arguments = ("sweep=a", *LONG[:-2], "seed=0,1", "hydra/launcher=submitit_local")
-    process = program(*arguments, folder=tmp_path)
+def test_jobs_can_be_submitted(start, tmp_path):
+    arguments = ("train.py", "-m", "sweep=a", *LONG[:-2], "seed=0,1", "hydra/launcher=submitit_local")
+    process = start(*arguments, folder=tmp_path)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert {result["status"] for result in results(tmp_path / "outputs/sweeps/a").values()} == {"finished"}
