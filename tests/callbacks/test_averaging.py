@@ -153,3 +153,17 @@ def test_a_run_that_continues_keeps_its_optimizer_and_its_average(had, asked, la
     run = launch(*had, overrides=had)
     with pytest.raises(ConfigError, match="start a new run to change it"):
         training.resume(run.folder, overrides=[asked, "trainer.max_epochs=9"])
+
+
+def test_after_training_the_network_holds_the_average(launch, same_weights):
+    run = launch(*AVERAGED)
+    average = of_network(last(run.folder)["state_dict"])
+    assert same_weights({f"network.{name}": values for name, values in run.weights.items()}, average)
+
+
+def test_a_run_with_nothing_left_to_train_ends_with_the_average(launch):
+    run = launch(*AVERAGED)
+    digest = run.result["weights_digest"]
+    Record.read(run.folder).update(status="stopped", weights_digest=None)
+    training.resume(run.folder)
+    assert Record.read(run.folder).values["weights_digest"] == digest

@@ -330,3 +330,19 @@ def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tree, monkeypat
     monkeypatch.setattr(torch, "save", refuse)
     assert_same(read(tree, cache=True), read(tree))
     assert sorted(path.name for path in tree.parent.iterdir()) == ["pets"]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "exif", [b"garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\xff", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03"]
+)
+def test_damaged_exif_turns_nothing(tmp_path, exif):
+    Image.fromarray(LEVELS).save(tmp_path / "a.jpg", quality=100, exif=exif)
+    assert abs(decode([tmp_path / "a.jpg"])[0, 0].int().numpy() - LEVELS).max() <= 3
+
+
+def test_a_moved_tree_takes_its_cache_along(tree, no_decoding):
+    first = read(tree, cache=True)
+    parent = tree.parent.rename(tree.parent.with_name(f"{tree.parent.name}-moved"))
+    no_decoding()
+    assert_same(read(parent / "pets", cache=True), first)

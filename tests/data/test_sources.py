@@ -386,3 +386,10 @@ def test_each_damaged_official_file_is_noticed(name, times, tmp_path, monkeypatc
             assert_says_where_to_get_it(read, tmp_path)
             path.write_bytes(content)
     record_property("damaged_files", times * len(paths))
+
+
+def test_a_right_archive_mends_a_wrong_file(tmp_path, monkeypatch):
+    files = cifar10_files()
+    expect(monkeypatch, files, write_archive(tmp_path, files))
+    write_folder(tmp_path, files | {"data_batch_3": b"torn"})
+    assert len(cifar10(root=str(tmp_path)).labels) == 15

@@ -5,11 +5,16 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torchmetrics import SumMetric
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from mlplab.data.loader import Batch, EpochOrder
-from mlplab.models.classifier import Metrics
+from mlplab.models.classifier import Classifier, Metrics
 from mlplab.models.losses import CrossEntropy
+from mlplab.models.schedules import constant
+from mlplab.models.update import set_learning_rate
 from mlplab.runs import build
 
 OPTIMIZERS = {  # as conf/optimizer says, without reading it
@@ -59,6 +64,18 @@ def test_a_fused_step_differs_by_rounding_only(launch):
     ordinary = launch("optimizer=adam", "optimizer.fused=false", folder="ordinary")
     assert ordinary.trainer.optimizers[0].defaults["fused"] is False
     torch.testing.assert_close(launch("optimizer=adam").weights, ordinary.weights, rtol=1e-4, atol=1e-6)
+
+
+def test_where_no_fused_step_is_possible_the_ordinary_one_is_made(caplog):
+    def make_optimizer(parameters, *, fused=True):
+        return torch.optim.Adam(parameters, fused=fused)
+
+    model = Classifier(
+        nn.Linear(2, 1, dtype=torch.complex64), loss=CrossEntropy(), make_optimizer=make_optimizer, schedule=constant,
+        total_updates=1,
+    )  # fmt: skip
+    assert model.configure_optimizers().defaults["fused"] is False
+    assert "optimizer.fused=true is not for this device" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -166,6 +183,17 @@ def test_compiled_updates_differ_by_rounding_only(name, launch):
 # Learning rates
 
 
+def test_all_parameter_groups_follow_the_schedule(make_config):
+    config = make_config("scheduler=linear")
+    data = build.data_module(config)
+    model = build.classifier(config, data)
+    first, *others = model.network.parameters()
+    model.make_optimizer = lambda _: torch.optim.SGD([{"params": [first], "lr": 1.0}, {"params": others}], lr=0.1)
+    optimizer = model.configure_optimizers()
+    set_learning_rate(optimizer, model.schedule(model.total_updates // 2, model.total_updates))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.5, 0.05])
+
+
 def test_a_plateau_lowers_the_rate(launch):
     # The rate is too small to change any prediction, so the accuracy never improves on the first.
     run = launch("scheduler=plateau", "scheduler.patience=1", "optimizer.lr=1e-8", "trainer.max_epochs=6")
@@ -176,18 +204,60 @@ def test_a_plateau_lowers_the_rate(launch):
 # Metrics
 
 
-@pytest.mark.parametrize("num_classes", [2, 4])
-def test_metrics_are_means_over_samples_that_count_and_continue_from_their_state(num_classes):
-    whole, continued, sizes = Metrics(), Metrics(), [7, 7, 2, 1]
+def test_validation_of_a_smoothed_run_reports_the_plain_loss(launch):
+    run = launch("regularization=label_smoothing", "data.batch_size=full")
+    data = build.data_module(run.config)
+    dataset = data.datasets["val"]
+    features = data.preprocess(data.source.features[dataset.indices])
+    with torch.no_grad():
+        logits = run.classifier.network.eval()(features)[:, 0]
+    expected = F.binary_cross_entropy_with_logits(logits, data.source.labels[dataset.indices].float()).item()
+    assert run.metrics["val/loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def outputs_of(num_classes, sizes):
+    """Batches of such sizes with their losses and logits, as a network would give them."""
     logits = [torch.randn(size, 1 if num_classes == 2 else num_classes) for size in sizes]
-    batches = [Batch(torch.empty(size, 0), torch.randint(num_classes, (size,)), weight=size > 1) for size in sizes]
+    batches = [Batch(torch.empty(size, 0), torch.randint(num_classes, (size,))) for size in sizes]
     losses = [CrossEntropy()(these, batch.labels) for these, batch in zip(logits, batches, strict=True)]
-    whole.update(batches[:2], losses[:2], logits[:2])
-    continued.restore(copy.deepcopy(whole.metric_state))
-    for metrics in (whole, continued):
-        metrics.update(batches[2:], losses[2:], logits[2:])
-    scores, labels = torch.cat(logits[:3]), torch.cat([batch.labels for batch in batches[:3]])
-    predicted = (scores[:, 0] > 0).long() if num_classes == 2 else scores.argmax(dim=1)
-    expected = {"loss": CrossEntropy()(scores, labels).item(), "acc": (predicted == labels).float().mean().item()}
-    assert {name: value.item() for name, value in whole.compute().items()} == pytest.approx(expected, rel=1e-6)
-    assert continued.compute() == whole.compute()
+    return batches, losses, logits
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_metrics_are_bitwise_those_of_torchmetrics_and_continue_from_their_state(num_classes):
+    """Means over samples, not over batches; the state of earlier versions is that of the torchmetrics."""
+    batches, losses, logits = outputs_of(num_classes, [7, 7, 2])
+    accuracy = BinaryAccuracy() if num_classes == 2 else MulticlassAccuracy(num_classes, average="micro")
+    whole, plain = Metrics(), {"loss_sum": SumMetric(), "samples": SumMetric(), "acc": accuracy}
+    continued = []
+    for group in (slice(2), slice(2, None)):
+        for metrics in (whole, *continued):
+            metrics.update(batches[group], losses[group], logits[group])
+        sizes = torch.tensor([float(len(batch.labels)) for batch in batches[group]])
+        plain["loss_sum"].update(torch.stack(losses[group]) @ sizes)
+        plain["samples"].update(sizes.sum())
+        scores = torch.cat(logits[group])
+        accuracy.update(scores[:, 0] if num_classes == 2 else scores, torch.cat([b.labels for b in batches[group]]))
+        if not continued:
+            of_torchmetrics = {name: metric.metric_state | {"updates": 1} for name, metric in plain.items()}
+            for state in (whole.metric_state, of_torchmetrics):
+                continued.append(Metrics())
+                continued[-1].restore(copy.deepcopy(state))
+    values = whole.compute("val/")
+    assert torch.equal(values["val/loss"], plain["loss_sum"].compute() / plain["samples"].compute())
+    assert torch.equal(values["val/acc"], accuracy.compute())
+    loss = CrossEntropy()(torch.cat(logits), torch.cat([batch.labels for batch in batches]))
+    assert values["val/loss"].item() == pytest.approx(loss.item(), rel=1e-6)
+    assert [metrics.compute("val/") for metrics in continued] == [values, values]
+
+
+def test_metrics_leave_out_batches_without_weight_and_forget_on_reset():
+    batches = [Batch(torch.empty(2, 0), torch.tensor([0, 1])), Batch(torch.empty(1, 0), torch.tensor([0]), weight=0.0)]
+    logits = [torch.tensor([[-5.0], [5.0]]), torch.tensor([[5.0]])]  # right, right; wrong, but not counted
+    metrics = Metrics()
+    for _ in range(2):
+        metrics.update(batches, [torch.tensor(0.25), torch.tensor(99.0)], logits)
+        assert {name: value.item() for name, value in metrics.compute().items()} == {"loss": 0.25, "acc": 1.0}
+        metrics.update(batches[:1], [torch.tensor(float("nan"))], logits[:1])
+        assert metrics.compute()["loss"].isnan()
+        metrics.reset()
