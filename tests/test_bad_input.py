@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.keys import RULES, flat
 from mlplab.errors import ConfigError
-from mlplab.runs import build
+from mlplab.runs.train import built
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -61,9 +61,9 @@ def enter(monkeypatch, as_a_program):
 def whole_config():
     """A composed config with as many keys as go together."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["folder=run", "data.num_samples=40", "trainer=cpu", "model=mlp_sequential",
-                                   "optimizer=nesterov", "scheduler=plateau", "logger=tensorboard",
-                                   "regularization=early_stopping", "threads=1"])  # fmt: skip
+        config = compose("train", ["folder=run", "data.num_samples=40", "data.batch_size=8", "trainer=cpu",
+                                   "model=mlp_sequential", "optimizer=nesterov", "scheduler=plateau",
+                                   "logger=tensorboard", "regularization=early_stopping", "threads=1"])  # fmt: skip
     OmegaConf.set_struct(config, False)
     return config
 
@@ -87,10 +87,7 @@ def faults_of(config):
     if faults := config_faults(config):
         return faults
     try:
-        data = build.data_module(config)
-        classifier = build.classifier(config, data)
-        build.check_batch_norm(classifier, data)
-        build.trainer(config, data)
+        built(config)
     except ConfigError as error:
         return error.faults
     return []
@@ -129,6 +126,7 @@ GENERATED = {"deadline": None, "database": None, "derandomize": True, "suppress_
 @example(key="data", value="${nothing}")
 @example(key="optimizer._target_", value="${nothing}")
 @example(key="data.test_fraction", value="${nothing}")
+@example(key="data.augmentation", value={"_target_": "mlplab.models.networks.MLP"})
 @given(key=st.sampled_from(KEYS + SECTIONS), value=VALUES)
 def test_generated_values_are_taken_or_refused_in_a_line(trying, key, value):
     try_out(key, value, trying)
@@ -139,6 +137,10 @@ def test_generated_values_are_taken_or_refused_in_a_line(trying, key, value):
 @given(key=st.sampled_from(KEYS + SECTIONS), value=VALUES)
 def test_many_generated_values_are_taken_or_refused_in_a_line(trying, key, value):
     try_out(key, value, trying)
+
+
+def test_the_values_that_are_tried_take_the_place_of_good_ones():
+    assert faults_of(copy.deepcopy(whole_config())) == []
 
 
 def test_every_key_of_the_config_has_a_rule():

@@ -74,6 +74,8 @@ def role_of(path: str) -> Role | None:
     """The role of the `_target_` at a dotted path of the config, None where nothing is built."""
     named = re.sub(r"^(callbacks|logger)\.[^.\[]+$", r"\1.*", path)
     section, _, rest = path.partition(".")
+    if path.startswith("data.augmentation"):
+        return None  # values of mlplab's own, not an object
     return ROLES.get(named) or (PART if rest and {section, f"{section}.*"} & ROLES.keys() else None)
 
 
