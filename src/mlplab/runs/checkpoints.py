@@ -101,4 +101,4 @@ def copied(content: Any) -> Any:
         return content.clone()
     if isinstance(content, dict):
         return {name: copied(value) for name, value in content.items()}
-    return [copied(value) for value in content] if isinstance(content, list | tuple) else content
+    return type(content)(map(copied, content)) if isinstance(content, list | tuple) else content
