@@ -153,10 +153,11 @@ def image_figures(pl_module: Any, data: Any, *, when: str) -> Iterator[tuple[str
 
     yield "training_samples", partial(images.training_samples, data)
     linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
-    if linear and linear[0].in_features == data.num_features:
+    transform = next((one for one in pl_module.network.modules() if isinstance(one, CosineTransform)), None)
+    if linear and linear[0].in_features == (transform or data).num_features:
         weight, shape = linear[0].weight.detach().float(), data.feature_shape
-        if any(isinstance(module, CosineTransform) for module in pl_module.network.modules()):
-            weight = CosineTransform.inverse(weight.view(-1, *shape)).flatten(1)
+        if transform is not None:
+            weight = transform.inverse(weight, shape).flatten(1)
         names = data.source.class_names if len(weight) == data.num_classes and len(linear) == 1 else ()
         yield "first_layer", partial(images.first_layer, weight, shape=shape, unit_names=names, when=when)
 

@@ -41,9 +41,10 @@ KEYS: dict[Rule, str] = {
         optimizer.fused trainer.detect_anomaly trainer.inference_mode trainer.sync_batchnorm
         trainer.enable_progress_bar trainer.enable_model_summary callbacks.checkpoint.auto_insert_metric_name
         callbacks.checkpoint.enable_version_counter callbacks.gradient_noise.before_training
-        logger.tensorboard.default_hp_metric model.cosine_transform
+        logger.tensorboard.default_hp_metric
     """,
     NULL | SWITCH: "trainer.benchmark",
+    SWITCH | COUNT: "model.cosine_transform",
     AUTO | SWITCH: "compile callbacks.figures.at_end",
     SWITCH | one_of("warn"): "trainer.deterministic",
     # how many, how often

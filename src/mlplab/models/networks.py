@@ -81,20 +81,38 @@ class CosineTransform(nn.Module):
     """Images (batch, channels, height, width) as the orthonormal two-dimensional DCT-II: as much of each frequency.
 
     A rotation of the features, which leaves an MLP what it is; but Adam adapts its rates along the axes, and those of
-    frequencies suit images better than those of pixels.
+    frequencies suit images better than those of pixels. With `lowest`, only so many are kept along each side, which
+    leaves out the finest detail; this needs square images of one or three channels. `num_features` is what is left.
     """
+
+    def __init__(self, num_features: int, lowest: bool | int = True) -> None:
+        super().__init__()
+        self.lowest, self.num_features = None if lowest is True else lowest, num_features
+        if self.lowest is not None:
+            channels = 1 if math.isqrt(num_features) ** 2 == num_features else 3
+            size = math.isqrt(num_features // channels)
+            if channels * size**2 != num_features or size < self.lowest:
+                raise ConfigError(
+                    f"model.cosine_transform={lowest} needs square images, grey or of three colours, of at least "
+                    f"{lowest} pixels a side; these data have {num_features} features"
+                )
+            self.num_features = channels * self.lowest**2
 
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != 4:
             raise ConfigError("model.cosine_transform needs images; set it to false")
-        height, width = (cosines(size).to(images) for size in images.shape[2:])
+        height, width = self._cosines(images)
         return height @ images @ width.T
 
-    @staticmethod
-    def inverse(frequencies: Tensor) -> Tensor:
-        """The images that have these frequencies: the same shape."""
-        height, width = (cosines(size).to(frequencies) for size in frequencies.shape[2:])
-        return height.T @ frequencies @ width
+    def inverse(self, frequencies: Tensor, shape: Sequence[int]) -> Tensor:
+        """The images (n, *shape) that have these frequencies (n, num_features) and no others."""
+        images = frequencies.new_empty(0, *shape)
+        height, width = self._cosines(images)
+        return height.T @ frequencies.view(-1, shape[0], len(height), len(width)) @ width
+
+    def _cosines(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = (cosines(size)[: self.lowest].to(images) for size in images.shape[2:])
+        return height, width
 
 
 def cosines(size: int) -> Tensor:
@@ -110,17 +128,21 @@ class SequentialMLP(nn.Module):
     `hidden_sizes` may be empty (then it is softmax regression); `activation` and `normalization` are names from
     ACTIVATIONS and NORMALIZATIONS; `dropout` is one probability, or one per hidden layer, in [0, 1), and
     `input_dropout` that of a feature (Srivastava et al. 2014). With `cosine_transform`, features are the frequencies of
-    images. Linear layers in front of a normalization keep their bias, as in the written-out MLP.
+    images, or the lowest so many of them. Linear layers in front of a normalization keep their bias, as in the
+    written-out MLP.
     """
 
     def __init__(
         self, num_features: int, num_outputs: int, *, hidden_sizes: Sequence[int] = (16, 8), activation: str = "relu",
         normalization: str = "none", dropout: float | Sequence[float] = 0.0, input_dropout: float = 0.0,
-        cosine_transform: bool = False,
+        cosine_transform: bool | int = False,
     ) -> None:  # fmt: skip
         super().__init__()
         probabilities = dropout_per_layer(dropout, num_layers=len(hidden_sizes))
-        layers: list[nn.Module] = [CosineTransform(), nn.Flatten()] if cosine_transform else [nn.Flatten()]
+        layers: list[nn.Module] = [nn.Flatten()]
+        if cosine_transform:
+            layers.insert(0, transform := CosineTransform(num_features, cosine_transform))
+            num_features = transform.num_features
         if input_dropout > 0:
             layers.append(nn.Dropout(input_dropout))
         width = num_features
@@ -166,10 +188,13 @@ class ResidualMLP(nn.Module):
     def __init__(
         self, num_features: int, num_outputs: int, *, width: int = 64, depth: int = 2, expansion: int = 4,
         activation: str = "gelu", dropout: float | Sequence[float] = 0.0, input_dropout: float = 0.0,
-        cosine_transform: bool = False,
+        cosine_transform: bool | int = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        transform = CosineTransform() if cosine_transform else nn.Identity()
+        transform: nn.Module = nn.Identity()
+        if cosine_transform:
+            transform = CosineTransform(num_features, cosine_transform)
+            num_features = transform.num_features
         self.features = nn.Sequential(transform, nn.Flatten(), _dropout(input_dropout))
         self.embed = nn.Linear(num_features, width)
         blocks = [
