@@ -125,4 +125,5 @@ def test_what_slurm_refuses_is_said_in_a_line(override, said, start, slurm, tmp_
     (line,) = [line for line in out.splitlines() if line.startswith("error: ")]
     assert said in line
     assert "Traceback" not in out
+    assert "sbatch" not in out
     assert not (tmp_path / FOLDER).exists()

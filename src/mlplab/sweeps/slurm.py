@@ -3,6 +3,8 @@
 How a job ended is read in its folder, as for all launchers; what SLURM says of it only tells whether it still may end.
 """
 
+import contextlib
+import io
 import json
 import pickle
 import re
@@ -111,7 +113,8 @@ class SlurmJobs:
         lines, count = [self.lines(job) for job in jobs], len(jobs)
         launcher: Any = Pickled(self.launcher)
         state = [Pickled(Singleton.get_state())] * count
-        submitted = executor.map_array(launcher, lines, ["hydra.sweep.dir"] * count, range(count), lines, state)
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints there what sbatch says, and raises it
+            submitted = executor.map_array(launcher, lines, ["hydra.sweep.dir"] * count, range(count), lines, state)
         return dict(zip(jobs, (one.job_id for one in submitted), strict=True))
 
     def look(self) -> None:
