@@ -11,16 +11,19 @@ from types import SimpleNamespace
 
 import pytest
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from mlplab.cli import command
 from mlplab.config.check import CONF
-from mlplab.config.overrides import composed
+from mlplab.config.overrides import composed, hydra_started
 from mlplab.errors import ConfigError, RunFailed
 from mlplab.runs import build
 from mlplab.runs.record import Record
 from mlplab.sweeps import grid
 from mlplab.sweeps.grid import job_name
+from mlplab.sweeps.sweeper import ComposedOnce
 
 ROOT = CONF.parent
 
@@ -392,3 +395,21 @@ def test_jobs_can_be_submitted(start, tmp_path):
     assert process.returncode == 0, out
     assert {result["status"] for result in results(tmp_path / "outputs/sweeps/a").values()} == {"finished"}
     assert out.count("  val/acc  ") == 2
+
+
+def test_a_job_is_composed_as_hydra_composes_it_though_files_are_read_once():
+    of_all = ["hydra.sweep.dir='outputs/sweeps/a b'", "hydra.job_logging.root.handlers=[file]"]
+    jobs = [
+        ["model=mlp_dropout", "data.batch_size=4", "seed=1"],
+        ["data.batch_size=full", "model=mlp_dropout", "seed=2", "+data.extra=[1]", "~callbacks.checkpoint"],
+        ["seed=3", "regularization=early_stopping", "model.hidden_sizes=[8,4]"],
+    ]
+    with hydra_started():
+        loader = GlobalHydra.instance().config_loader()
+        shared = loader.load_configuration("train", ["sweep=a", "seed=0,1"], RunMode.MULTIRUN)
+        once = ComposedOnce(loader)
+        for job in jobs:
+            lines = [*job, *of_all, f"hydra.sweep.subdir='{job[0]}'"]
+            ours, hydras = once.load_sweep_config(shared, lines), loader.load_sweep_config(shared, lines)
+            assert OmegaConf.to_container(ours) == OmegaConf.to_container(hydras)
+    assert len(once.known) == 2

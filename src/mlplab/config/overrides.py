@@ -135,7 +135,7 @@ def composed(config_name: str, lines: Sequence[str]) -> DictConfig:
 def compose_what_fits(config_name: str, lines: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """The config with all overrides that can be composed, and one line for each that cannot."""
     overrides = parsed(lines)
-    choices = [one for one in overrides if one.is_hydra_override() or available_choices(one.key_or_group)]
+    choices = [one for one in overrides if is_choice(one)]
     with_files, misfits = with_choices(config_name, tuple(str(one.input_line) for one in choices))
     config, faults = pickle.loads(with_files), list(misfits)
     for one in overrides:
@@ -146,6 +146,11 @@ def compose_what_fits(config_name: str, lines: Sequence[str]) -> tuple[DictConfi
         except DOES_NOT_FIT as error:
             faults.append(explain(config, one, error))
     return config, faults
+
+
+def is_choice(override: Override) -> bool:
+    """Whether an override decides which files are read, or is Hydra's own; others set plain values."""
+    return override.is_hydra_override() or bool(available_choices(override.key_or_group))
 
 
 def apply(config: DictConfig, override: Override) -> None:

@@ -8,12 +8,14 @@ import functools
 import hashlib
 import logging
 import os
+import pickle
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -22,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from mlplab import cluster, signals
-from mlplab.config.overrides import parsed, quoted
+from mlplab.config.overrides import apply, is_choice, parsed, quoted
 from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.runs.folders import launch_name
 from mlplab.runs.record import Record
@@ -111,7 +113,9 @@ class GridSweeper(Sweeper):
         """Hand jobs to the launcher that `hydra/launcher=` chooses, and wait for them. Raises Stopped at a signal."""
         stop = folder.resolve() / STOP
         task = functools.partial(run_job, launched_by=os.getpid(), stop=stop)
-        launcher = Plugins.instance().instantiate_launcher(self.context, task, self.shared)
+        loader: Any = ComposedOnce(self.context.config_loader)
+        context = HydraContext(config_loader=loader, callbacks=self.context.callbacks)
+        launcher = Plugins.instance().instantiate_launcher(context, task, self.shared)
         of_hydra = [f"hydra.sweep.dir={quoted(folder)}", "hydra.job_logging.root.handlers=[file]"]
 
         def lines(job: Job) -> list[str]:
@@ -137,6 +141,29 @@ class GridSweeper(Sweeper):
             signals.wait(False)
             if (number := signals.pending()) is not None:
                 raise Stopped(number)
+
+
+class ComposedOnce:
+    """Hydra's loader, which reads the files of choices once for all jobs that differ in plain values only."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader, self.known = loader, dict[tuple[str, ...], bytes]()
+
+    def load_sweep_config(self, shared: DictConfig, lines: Sequence[str]) -> DictConfig:
+        """The config of a job, as Hydra composes it."""
+        overrides = parsed(lines)
+        values = [one for one in overrides if one.key_or_group == "hydra.sweep.subdir" or not is_choice(one)]
+        choices = tuple(str(one.input_line) for one in overrides if one not in values)
+        if choices not in self.known:
+            self.known[choices] = pickle.dumps(self.loader.load_sweep_config(shared, list(choices)))
+        config = pickle.loads(self.known[choices])
+        for one in values:
+            apply(config, one)
+            if one.is_hydra_override():
+                config.hydra.overrides.hydra.append(str(one.input_line))
+        in_job = [str(one.input_line) for one in overrides if not one.is_hydra_override()]
+        config.hydra.overrides.task, config.hydra.job.override_dirname = in_job, ",".join(sorted(in_job))
+        return config
 
 
 def unfinished(jobs: Sequence[Job]) -> list[str]:
