@@ -4,11 +4,11 @@ A job is run in whatever process the launcher has for it: begun, continued or le
 """
 
 import contextlib
+import copy
 import functools
 import hashlib
 import logging
 import os
-import pickle
 import shutil
 import signal
 import sys
@@ -147,7 +147,7 @@ class ComposedOnce:
     """Hydra's loader, which reads the files of choices once for all jobs that differ in plain values only."""
 
     def __init__(self, loader: Any) -> None:
-        self.loader, self.known = loader, dict[tuple[str, ...], bytes]()
+        self.loader, self.known = loader, dict[tuple[str, ...], DictConfig]()
 
     def load_sweep_config(self, shared: DictConfig, lines: Sequence[str]) -> DictConfig:
         """The config of a job, as Hydra composes it."""
@@ -155,8 +155,8 @@ class ComposedOnce:
         values = [one for one in overrides if one.key_or_group == "hydra.sweep.subdir" or not is_choice(one)]
         choices = tuple(str(one.input_line) for one in overrides if one not in values)
         if choices not in self.known:
-            self.known[choices] = pickle.dumps(self.loader.load_sweep_config(shared, list(choices)))
-        config = pickle.loads(self.known[choices])
+            self.known[choices] = self.loader.load_sweep_config(shared, list(choices))
+        config = copy.deepcopy(self.known[choices])
         for one in values:
             apply(config, one)
             if one.is_hydra_override():
