@@ -95,5 +95,5 @@ def first_layer(weights: Tensor, *, shape: Sequence[int], unit_names: Sequence[s
         scale = "white: weight 0, blue: negative, red: positive"
     names = [shortened(name) for name in unit_names] or [""] * len(images)
     more = f" ({len(chosen)} of {len(weights)} units, the largest)" if len(chosen) < len(weights) else ""
-    title = f"What the first layer looks for, {when}{more}\n{scale}"
+    title = f"What the first layer looks for{more}\n{when}\n{scale}"  # the figure may be narrow
     return image_grid({"": ((255 * images).byte(), names)}, title=title, width=1.2 if unit_names else 0.75)
