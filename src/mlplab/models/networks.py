@@ -101,18 +101,13 @@ class CosineTransform(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != 4:
             raise ConfigError("model.cosine_transform needs images; set it to false")
-        height, width = self._cosines(images)
+        height, width = (cosines(size)[: self.lowest].to(images) for size in images.shape[2:])
         return height @ images @ width.T
 
     def inverse(self, frequencies: Tensor, shape: Sequence[int]) -> Tensor:
         """The images (n, *shape) that have these frequencies (n, num_features) and no others."""
-        images = frequencies.new_empty(0, *shape)
-        height, width = self._cosines(images)
+        height, width = (cosines(size)[: self.lowest].to(frequencies) for size in shape[1:])
         return height.T @ frequencies.view(-1, shape[0], len(height), len(width)) @ width
-
-    def _cosines(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = (cosines(size)[: self.lowest].to(images) for size in images.shape[2:])
-        return height, width
 
 
 def cosines(size: int) -> Tensor:
