@@ -2,15 +2,12 @@
 
 import pytest
 import torch
-from scipy.fft import dctn, idctn
 from torch import nn
 from torch.nn import functional as F
 
-from mlplab.errors import ConfigError
 from mlplab.models.networks import (
     ACTIVATIONS,
     MLP,
-    CosineTransform,
     Perceptron,
     ResidualBlock,
     ResidualMLP,
@@ -97,42 +94,6 @@ def test_input_dropout_drops_features(network):
     assert seen[0].unique().tolist() == pytest.approx([0, 1 / 0.75])
     assert (seen[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert torch.equal(net.eval()(features), net.eval()(features))
-
-
-def test_the_cosine_transform_is_scipys_and_has_an_inverse():
-    images = torch.randn(4, 3, 5, 8)
-    transform = CosineTransform(120)
-    frequencies = transform(images)
-    expected = torch.from_numpy(dctn(images.numpy(), axes=(2, 3), norm="ortho"))
-    torch.testing.assert_close(frequencies, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(transform.inverse(frequencies.flatten(1), (3, 5, 8)), images, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("network", [SequentialMLP, ResidualMLP])
-def test_a_network_may_take_the_frequencies_of_images(network):
-    images, plain, of_frequencies = torch.randn(4, 3, 5, 8), network(120, 3), network(120, 3, cosine_transform=True)
-    copy_parameters(plain, of_frequencies)
-    torch.testing.assert_close(of_frequencies(images), plain(CosineTransform(120)(images)))
-    with pytest.raises(ConfigError, match=r"model\.cosine_transform needs images"):
-        of_frequencies(images.flatten(1))
-
-
-@pytest.mark.parametrize("network", [SequentialMLP, ResidualMLP])
-def test_a_network_may_take_the_lowest_frequencies_of_square_images(network):
-    images, of_lowest = torch.randn(4, 3, 8, 8), network(192, 3, cosine_transform=5)
-    detail = torch.from_numpy(dctn(images.numpy(), axes=(2, 3), norm="ortho"))
-    detail[:, :, :5, :5] = 0
-    smooth = images - torch.from_numpy(idctn(detail.numpy(), axes=(2, 3), norm="ortho"))
-    assert next(of_lowest.parameters()).shape[1] == 3 * 5 * 5
-    torch.testing.assert_close(of_lowest(smooth), of_lowest(images), rtol=1e-4, atol=1e-5)
-    transform = CosineTransform(192, 5)
-    torch.testing.assert_close(transform.inverse(transform(images).flatten(1), (3, 8, 8)), smooth, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("num_features", [2, 120, 16, 48])
-def test_the_lowest_frequencies_are_of_square_images_that_have_as_many(num_features):
-    with pytest.raises(ConfigError, match=f"cosine_transform=5 needs square images.*{num_features} features"):
-        SequentialMLP(num_features, 3, cosine_transform=5)
 
 
 def test_residual_block_drops_activations():

@@ -15,8 +15,8 @@ from mlplab.callbacks.base import can_look, look_is_due, measured, probabilities
 from mlplab.callbacks.layers import layer_weights
 from mlplab.callbacks.tensorboard import boards, tolerated
 from mlplab.config.keys import require
+from mlplab.models.images import CosineTransform
 from mlplab.models.loops import may_stop
-from mlplab.models.networks import CosineTransform
 
 if TYPE_CHECKING:  # matplotlib is imported after training
     from matplotlib.figure import Figure

@@ -38,7 +38,7 @@ KEYS: dict[Rule, str] = {
     NULL | MAPPING: "data.augmentation",
     SWITCH: """
         test overwrite fast_layers data.normalize data.cache optimizer.nesterov optimizer.amsgrad optimizer.centered
-        optimizer.fused trainer.detect_anomaly trainer.inference_mode trainer.sync_batchnorm
+        optimizer.fused model.gabor_filters trainer.detect_anomaly trainer.inference_mode trainer.sync_batchnorm
         trainer.enable_progress_bar trainer.enable_model_summary callbacks.checkpoint.auto_insert_metric_name
         callbacks.checkpoint.enable_version_counter callbacks.gradient_noise.before_training
         logger.tensorboard.default_hp_metric

@@ -4,13 +4,13 @@ All take `num_features` and `num_outputs` (one logit for two classes, else one p
 (batch, …) are flattened to (batch, num_features), so that images can be fed as they are.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mlplab.errors import ConfigError
+from mlplab.models.images import CosineTransform, begin_as_gabor_filters
 from mlplab.models.losses import predicted
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -77,70 +77,30 @@ class MLP(nn.Module):
         return self.linear_out(hidden_2)  # (batch, num_outputs)
 
 
-class CosineTransform(nn.Module):
-    """Images (batch, channels, height, width) as the orthonormal two-dimensional DCT-II: as much of each frequency.
-
-    A rotation of the features, which leaves an MLP what it is; but Adam adapts its rates along the axes, and those of
-    frequencies suit images better than those of pixels. With `lowest`, only so many are kept along each side, which
-    leaves out the finest detail; this needs square images of one or three channels. `num_features` is what is left.
-    """
-
-    def __init__(self, num_features: int, lowest: bool | int = True) -> None:
-        super().__init__()
-        self.lowest, self.num_features = None if lowest is True else lowest, num_features
-        if self.lowest is not None:
-            channels = 1 if math.isqrt(num_features) ** 2 == num_features else 3
-            size = math.isqrt(num_features // channels)
-            if channels * size**2 != num_features or size < self.lowest:
-                raise ConfigError(
-                    f"model.cosine_transform={lowest} needs square images, grey or of three colours, of at least "
-                    f"{lowest} pixels a side; these data have {num_features} features"
-                )
-            self.num_features = channels * self.lowest**2
-
-    def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != 4:
-            raise ConfigError("model.cosine_transform needs images; set it to false")
-        height, width = (cosines(size)[: self.lowest].to(images) for size in images.shape[2:])
-        return height @ images @ width.T
-
-    def inverse(self, frequencies: Tensor, shape: Sequence[int]) -> Tensor:
-        """The images (n, *shape) that have these frequencies (n, num_features) and no others."""
-        height, width = (cosines(size)[: self.lowest].to(frequencies) for size in shape[1:])
-        return height.T @ frequencies.view(-1, shape[0], len(height), len(width)) @ width
-
-
-def cosines(size: int) -> Tensor:
-    """The matrix of the orthonormal DCT-II (size, size): a cosine in each row, the slowest first."""
-    frequency, place = torch.arange(size)[:, None], torch.arange(size) + 0.5
-    waves = torch.cos(math.pi / size * frequency * place) * math.sqrt(2 / size)
-    return torch.where(frequency == 0, math.sqrt(1 / size), waves)
-
-
 class SequentialMLP(nn.Module):
     """Any number of hidden layers as one `nn.Sequential`: linear → normalization → activation → dropout, repeated.
 
     `hidden_sizes` may be empty (then it is softmax regression); `activation` and `normalization` are names from
     ACTIVATIONS and NORMALIZATIONS; `dropout` is one probability, or one per hidden layer, in [0, 1), and
     `input_dropout` that of a feature (Srivastava et al. 2014). With `cosine_transform`, features are the frequencies of
-    images, or the lowest so many of them. Linear layers in front of a normalization keep their bias, as in the
-    written-out MLP.
+    images, or the lowest so many of them; with `gabor_filters`, the first layer's weights begin as such filters.
+    Linear layers in front of a normalization keep their bias, as in the written-out MLP.
     """
 
     def __init__(
         self, num_features: int, num_outputs: int, *, hidden_sizes: Sequence[int] = (16, 8), activation: str = "relu",
         normalization: str = "none", dropout: float | Sequence[float] = 0.0, input_dropout: float = 0.0,
-        cosine_transform: bool | int = False,
+        cosine_transform: bool | int = False, gabor_filters: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         probabilities = dropout_per_layer(dropout, num_layers=len(hidden_sizes))
         layers: list[nn.Module] = [nn.Flatten()]
+        width, transform = num_features, None
         if cosine_transform:
             layers.insert(0, transform := CosineTransform(num_features, cosine_transform))
-            num_features = transform.num_features
+            width = transform.num_features
         if input_dropout > 0:
             layers.append(nn.Dropout(input_dropout))
-        width = num_features
         for next_width, probability in zip(hidden_sizes, probabilities, strict=True):
             layers.append(nn.Linear(width, next_width))
             if normalization != "none":
@@ -150,6 +110,9 @@ class SequentialMLP(nn.Module):
                 layers.append(nn.Dropout(probability))
             width = next_width
         layers.append(nn.Linear(width, num_outputs))
+        if gabor_filters:
+            first = next(layer for layer in layers if isinstance(layer, nn.Linear))
+            begin_as_gabor_filters(first, num_features, transform)
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
