@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mlplab.errors import ConfigError
 
@@ -44,7 +45,7 @@ def cosines(size: int) -> Tensor:
 
 
 def begin_as_gabor_filters(linear: nn.Linear, num_features: int, transform: CosineTransform | None) -> None:
-    """Give each unit of the first layer a Gabor filter, of the same norm as the weights that it has.
+    """Give each unit of the first layer a Gabor filter for weights, of norm √2 (as He et al. 2015).
 
     The layer sees images of `num_features` pixels and channels, or what `transform` makes of them. A network finds
     such filters by itself, but slowly, and finds those of its training images only. Raises ConfigError for data that
@@ -53,7 +54,7 @@ def begin_as_gabor_filters(linear: nn.Linear, num_features: int, transform: Cosi
     filters = gabor_filters(linear.out_features, *square_images("model.gabor_filters=true", num_features))
     filters = (filters if transform is None else transform(filters)).flatten(start_dim=1)
     with torch.no_grad():
-        linear.weight.copy_(filters * (linear.weight.norm(dim=1) / filters.norm(dim=1))[:, None])
+        linear.weight.copy_(math.sqrt(2) * F.normalize(filters))
 
 
 def gabor_filters(num_filters: int, channels: int, size: int) -> Tensor:
