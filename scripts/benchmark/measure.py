@@ -64,7 +64,7 @@ def fit(config: DictConfig, clock: pl.Callback) -> None:
     """Train as train.py does. The clock is the last of the callbacks, so that it sees what the others take."""
     data = build.data_module(config)
     classifier = build.classifier(config, data)
-    build.set_threads(config, classifier)
+    build.set_threads(config, data, classifier)
     trainer: Any = build.trainer(config, data)
     trainer.callbacks.append(clock)
     trainer.fit(classifier, datamodule=data)
@@ -102,8 +102,8 @@ def workload(
 
 
 def on_best_threads(work: Workload, train: Callable[[Workload], list[float]]) -> list[float]:
-    """As many threads for every contender as mlplab takes: a small network's would only wait for each other."""
-    build.set_threads(work.config, work.classifier)
+    """As many threads for every contender as mlplab takes: those of short updates would only wait for each other."""
+    build.set_threads(work.config, work.data, work.classifier)
     return train(work)
 
 

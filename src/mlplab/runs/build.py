@@ -38,6 +38,9 @@ Config = Mapping[Any, Any]
 
 UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
+THREADS = torch.get_num_threads()
+PRODUCTS_WORTH_SHARING = 10**8
+"""Several threads compute an update of so many weights × samples or more: else they wait as long as they save."""
 AFTER_THE_EPOCH = {
     "BestCheckpoint": "save_on_train_epoch_end", "ModelCheckpoint": "save_on_train_epoch_end",
     "EarlyStopping": "check_on_train_epoch_end",
@@ -207,12 +210,11 @@ def pays_to_compile(config: Config, data: DataModule, *, is_fast: bool = False) 
     return True
 
 
-def set_threads(config: Config, model: Classifier) -> None:
-    """As many CPU threads as asked for; by default one for small networks, where more only wait for each other."""
-    if config["threads"] != "auto":
-        torch.set_num_threads(config["threads"])
-    elif is_small(model):
-        torch.set_num_threads(1)
+def set_threads(config: Config, data: DataModule, model: Classifier) -> None:
+    """As many CPU threads as asked for; by default one for short updates, where more only wait for each other."""
+    products = data.batch_size * sum(parameter.numel() for parameter in model.network.parameters())
+    auto = THREADS if products >= PRODUCTS_WORTH_SHARING else 1
+    torch.set_num_threads(auto if config["threads"] == "auto" else config["threads"])
 
 
 # Trainer

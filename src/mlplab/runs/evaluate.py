@@ -109,7 +109,7 @@ def probabilities(run: Run, features: Tensor, *, batch_size: int = 1000, acceler
         return [Batch(batch, labels=torch.zeros(len(batch), dtype=torch.int64))]  # no step reads these labels
 
     loader: Any = DataLoader(TensorDataset(features), batch_size=batch_size, collate_fn=collate)
-    build.set_threads(run.config, run.model)
+    build.set_threads(run.config, run.data, run.model)
     trainer = build.evaluation_trainer(run.config, accelerator=accelerator)
     return torch.cat(cast(list[Tensor], trainer.predict(run.model, dataloaders=loader))).float()
 
@@ -141,7 +141,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         raise ConfigError(
             f"views={views} needs images, and this run was trained on features without places; leave it out"
         )
-    build.set_threads(run.config, run.model)
+    build.set_threads(run.config, run.data, run.model)
     trainer = build.evaluation_trainer(run.config, accelerator=config.accelerator)
     run.data.tested_split = split
 

@@ -63,7 +63,7 @@ def built(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Training
         if interval > 1:
             log.info(SELDOM, data.updates_per_epoch, interval)
     model = build.classifier(parts, data)
-    build.set_threads(parts, model)
+    build.set_threads(parts, data, model)
     trainer = build.trainer(parts, data, callbacks)
     cluster.check_processes(trainer.num_devices * trainer.num_nodes)
     check_batch_norm(model, data, processes=trainer.world_size)
