@@ -146,8 +146,12 @@ def is_multirun() -> bool:
 
 def classifier(config: Config, data: DataModule) -> Classifier:
     """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
-    if config["model"].get("gabor_filters") and not data.source.is_images:
-        raise ConfigError("model.gabor_filters needs images; set it to false")
+    shape = data.feature_shape
+    if config["model"].get("gabor_filters") and (len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]):
+        raise ConfigError(
+            "model.gabor_filters needs square images, grey or of three colours, and features here have the shape "
+            f"{shape}; set it to false"
+        )
     network = make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs)
     check_outputs(network, data)
     in_float32 = config["trainer"].get("precision", "32-true") in ("32-true", 32)
