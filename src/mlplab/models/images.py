@@ -47,9 +47,8 @@ def cosines(size: int) -> Tensor:
 def begin_as_gabor_filters(linear: nn.Linear, num_features: int, transform: CosineTransform | None) -> None:
     """Give each unit of the first layer a Gabor filter for weights, of norm √2 (as He et al. 2015).
 
-    The layer sees images of `num_features` pixels and channels, or what `transform` makes of them. A network finds
-    such filters by itself, but slowly, and finds those of its training images only. Raises ConfigError for data that
-    cannot be square images of one or three channels.
+    The layer sees images of `num_features` pixels and channels, or what `transform` makes of them. Raises ConfigError
+    for data that cannot be square images of one or three channels.
     """
     filters = gabor_filters(linear.out_features, *square_images("model.gabor_filters=true", num_features))
     filters = (filters if transform is None else transform(filters)).flatten(start_dim=1)
