@@ -1,6 +1,7 @@
 """Networks of the user's own: two columns for two classes, other shapes refused; numbers of every precision."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,7 +12,7 @@ from torch import nn
 from mlplab.callbacks.base import measured
 from mlplab.errors import ConfigError
 from mlplab.models import networks
-from mlplab.runs.network import check_outputs
+from mlplab.runs.network import check_images, check_outputs
 from mlplab.runs.predict import predict
 
 
@@ -55,6 +56,18 @@ def test_two_columns_for_two_classes_decide_everywhere(loss, two, launch_full, c
     predict(composed("predict", *files, "checkpoint=last", "accelerator=cpu"))
     expected = [data.source.class_names[index] for index in predicted.tolist()]
     assert pd.read_csv(tmp_path / "out.csv")["class"].tolist() == expected
+
+
+@pytest.mark.parametrize("shape", [(4, 9, 9), (1, 4, 9), (2,), (81,)])
+@pytest.mark.parametrize("options", [{"gabor_filters": True}, {"cosine_transform": 4}])
+def test_what_is_for_square_images_is_refused_for_others(options, shape):
+    ((key, value),) = options.items()
+    refusal = f"model.{key}={str(value).lower()} needs square images.*shape {re.escape(str(shape))}"
+    with pytest.raises(ConfigError, match=refusal):
+        check_images(options, shape)
+    for fitting in ((1, 9, 9), (3, 9, 9)):
+        check_images(options, fitting)
+    check_images({"gabor_filters": False, "cosine_transform": True}, shape)
 
 
 class Shaped(nn.Module):

@@ -31,7 +31,7 @@ from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler, is_small
 from mlplab.models.linear import HAS_ONEDNN
 from mlplab.runs.checkpoints import SafeCheckpointIO
-from mlplab.runs.network import check_eps, check_outputs, computing_as, in_fast_numbers, number_type
+from mlplab.runs.network import check_eps, check_images, check_outputs, computing_as, in_fast_numbers, number_type
 from mlplab.runs.passes import epoch_span, epochs_per_validation, group_size, share, total_updates
 
 Config = Mapping[Any, Any]
@@ -146,12 +146,7 @@ def is_multirun() -> bool:
 
 def classifier(config: Config, data: DataModule) -> Classifier:
     """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
-    shape = data.feature_shape
-    if config["model"].get("gabor_filters") and (len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]):
-        raise ConfigError(
-            "model.gabor_filters needs square images, grey or of three colours, and features here have the shape "
-            f"{shape}; set it to false"
-        )
+    check_images(config["model"], data.feature_shape)
     network = make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs)
     check_outputs(network, data)
     in_float32 = config["trainer"].get("precision", "32-true") in ("32-true", 32)

@@ -1,4 +1,4 @@
-"""A network as it was built, before it is trained: whether it fits the data, and in what numbers it computes."""
+"""A network before it is trained: whether it fits the data, and in what numbers it computes."""
 
 import logging
 from collections.abc import Mapping
@@ -19,6 +19,18 @@ log = logging.getLogger(__name__)
 
 PRECISIONS = {"64-true": torch.float64, 64: torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 """Values of trainer.precision that make the weights other numbers than float32."""
+
+
+def check_images(options: Mapping[Any, Any], shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where the `options` of a network are for square images, and features have another shape."""
+    is_square = len(shape) == 3 and shape[0] in (1, 3) and shape[1] == shape[2]
+    for key in ("gabor_filters", "cosine_transform"):
+        is_whole = key == "cosine_transform" and options.get(key) is True  # of images of any size
+        if options.get(key) and not is_whole and not is_square:
+            raise ConfigError(
+                f"model.{key}={str(options[key]).lower()} needs square images, grey or of three colours, and features "
+                f"here have the shape {shape}; set it to false"
+            )
 
 
 def check_outputs(network: nn.Module, data: Any) -> None:
