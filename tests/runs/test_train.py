@@ -316,9 +316,9 @@ def test_divergence_ends_the_run_and_names_the_first_such_update(group_size, lau
 @pytest.mark.parametrize(
     ("hook", "raised", "updates", "status", "said"),
     [
-        ("on_train_epoch_end", RuntimeError("out of coffee"), 2, "failed", "out of coffee"),
+        ("on_train_epoch_end", RuntimeError("out of coffee"), 2, "failed", "RuntimeError: out of coffee ("),
         ("on_train_epoch_end", KeyboardInterrupt(), 2, "stopped", ""),
-        ("on_test_epoch_end", RuntimeError("out of coffee"), 4, "failed", "in the test: out of coffee"),
+        ("on_test_epoch_end", RuntimeError("out of coffee"), 4, "failed", "in the test: RuntimeError: out of coffee ("),
     ],
 )
 def test_a_run_that_ends_before_its_time_says_so_in_its_folder(

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from mlplab.errors import ConfigError, first_line
+from mlplab.errors import ConfigError, RunFailed, first_line
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 """Where users name packages of their own: `[tool.mlplab]`, `trusted = ["mypackage"]`."""
@@ -198,7 +198,9 @@ def check_result(made: Any, path: str) -> None:
 
 
 def raised(error: BaseException) -> str:
-    """What an error that was caught says; if from our code or the user's, with its type and the last line there."""
+    """What an error that was caught says; where others raised it, with its type and the last line of own code."""
+    if isinstance(error, ConfigError | RunFailed):
+        return str(error)
     where = ""
     for frame, line in traceback.walk_tb(error.__traceback__ and error.__traceback__.tb_next):  # not who caught it
         if _home(f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"):

@@ -22,6 +22,7 @@ from mlplab.callbacks.base import measured
 from mlplab.callbacks.guards import Diverged
 from mlplab.config.check import CONF, config_faults
 from mlplab.config.overrides import quoted
+from mlplab.config.targets import raised
 from mlplab.data.module import DataModule
 from mlplab.errors import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.files import now, read_checkpoint
@@ -168,7 +169,8 @@ def complete(
         status = "stopped" if stopped else "diverged" if isinstance(error, Diverged) else "failed"
         where = "in the test: " if training.trainer.state.fn == "test" else ""
         with contextlib.suppress(OSError):  # where the disk is full; what ends the run says so
-            record.update(status=status, error=where + (str(error) or type(error).__name__))
+            said = str(error) or type(error).__name__ if stopped else raised(error)
+            record.update(status=status, error=where + said)
         if isinstance(error, Stopped):
             error.advice = [f"to continue: python train.py {shlex.quote(f'resume={folder}')}"]
         raise explained(error, folder) from error

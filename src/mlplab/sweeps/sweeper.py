@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlplab import cluster, signals
 from mlplab.config.overrides import apply, is_choice, parsed, quoted
+from mlplab.config.targets import raised
 from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.runs.folders import launch_name
 from mlplab.runs.record import Record
@@ -247,7 +248,7 @@ def note_failure(folder: Path, config: DictConfig, error: Exception) -> None:
         record.lock()
         # A stopped run that is refused, for example since its data are gone, can be continued once they are back.
         refused = isinstance(error, ConfigError) and status in ("stopped", "running")
-        record.update(status="stopped" if refused else "failed", error=str(error) or type(error).__name__)
+        record.update(status="stopped" if refused else "failed", error=raised(error))
         record.release()
 
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mlplab import signals
 from mlplab.callbacks.guards import Pruning
 from mlplab.config.overrides import composed
+from mlplab.config.targets import raised
 from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.report.numbers import shown
 from mlplab.runs import train as training
@@ -91,7 +92,7 @@ def score(trial: optuna.Trial, search: Search) -> float:
         if not math.isfinite(value):
             raise RunFailed(f"the best {search.monitor} is {value}")
     except Exception as error:
-        trial.set_user_attr(ERROR, first_line(error))
+        trial.set_user_attr(ERROR, first_line(raised(error)))
         raise
     except BaseException as stop:
         trial.study.enqueue_trial(trial.params)
