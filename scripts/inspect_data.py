@@ -19,11 +19,13 @@ def inspect_data(config: Any) -> None:
     print("\nTraining\n", *(f"{name:18} {value}" for name, value in facts(data).items()), sep="\n")
     print("\nDataLoader", loaders(data).to_string() + "\n", sep="\n\n")
     if config.figure and (data.feature_shape == (2,) or data.source.is_images):
-        from mlplab.figures.style import as_png
+        import matplotlib
 
-        image = as_png(partial(samples, data), dpi=110)
+        from mlplab.figures.style import STYLE
+
         Path(config.figure).parent.mkdir(exist_ok=True)
-        Path(config.figure).write_bytes(image)
+        with matplotlib.rc_context(STYLE):
+            samples(data).savefig(config.figure, dpi=110)  # of the kind that its name ends with
         print(f"figure  {config.figure}")
     elif config.figure:
         print(f"no figure: a sample is {data.num_features} numbers, neither an image nor a point in the plane")

@@ -41,6 +41,8 @@ BAD = {  # arguments → what the error must name; more in tests/golden/bad_inpu
     "modle=mlp": ["modle", "did you mean 'model'?"],
     "optimizer=SGD": ["did you mean 'sgd'?"],
     "callbacks.early_stopping.patience=3": ["callbacks.early_stopping", "it comes with regularization=early_stopping"],
+    "scheduler.mode=max seed=-1": ["scheduler.mode: no such key; it comes with scheduler=plateau", "seed must be"],
+    "trainer.profiler.dirpath=x": ["trainer.profiler.dirpath: no such key", "debug=profiler"],
     "+experiment=cifar10_mlp": ["+experiment=cifar10_mlp", "without the +"],
     "trainer.max_epochs": ["trainer.max_epochs: no key=value; see --help"],
     "mlp_dropout": ["mlp_dropout: no key=value; did you mean model=mlp_dropout?"],
@@ -169,6 +171,8 @@ def test_bare_paths_arrive_as_they_were_typed(enter, tmp_path):
     assert enter(*typed, "into=here", name="report", bare_paths="run", function=seen.append) == (0, [])
     assert (seen[0].run, seen[0].into) == (typed, "here")
     enter("run=[a,b]", name="report", bare_paths="run", function=seen.append)
+    refusal = ["error: run=a outputs/b: write either run=…, or one path or several without it"]
+    assert enter("run=a", "outputs/b", name="report", bare_paths="run", function=seen.append) == (2, refusal)
     assert seen[1].run == ["a", "b"]
 
 

@@ -27,8 +27,9 @@ def table(title: str, rows: dict[str, dict[str, str]]) -> list[str]:
     """Name of a row → name of a column → text; nothing where there is no row."""
     if not rows:
         return []
-    columns = list(next(iter(rows.values())))
-    lines = [["", *columns], ["---"] * (len(columns) + 1), *([name, *row.values()] for name, row in rows.items())]
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    lines += [[name, *(row.get(column, "–") for column in columns)] for name, row in rows.items()]
     return [f"{title}:", "", *(f"| {' | '.join(cells)} |" for cells in lines), ""]
 
 

@@ -29,6 +29,13 @@ def test_runs_validated_at_different_moments_are_interpolated(group, history):
     assert mean[-1] == pytest.approx((1.0 + np.interp(8, [3, 6, 9], [0, 0.5, 1])) / 2)
 
 
+def test_runs_of_one_validation_each_at_different_moments_are_one_point(group, history):
+    of_single_validations = group(history(0.2, updates=3), history(0.6, updates=4))
+    x, (mean, *_) = curve(of_single_validations, "updates", "val/acc")
+    assert (x.tolist(), mean.tolist()) == ([3.5], [pytest.approx(0.4)])
+    assert len(curves([of_single_validations], ["val/acc"]).axes[0].lines) == 1
+
+
 def test_figures_are_svg_with_an_alt_text_in_the_colours_of_the_page(group, history):
     made = group(history(0.2, 0.4), history(0.4, 0.6))
     for draw in (curves, scores):

@@ -23,6 +23,11 @@ def test_inspection_of_points(script, composed, tmp_path, capsys):
     assert Image.open(figure).width > 300
 
 
+def test_a_figure_is_of_the_kind_that_its_name_says(script, composed, tmp_path):
+    script.inspect_data(composed("inspect_data", "data=digits", f"figure={tmp_path / 'samples.pdf'}"))
+    assert (tmp_path / "samples.pdf").read_bytes().startswith(b"%PDF")
+
+
 @pytest.mark.parametrize(("batching", "updates"), [("full_batch", 1), ("mini_batch", 40), ("stochastic", 1257)])
 def test_inspection_of_images_with_every_batching(script, composed, batching, updates, capsys):
     script.inspect_data(composed("inspect_data", "data=digits", f"batching={batching}", "figure=null"))

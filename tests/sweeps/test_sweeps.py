@@ -131,6 +131,18 @@ def test_only_what_failed_is_missing_or_was_stopped_is_run_again(multirun):
     assert (second.code, second.ran, second.resumed) == (0, [(0.1, 1), (0.2, 1)], [(0.2, 0)])
 
 
+def test_a_record_that_is_damaged_meanwhile_costs_its_job_and_no_other(multirun):
+    def damage(config):
+        if config.seed == 1 and config.optimizer.lr == 0.2:
+            (job(0.1, 0) / "result.json").write_text("{")
+
+    ended = multirun(*GRID, play=damage)
+    assert (ended.code, ended.ran, ended.err[0]) == (1, ALL, "error: 1 of 4 jobs did not finish")
+    assert "lr-0.1_seed-0" in ended.err[1]
+    assert "remove that folder" in ended.err[1]
+    assert len(folders()) == 4
+
+
 def test_a_stopped_job_that_cannot_be_continued_now_is_not_begun_anew(multirun):
     multirun(*GRID)
     Record.read(job(0.1, 1)).update(status="stopped")

@@ -154,6 +154,13 @@ def test_trials_are_given_up_as_the_pruner_says(here, capsys):
     assert "pruned after 1 validations" in capsys.readouterr().out
 
 
+def test_data_that_cannot_be_had_are_refused_before_any_trial(here):
+    missing = ("data=csv", "data.path=missing.csv", "data.label=passed")
+    with pytest.raises(ConfigError, match=r"missing\.csv"):
+        tune(make_search(3, overrides=missing, space={"optimizer.lr": SPACE["optimizer.lr"]}))
+    assert list(here.iterdir()) == []
+
+
 def test_failed_trials_are_recorded_with_their_reason_and_end_nothing(here, train_quickly, capsys):
     def fail_twice(config):
         number = int(config.folder.rpartition("/")[2])

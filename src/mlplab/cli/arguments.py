@@ -47,6 +47,8 @@ def read(words: Sequence[str], bare_paths: str | None = None) -> argparse.Namesp
     paths = [word for word in others if bare_paths and is_bare_path(word)]
     if given.shell_completion and not any(re.match("(un)?install=|query=", word) for word in others):
         raise ConfigError('--shell-completion needs a shell: eval "$(python train.py --shell-completion install=bash)"')
+    if paths and (named := [word for word in others if word.startswith(f"{bare_paths}=")]):
+        raise ConfigError(f"{named[0]} {paths[0]}: write either {bare_paths}=…, or one path or several without it")
     given.overrides = [in_grammar(word) for word in others if word not in paths]
     given.overrides += [f"{bare_paths}=[{','.join(map(quoted, paths))}]"] if paths else []
     return given

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlplab.config.check import CONF, UNKNOWN_YET, config_faults
 from mlplab.config.keys import RULES
+from mlplab.config.targets import nodes
 from mlplab.errors import ConfigError, did_you_mean, first_line
 
 INCLUDED = "base"
@@ -234,7 +235,7 @@ def brought_by(key: str) -> str:
             continue  # most files, which take longer to read as YAML than all else that an error needs
         content, is_global = OmegaConf.create(text), text.startswith("# @package _global_")
         inner = key if is_global else key.removeprefix(f"{group}.") if key.startswith(f"{group}.") else ""
-        if group not in ("study", "experiment") and inner and OmegaConf.select(content, inner) is not None:
+        if group not in ("study", "experiment") and nodes(OmegaConf.to_container(content)).get(inner) is not None:
             found.setdefault(group, []).append(f"{group}={path.stem}")
     choices = found.get(key.partition(".")[0]) or [choice for group in found.values() for choice in group]
     return f"; it comes with {' or '.join(choices)}" if choices else ""

@@ -26,12 +26,15 @@ def curve(group: Group, clock: str, metric: str, *, logarithmic: bool = False) -
     """x, and the mean at each with its 95 % interval, NaN for a single run; None without a history.
 
     The runs are brought onto one grid by linear interpolation, from where the last run's first value is to where the
-    first run ends.
+    first run ends; where one ends before another begins, it is one point, of the last values.
     """
     lines = group.lines(clock, metric)
-    start, end = max((x[0] for x, _ in lines), default=1), min((x[-1] for x, _ in lines), default=0)
-    if end < start:
+    if not lines:
         return None
+    start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+    if end < start:
+        last = np.array([x[-1] for x, _ in lines]).mean(keepdims=True)
+        return last, mean_interval([y[-1:] for _, y in lines], metric)
     space = np.geomspace if logarithmic and start > 0 else np.linspace
     grid = space(start, end, 1 if start == end else POINTS)
     return grid, mean_interval([np.interp(grid, x, y) for x, y in lines], metric)  # (runs, points)

@@ -86,17 +86,24 @@ def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | No
 def chosen_epochs(groups: Sequence[Group]) -> Table | None:
     """The epoch that validation chose, beside the one that the test set would have chosen, of runs with a test curve.
 
-    The test set chooses by the same measure, the loss or the accuracy; of equal epochs the first is chosen, as
-    checkpoints are. A row for each group; None where no run has such a curve.
+    The test set chooses by the same measure, the loss or the accuracy. Of epochs that validation finds equally good it
+    is that of the lowest loss, as for checkpoints; of others the first. A row for each group; None where no run has
+    such a curve.
     """
     rows = []
     for group in groups:
         monitor = str(group.runs["about"]["config"].iloc[0].get("monitor", "val/acc"))
         oracle = monitor.replace("val/", "test/")
-        known = group.history.reindex(columns=list({"run", "epoch", "test/acc", "test/loss", monitor, oracle})).dropna()
+        columns = list({"run", "epoch", "test/acc", "test/loss", "val/loss", monitor, oracle})
+        known = group.history.reindex(columns=columns).dropna()
         if oracle != monitor and len(known):
-            runs, first = known.groupby("run"), "idxmin" if smaller_is_better(monitor) else "idxmax"
-            places = {"chosen": runs[monitor].agg(first), "best": runs[oracle].agg(first), "last": runs.tail(1).index}
+            first = "idxmin" if smaller_is_better(monitor) else "idxmax"
+            runs, by_loss = (rows.groupby("run") for rows in (known, known.sort_values("val/loss", kind="stable")))
+            places = {
+                "chosen": by_loss[monitor].agg(first),
+                "best": runs[oracle].agg(first),
+                "last": runs.tail(1).index,
+            }
             cells = {
                 f"{with_unit(what)}: {which}": shown_interval(mean_interval(known.loc[place, what], what), what)
                 for what in ("epoch", "test/acc", "test/loss")

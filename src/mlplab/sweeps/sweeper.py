@@ -83,8 +83,8 @@ class GridSweeper(Sweeper):
             ended = sum(job.result()["status"] in DONE for job in jobs)
             stop.advice = [f"{ended} of {len(jobs)} jobs are done; {again} continues the sweep"]
             raise
-        except ConfigError:  # nothing was run
-            if is_new:
+        except ConfigError:
+            if is_new and not any(job.folder.exists() for job in jobs):  # nothing was run
                 shutil.rmtree(folder)
             raise
         finally:
@@ -168,9 +168,14 @@ class ComposedOnce:
 
 
 def unfinished(jobs: Sequence[Job]) -> list[str]:
-    """A line for each job that did not finish, after one that counts them."""
-    ended = [(job, job.result()) for job in jobs]
-    lines = [f"{job.label}: {ending(end)[0]} ({job.folder})" for job, end in ended if end["status"] != "finished"]
+    """A line for each job that did not finish, or whose record is damaged, after one that counts them."""
+    lines = []
+    for job in jobs:
+        try:
+            if (end := job.result())["status"] != "finished":
+                lines.append(f"{job.label}: {ending(end)[0]} ({job.folder})")
+        except ConfigError as error:
+            lines.append(f"{job.label}: {error}")
     return [f"{len(lines)} of {len(jobs)} jobs did not finish", *lines] if lines else []
 
 

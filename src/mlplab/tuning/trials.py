@@ -16,6 +16,7 @@ from mlplab.config.overrides import composed
 from mlplab.config.targets import raised
 from mlplab.errors import ConfigError, RunFailed, first_line
 from mlplab.report.numbers import shown
+from mlplab.runs import build
 from mlplab.runs import train as training
 from mlplab.signals import Stopped
 from mlplab.tuning.report import write_report
@@ -42,6 +43,7 @@ def tune(search: Search) -> None:
     Then prints the best command, and writes trials.csv and report.html. Raises ConfigError before anything is written,
     RunFailed when no trial was completed, Stopped when a signal ends it: its trial is repeated by the next call.
     """
+    check_data(search)
     study = open_study(search)
     print(
         f"study {search.name}: {len(finished_trials(study))} of {search.n_trials} trials, in {search.folder}",
@@ -70,6 +72,13 @@ def tune(search: Search) -> None:
     if best_trial(study) is None:
         reasons = [f"; the last: {trial.user_attrs[ERROR]}" for trial in study.trials if ERROR in trial.user_attrs]
         raise RunFailed(f"no trial of {search.name} was completed{''.join(reasons[-1:])}")
+
+
+def check_data(search: Search) -> None:
+    """Raise ConfigError for data that cannot be had, which each trial would fail for, and be done with."""
+    values = {key: [*domain.get("choices", []), domain.get("low")] for key, domain in search.space.items()}
+    lines = [*search.overrides, *(override_line(key, first) for key, (first, *_) in values.items())]
+    build.data_module(composed("train", lines))
 
 
 def score(trial: optuna.Trial, search: Search) -> float:
