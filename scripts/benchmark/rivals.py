@@ -15,7 +15,7 @@ from torch import nn
 
 def jax_scan(work: Workload) -> list[float]:
     """The same network in JAX: all updates of an epoch as one `lax.scan`, jitted; a smaller last batch is left out."""
-    import jax  # type: ignore[import-not-found]  # an extra
+    import jax  # type: ignore[import-not-found, unused-ignore]  # an extra
     from jax import numpy as jnp
 
     layers = [layer for layer in work.network() if isinstance(layer, nn.Linear)]

@@ -20,7 +20,7 @@ def give(guard, done, losses):
     guard.on_train_batch_end(trainer, None, {"losses": losses}, None, 0)
 
 
-@pytest.mark.parametrize("when", ["on_validation_start", "on_train_epoch_end"])
+@pytest.mark.parametrize("when", ["on_validation_start", "on_train_epoch_end", "on_save_checkpoint"])
 def test_on_other_devices_losses_are_read_later(when):
     guard = StopOnDivergence()
     for done, values in ((0, [1.0, 2.0]), (2, [3.0, math.inf]), (4, [math.nan])):

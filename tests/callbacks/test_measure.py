@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from mlplab.callbacks.history import HISTORY
-from mlplab.callbacks.measure import GradientNoise
+from mlplab.callbacks.measure import GradientNoise, UpdateMonitor
 from mlplab.report.frames import read_history
 from mlplab.runs import build
 
@@ -74,6 +74,15 @@ def test_it_logs_the_first_and_every_nth_update(group_size, every, expected, lau
     assert [step for step, _ in scalars(run.folder)["lr"]] == expected
 
 
+def test_on_other_devices_a_checkpoint_waits_for_what_is_not_written_yet():
+    written, monitor = [], UpdateMonitor()
+    logger = SimpleNamespace(log_metrics=lambda metrics, step: written.append((metrics, step)))
+    monitor._unwritten = [(3, {"lr": torch.tensor(0.5)})]
+    monitor.on_save_checkpoint(SimpleNamespace(loggers=[logger]), None, {})
+    assert written == [({"lr": 0.5}, 3)]
+    assert monitor._unwritten == []
+
+
 # The noise of the gradient
 
 NUM_SAMPLES = 6
@@ -119,6 +128,13 @@ def test_the_noise_is_estimated_without_bias(batch_size, situation):
     error = float(values.std() / len(values) ** 0.5)
     assert error < 0.06 * exact  # so that the next line says something
     assert abs(float(values.mean()) - exact) < 3.5 * error
+
+
+def test_weights_that_nothing_uses_have_no_noise(situation):
+    trainer, model = situation(2)
+    noise = GradientNoise().measure(trainer, model)
+    model.network.spare = torch.nn.Linear(3, 3)
+    assert GradientNoise().measure(trainer, model) == noise > 0
 
 
 def test_the_full_batch_has_no_noise(situation):

@@ -47,6 +47,22 @@ def test_evaluation_repeats_the_numbers_of_training(overrides, launch, evaluatio
     assert evaluation_of(run.folder, "split=val")["val/acc"] == stored["best/val/acc"]
 
 
+def test_the_test_set_of_a_run_that_another_process_writes_is_not_looked_at(run_folder, evaluation_of):
+    def looks():
+        return len(Record.read(run_folder).values["test_evaluations"])
+
+    before, training = looks(), Record.read(run_folder)
+    training.lock()
+    with pytest.raises(ConfigError, match="is being written by another process"):
+        evaluation_of(run_folder, "split=test")
+    assert evaluation_of(run_folder, "split=val")
+    training.release()
+    assert looks() == before
+    evaluation_of(run_folder, "split=test")
+    evaluation_of(run_folder, "split=test")
+    assert looks() == before + 2
+
+
 def test_evaluation_of_the_last_checkpoint_repeats_the_last_validation(launch, evaluation_of):
     run = launch("data.batch_size=4", "trainer.max_epochs=8", "optimizer.lr=0.7")
     stored = run.result["metrics"]

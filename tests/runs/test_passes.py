@@ -26,6 +26,7 @@ TIMES = ["seconds", "grad/noise"]  # the noise is measured where the time allows
         ("data.batch_size=14 trainer.max_epochs=1000 trainer.check_val_every_n_epoch=10 trainer.val_check_interval=2",
          10, 1),
         ("data=digits data.batch_size=full trainer.max_epochs=1000 data.augmentation.crop=1", 20, 1),
+        ("data.batch_size=full trainer.max_epochs=1000 figures=every_epoch", 20, 1),  # which looks between validations
     ],
 )  # fmt: skip
 def test_short_epochs_are_looked_at_less_often(overrides, every, span, make_config):

@@ -178,3 +178,6 @@ def test_what_changes_the_numbers_is_listed_and_a_run_does_not_become_shorter(as
             "optimizer.lr: this run has 0.1, not 0.5", "data.batch_size")  # fmt: skip
     assert len(caught.value.faults) == len(said)
     assert all(any(fault.startswith(part) for fault in caught.value.faults) for part in said)
+    with pytest.raises(ConfigError, match=r"trainer\.max_steps=100: this run has -1, and can only become longer"):
+        asked("trainer.max_steps=100")
+    assert asked("trainer.max_epochs=-1") == {"trainer.max_epochs": -1}

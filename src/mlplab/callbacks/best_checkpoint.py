@@ -12,7 +12,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which of equally good states keeps the one of the lowest loss, not the first.
 
     The loss is `val/loss`, or `train/loss` where there is no validation. `best_after` is the number of updates after
-    which the best state was met. Where `save_top_k` is not 1, the first of equally good states is the best.
+    which the best state was met. With `save_top_k` 0 no state is kept; more than one cannot be.
     """
 
     best_loss = math.inf
@@ -25,7 +25,7 @@ class BestCheckpoint(ModelCheckpoint):
         metrics, best = trainer.callback_metrics, self.best_model_score
         loss = float(metrics["val/loss" if "val/loss" in metrics else "train/loss"])
         is_best = is_kept and (best is None or bool(current > best if self.mode == "max" else current < best))
-        is_best |= self.save_top_k == 1 and best is not None and bool(current == best) and loss < self.best_loss
+        is_best |= best is not None and bool(current == best) and loss < self.best_loss
         if is_best:
             self.best_loss, self.best_after = loss, trainer.global_step
         return is_kept or is_best

@@ -40,7 +40,7 @@ class StopOnDivergence(Callback):
             update = unread[0][0] + int(finite.logical_not().nonzero()[0]) + 1
             raise Diverged(f"the loss of update {update} is not a finite number")
 
-    on_validation_start = on_train_epoch_end = check
+    on_validation_start = on_train_epoch_end = on_save_checkpoint = check
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):

@@ -44,7 +44,7 @@ class UpdateMonitor(Callback):
                 logger.log_metrics({name: value.item() for name, value in values.items()}, step=updates)
         self._unwritten.clear()
 
-    on_validation_start = on_train_epoch_end = write
+    on_validation_start = on_train_epoch_end = on_save_checkpoint = write
 
 
 def norms(network: nn.Module) -> dict[str, Tensor]:
@@ -108,7 +108,8 @@ class GradientNoise(Callback):
             for _ in range(self.num_batches):
                 chosen = torch.randperm(len(dataset), generator=generator)[: data.batch_size]
                 logits, labels = answers(pl_module, data, "train", dataset.indices[chosen])
-                parts = torch.autograd.grad(pl_module.loss(logits, labels), parameters)
+                loss = pl_module.loss(logits, labels)
+                parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
                 gradient = [part.float() for part in parts]
                 total = [a + b for a, b in zip(total, gradient, strict=True)] if total else gradient
                 squares += sum(float(part.square().sum()) for part in gradient)

@@ -134,6 +134,9 @@ def _split_faults(values: Values) -> Iterator[str]:
         yield f'data.num_folds={folds} needs data.fold=0, or all folds: -m "data.fold=range({folds})"'
     elif integer(2).holds(folds) and integer(folds).holds(fold):
         yield f"data.fold must be below data.num_folds={folds}, since folds count from 0, got {fold}"
+    curves = [key for key, split in values.items() if re.fullmatch(r"callbacks\..+\.split", key) and split == "test"]
+    if test == 0 and curves:
+        yield f"{curves[0]}=test needs samples to test, but data.test_fraction=0; raise it"
     if folds is None and FRACTION.holds(val) and FRACTION.holds(test) and val + test >= 1:
         yield f"data.val_fraction + data.test_fraction must be below 1, got {val:g} + {test:g}; lower one of them"
 
@@ -175,6 +178,9 @@ def _trainer_faults(values: Values) -> Iterator[str]:
     yield from (f"{key} is decided by mlplab; leave it out" for key in decided)
     if values.get("trainer.accumulate_grad_batches", 1) != 1:
         yield "trainer.accumulate_grad_batches is not supported; raise data.batch_size, which gives the same updates"
+    clip = values.get("trainer.gradient_clip_val")
+    if clip is not None and values.get("trainer.strategy") == "fsdp":
+        yield f"trainer.gradient_clip_val={clip} needs whole gradients, which trainer=fsdp divides; leave it out"
     name = _built(values, "scheduler")
     needs_end = name not in ("constant", "Plateau") or values.get("scheduler.warmup")
     if needs_end and values.get("trainer.max_epochs") == values.get("trainer.max_steps", -1) == -1:

@@ -233,9 +233,10 @@ def brought_by(key: str) -> str:
         text, group = path.read_text(encoding="utf-8"), path.parent.name
         if f"{key.rpartition('.')[2]}:" not in text:
             continue  # most files, which take longer to read as YAML than all else that an error needs
-        content, is_global = OmegaConf.create(text), text.startswith("# @package _global_")
+        content: Any = OmegaConf.to_container(OmegaConf.create(text))
+        is_global = text.startswith("# @package _global_")
         inner = key if is_global else key.removeprefix(f"{group}.") if key.startswith(f"{group}.") else ""
-        if group not in ("study", "experiment") and nodes(OmegaConf.to_container(content)).get(inner) is not None:
+        if group not in ("study", "experiment") and inner and nodes(content).get(inner) is not None:
             found.setdefault(group, []).append(f"{group}={path.stem}")
     choices = found.get(key.partition(".")[0]) or [choice for group in found.values() for choice in group]
     return f"; it comes with {' or '.join(choices)}" if choices else ""

@@ -24,7 +24,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif",
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 """What an image may be, whatever its extension says; other formats of Pillow run programs, or have no pixels."""
 KNOWN = f"images are {', '.join(FORMATS)} files, named {' '.join(EXTENSIONS)}"
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 DECODER = "2"
 """To be raised where other pixels come of the same files: caches of another number are not used."""
 MAX_NAMED = 4

@@ -236,9 +236,8 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
         # What counts in updates is seen to by the data module and the classifier; Lightning counts passes.
         "gradient_clip_val": None,
         "limit_train_batches": 1.0,
+        "plugins": [SafeCheckpointIO()],
     }
-    if config["trainer"].get("strategy") != "fsdp":  # which saves in parts, in its own way
-        options["plugins"] = [SafeCheckpointIO()]
     interval = share(config["trainer"].get("val_check_interval", 1.0), data.updates_per_epoch)
     options["val_check_interval"] = interval // data.group_size if interval < data.updates_per_epoch else 1.0
     if number_type(config) != torch.float32:

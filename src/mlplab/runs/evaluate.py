@@ -131,10 +131,23 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """Loss and accuracy of a run's checkpoint on `config.split`, the same numbers as training gave.
 
     With `config.views` also those of the mean over several views of each image, as `<split>/<views>/loss` and `/acc`.
-    A look at the test set is counted in the run's `result.json`.
+    A look at the test set is counted in the run's `result.json`, which nobody else may write meanwhile: raises
+    ConfigError where the run is still trained.
     """
-    record, split, views = Record.read(find_run(config.run)), config.split, config.views
-    run = load_run(record.folder, checkpoint=config.checkpoint)
+    record = Record.read(find_run(config.run))
+    if config.split != "test":
+        return scores_of(record, config)
+    record.lock()
+    try:
+        record.values = Record.read(record.folder).values
+        return scores_of(record, config)
+    finally:
+        record.release()
+
+
+def scores_of(record: Record, config: DictConfig) -> dict[str, float]:
+    """What `evaluate` gives, and prints."""
+    run, split, views = load_run(record.folder, checkpoint=config.checkpoint), config.split, config.views
     if not len(run.data.datasets[split]):
         raise ConfigError(f"split={split}: this run has no samples in it; choose another")
     if views and not run.data.source.is_images:

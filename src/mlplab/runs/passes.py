@@ -56,6 +56,7 @@ def epoch_span(config: Config, data: DataModule) -> int:
     interval = share(options.get("val_check_interval", 1.0), data.updates_per_epoch)
     callbacks = [callback for callback in (config.get("callbacks") or {}).values() if callback]
     counts = any(callback.get("every_n_train_steps") for callback in callbacks)
+    counts |= any(callback.get("every", "auto") != "auto" for callback in callbacks)
     counts |= bool(options.get("min_epochs") or options.get("min_steps"))
     if data.updates_per_epoch >= SHORT or interval < data.updates_per_epoch or counts or data.augmentation:
         return 1  # augmentation draws for one epoch at a time

@@ -53,7 +53,7 @@ def continued_config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig
     faults += [
         f"{key}={changes[key]}: this run has {had[key]}, and can only become longer"
         for key in ("trainer.max_epochs", "trainer.max_steps")
-        if isinstance(changes.get(key), int) and 0 <= changes[key] < had[key]
+        if isinstance(changes.get(key), int) and changes[key] >= 0 and not 0 <= had[key] <= changes[key]  # -1: no limit
     ]
     if any(key in changes for key in LONGER) and "early stopping" in str(record.values.get("stop_reason")):
         faults.append(f"{folder} ended by early stopping, so it does not become longer; start a new run")
