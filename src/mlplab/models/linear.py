@@ -20,6 +20,9 @@ LARGE = 2**22
 """Multiplications from which a product is oneDNN's, with at least FEWEST_ROWS samples. Where vectors have 512 bits and
 torch's own library (MKL) does not use them, as on AMD's processors, it takes half as long; elsewhere as long."""
 FEWEST_ROWS = 8
+MANY_ROWS = 256
+"""Samples from which the gradient of a weight matrix is kept in memory: to write it takes little beside computing it,
+which is not done again then for those who look at it."""
 HAS_ONEDNN = (
     torch.backends.mkldnn.is_available()
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -104,7 +107,11 @@ def descend(
         if inputs._version != version:
             raise RuntimeError("the input of a linear layer was changed in place before the weights were updated")
         factor = factors.pop(weight, 1.0)
-        gradient = product(error.t(), inputs.t()) if is_large(inputs, weight) else None
+        gradient = None
+        if is_large(inputs, weight):
+            gradient = product(error.t(), inputs.t())
+        elif len(inputs) >= MANY_ROWS:
+            gradient = error.t() @ inputs
         if gradient is None:
             weight.addmm_(error.t(), inputs, beta=factor, alpha=-rate)
         else:
