@@ -9,7 +9,7 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 
 from mlplab.data.loader import Batch
 from mlplab.models import compiled
-from mlplab.models.compiled import compiled_updates, functional_step, has_compiler
+from mlplab.models.compiled import compiled_updates, functional_step, has_compiler, updates_per_graph
 from mlplab.models.losses import CrossEntropy
 from mlplab.models.networks import MLP
 from mlplab.models.update import eager_updates
@@ -47,10 +47,12 @@ def run_eagerly(kind, options, work, factors, clip_norm=None):
     return network, losses, logits
 
 
-def assert_equal_but_for_rounding(work, factors, clip_norm=None):
+def assert_equal_but_for_rounding(work, factors, *, per_graph=4, clip_norm=None):
     """Compiled updates with momentum against eager ones: losses, logits, weights and the learning rate left behind."""
     network, optimizer = network_and_optimizer(SGD, {"momentum": 0.9})
-    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, clip_norm=clip_norm)
+    updates = compiled_updates(
+        network, CrossEntropy(), optimizer, batch_size=4, per_graph=per_graph, clip_norm=clip_norm
+    )
     found = updates(work, factors)
     expected, *outputs = run_eagerly(SGD, {"momentum": 0.9}, work, factors, clip_norm)
     for ours, theirs in zip((*found, network.parameters()), (*outputs, expected.parameters()), strict=True):
@@ -87,7 +89,7 @@ def test_functional_steps_equal_the_optimizers_own(kind, options):
 )
 def test_other_optimizers_are_computed_eagerly_and_a_line_says_so(kind, options, name, caplog):
     network, optimizer = network_and_optimizer(kind, options)
-    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, clip_norm=None)
+    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, per_graph=4, clip_norm=None)
     assert not optimizer.state, "no state is made for a step that is not used"
     assert caplog.messages == [f"compile: {name} is computed eagerly; SGD, Adam and AdamW are compiled"]
     work, factors = batches(5, 4), [1.0] * 5
@@ -102,7 +104,7 @@ def test_torch_has_the_names_that_are_not_public():
     assert issubclass(torch._dynamo.exc.TorchDynamoException, Exception)
     major, minor, *_ = map(int, torch.__version__.partition("+")[0].split(".")[:2])
     assert hasattr(torch._dynamo.config, "trace_autograd_ops") == ((major, minor) >= (2, 15))
-    assert {"fallback_random", "triton.cudagraphs"} <= set(torch._inductor.list_options())
+    assert {"cpp_wrapper", "fallback_random", "triton.cudagraphs"} <= set(torch._inductor.list_options())
 
 
 def test_a_failure_to_compile_is_warned_of_and_computed_eagerly(monkeypatch, caplog):
@@ -115,7 +117,7 @@ def test_a_failure_to_compile_is_warned_of_and_computed_eagerly(monkeypatch, cap
     monkeypatch.setattr(torch, "compile", broken)
     work, factors = batches(9, 4, last=2), [1.0, 0.5] * 5
     network, optimizer = network_and_optimizer(SGD, {})
-    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, clip_norm=None)
+    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, per_graph=4, clip_norm=None)
     with caplog.at_level(logging.WARNING):
         losses, logits = updates(work, factors)
     expected, expected_losses, expected_logits = run_eagerly(SGD, {}, work, factors)
@@ -125,12 +127,40 @@ def test_a_failure_to_compile_is_warned_of_and_computed_eagerly(monkeypatch, cap
     assert all(map(torch.equal, network.parameters(), expected.parameters()))
 
 
-@pytest.mark.parametrize("unrolled", [1, 4])
-def test_graphs_are_given_whole_batches_and_their_learning_rates(monkeypatch, unrolled):
+@pytest.mark.parametrize("per_graph", [1, 4])
+def test_graphs_are_given_whole_batches_and_their_learning_rates(monkeypatch, per_graph):
     """With torch.compile left out the graph's function runs as it is: equal to eager but for rounding."""
+    calls = []
+
+    def uncompiled(function, **_):
+        return lambda features, labels, rates: calls.append(len(rates)) or function(features, labels, rates)
+
+    monkeypatch.setattr(torch, "compile", uncompiled)
+    monkeypatch.setattr(torch._dynamo.config, "trace_autograd_ops", True, raising=False)
+    work = [*batches(5, 4, last=3), *batches(5, 4, last=3)]  # two short epochs
+    assert_equal_but_for_rounding(work, [1 - 0.05 * update for update in range(12)], per_graph=per_graph)
+    assert calls == [per_graph] * {1: 10, 4: 2}[per_graph]
+
+
+@pytest.mark.parametrize(
+    ("in_a_row", "numbers", "expected"),
+    [(256, 64, 8), (22, 64, 7), (21, 64, 7), (15, 64, 5), (4, 64, 4), (3, 64, 1), (256, 50_000, 1)],
+)
+def test_small_updates_share_a_graph_so_that_few_are_left_over(in_a_row, numbers, expected):
+    assert updates_per_graph(MLP(2, 1), batch_numbers=numbers, in_a_row=in_a_row) == expected
+    assert updates_per_graph(MLP(2, 1, hidden_sizes=(300, 300)), batch_numbers=numbers, in_a_row=in_a_row) == 1
+
+
+def test_layers_that_are_no_longer_frozen_are_trained(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    monkeypatch.setattr(compiled, "UNROLLED", unrolled)
-    assert_equal_but_for_rounding(batches(10, 4, last=3), [1 - 0.05 * update for update in range(11)])
+    network, optimizer = network_and_optimizer(SGD, {})
+    network.linear_1.requires_grad_(False)
+    updates = compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, per_graph=4, clip_norm=None)
+    for is_frozen in (True, False):
+        before = network.linear_1.weight.detach().clone()
+        updates(batches(4, 4), [1.0] * 4)
+        assert torch.equal(network.linear_1.weight, before) == is_frozen
+        network.requires_grad_(True)
 
 
 def test_auto_compiles_only_where_it_pays(monkeypatch, make_config, caplog):
@@ -158,4 +188,5 @@ def test_without_a_compiler_there_is_a_warning_and_no_compiling(monkeypatch, mak
 def test_compiled_updates_equal_eager_ones_up_to_rounding(monkeypatch, traced):
     if not traced:  # as with torch < 2.15
         monkeypatch.delattr(torch._dynamo.config, "trace_autograd_ops", raising=False)
-    assert_equal_but_for_rounding(batches(10, 4, last=3), [1 - 0.05 * update for update in range(11)], clip_norm=1.0)
+    factors = [1 - 0.05 * update for update in range(11)]
+    assert_equal_but_for_rounding(batches(10, 4, last=3), factors, per_graph=5, clip_norm=1.0)

@@ -5,7 +5,9 @@ import logging
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import SGD, AdamW
+from torch.utils.checkpoint import checkpoint
 
 from mlplab.data.loader import Batch
 from mlplab.models import linear
@@ -31,10 +33,52 @@ class Shared(nn.Module):
         return self.out(self.shared(self.shared(hidden).relu_()) + hidden @ self.shared.weight)
 
 
+class Computed(nn.Module):
+    """Linear layers whose weights are computed anew in each forward pass, and whose input is named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.utils.weight_norm(nn.Linear(400, 96))
+        self.doubled, self.out = nn.Linear(96, 96), nn.Linear(96, 10)
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = self.embed(input=features)
+        weights = {"weight": 2 * self.doubled.weight, "bias": self.doubled.bias}
+        hidden = torch.func.functional_call(self.doubled, weights, (hidden,))
+        return self.out(input=hidden)
+
+
+class Repeated(nn.Module):
+    """Its hidden layers are computed once more in the backward pass, to save memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(400, 96), nn.ReLU(), nn.Linear(96, 96))
+        self.out = nn.Linear(96, 10)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out(checkpoint(self.hidden, features, use_reentrant=False))
+
+
+class Watched(nn.Module):
+    """Half of the hidden weights are held fast by a hook on their gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(400, 96), nn.Linear(96, 10)
+        self.hidden.weight.register_hook(lambda gradient: gradient * (torch.arange(400) % 2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out(self.hidden(features).relu())
+
+
 NETWORKS = {
     "sequential": lambda: SequentialMLP(400, 10, hidden_sizes=[96, 96], dropout=0.3),
     "residual": lambda: ResidualMLP(400, 10, width=96, dropout=0.2),
     "shared": Shared,
+    "computed": Computed,
+    "repeated": Repeated,
+    "watched": Watched,
 }
 
 
@@ -43,8 +87,8 @@ def batches():
     return [Batch(torch.randn(n, 400, generator=generator), torch.arange(n) % 10) for n in SIZES]
 
 
-def trained(make, kind, options, *, fast, group=4, clip_norm=None):
-    """The network after all batches, in groups of so many, with the last gradients."""
+def trained(make, kind, options, *, fast, group=4, clip_norm=None, count=4):
+    """The network after so many batches, in groups of so many, with the last gradients."""
     torch.manual_seed(0)
     network = make()
     optimizer = kind(network.parameters(), lr=0.05, **options)
@@ -53,11 +97,13 @@ def trained(make, kind, options, *, fast, group=4, clip_norm=None):
         updates = fast_updates(network, CrossEntropy(), optimizer, clip_norm=clip_norm)
     else:
         updates = eager_updates(network, CrossEntropy(), optimizer, backward=Tensor.backward, clip_norm=clip_norm)
-    for start in range(0, len(SIZES), group):
-        updates(batches()[start : start + group], FACTORS[start : start + group])
+    for start in range(0, count, group):
+        stop = min(start + group, count)
+        updates(batches()[start:stop], FACTORS[start:stop])
     return network
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm")  # the old one, which replaces the weight
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -86,6 +132,49 @@ def test_other_updates_keep_their_gradients(monkeypatch, kind, options, clip_nor
     expected = trained(make, kind, options, fast=False, clip_norm=clip_norm)
     found = trained(make, kind, options, fast=True, clip_norm=clip_norm)
     assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(found.parameters(), expected.parameters(), strict=True))
+
+
+def test_a_part_in_lower_precision_is_computed_in_it():
+    class Coarse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.out = nn.Linear(400, 96), nn.Linear(96, 10)
+
+        def forward(self, features: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                hidden = self.hidden(features)
+            return self.out(hidden.relu().float())
+
+    # One update: others may round differently.
+    found, expected = (trained(Coarse, SGD, {}, fast=fast, count=1) for fast in (True, False))
+    assert all(torch.allclose(*pair, atol=1e-7) for pair in zip(found.parameters(), expected.parameters(), strict=True))
+
+
+def test_a_layer_keeps_the_forward_that_its_owner_gave_it():
+    def make():
+        network = NETWORKS["sequential"]()
+        network.layers[1].forward = lambda features: functional.linear(features, 2 * network.layers[1].weight)
+        return network
+
+    found, expected = trained(make, SGD, {}, fast=True), trained(make, SGD, {}, fast=False)
+    assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(found.parameters(), expected.parameters(), strict=True))
+    assert [name for name, module in found.named_modules() if "forward" in vars(module)] == ["layers.1"]
+
+
+def test_layers_that_are_no_longer_frozen_are_trained():
+    torch.manual_seed(0)
+    network = NETWORKS["sequential"]().requires_grad_(False)
+    network.layers[-1].requires_grad_(True)
+    optimizer = SGD(network.parameters(), lr=0.05)
+    optimizer.param_groups[0]["initial_lr"] = 0.05
+    updates = fast_updates(network, CrossEntropy(), optimizer, clip_norm=None)
+    before = [parameter.clone() for parameter in network.parameters()]
+    updates(batches(), FACTORS)
+    changed = [not torch.equal(*pair) for pair in zip(network.parameters(), before, strict=True)]
+    assert changed == [False] * 4 + [True] * 2
+    network.requires_grad_(True)
+    updates(batches(), FACTORS)
+    assert not any(torch.equal(*pair) for pair in zip(network.parameters(), before, strict=True))
 
 
 def test_an_input_that_is_changed_before_its_use_is_an_error():

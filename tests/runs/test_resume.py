@@ -156,6 +156,20 @@ def test_a_longer_run_equals_one_that_was_that_long_from_the_start(settings, lau
     assert Record.read(shorter.folder).config().trainer.max_epochs == 5
 
 
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_plateau_does_not_count_the_end_of_a_run_amid_an_epoch(validates, launch):
+    monitor = () if validates else ("data.val_fraction=0", "monitor=train/loss", "monitor_mode=min")
+    settings = (
+        *monitor, "data.batch_size=5", "scheduler=plateau", "scheduler.patience=0", "trainer.max_epochs=-1",
+        "steps_per_execution=auto", "optimizer.lr=0.7",
+    )  # fmt: skip
+    longer = launch("trainer.max_steps=90", *settings, folder="long")
+    for steps in (5, 26):
+        shorter = launch(f"trainer.max_steps={steps}", *settings, folder=f"short {steps}")
+        training.resume(shorter.folder, overrides=["trainer.max_steps=90"])
+        assert Record.read(shorter.folder).values["weights_digest"] == longer.result["weights_digest"]
+
+
 # What may be asked of a run that continues
 
 

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from mlplab.data.loader import Batch
 from mlplab.errors import first_line
-from mlplab.models.compiled import compiled_updates
+from mlplab.models.compiled import compiled_updates, updates_per_graph
 from mlplab.models.linear import fast_layers, fast_updates
 from mlplab.models.loops import count_updates, ends_now
 from mlplab.models.losses import predicted
@@ -101,6 +101,7 @@ class Classifier(pl.LightningModule):
                 is_in_turn = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
                 self.is_due = is_in_turn and (batch_idx + 1) % trainer.val_check_batch == 0
                 trainer.check_val_every_n_epoch = trainer.val_check_batch = 1
+            self.is_due &= len(outputs["losses"]) == len(batch)  # max_steps may end a group before its time
 
     def on_train_start(self) -> None:
         """Choose how an update is made; by now the network is on its device and the optimizer's state restored."""
@@ -111,9 +112,14 @@ class Classifier(pl.LightningModule):
         backward = Tensor.backward if plain else self.manual_backward
         clip_norm = None if self._scales_loss else self.gradient_clip_norm
         self.updates = eager_updates(self.network, loss, optimizer, backward=backward, clip_norm=clip_norm)
-        if self.compile_batch_size is not None and plain:
+        if self.compile_batch_size is not None and not plain:
+            log.warning("compile: this is for one device without a loss scale; updates are not compiled")
+        elif self.compile_batch_size is not None:
+            size, data = self.compile_batch_size, self.trainer.datamodule  # type: ignore[attr-defined]
+            in_a_row = min(data.group_size, data.updates_per_epoch, len(data.datasets["train"]) // size)
+            per_graph = updates_per_graph(self.network, batch_numbers=size * data.num_features, in_a_row=in_a_row)
             self.updates = compiled_updates(
-                self.network, loss, optimizer, batch_size=self.compile_batch_size, clip_norm=clip_norm
+                self.network, loss, optimizer, batch_size=size, per_graph=per_graph, clip_norm=clip_norm
             )
         elif self._is_fast:
             self.updates = fast_updates(self.network, loss, optimizer, clip_norm=clip_norm)

@@ -21,10 +21,10 @@ from torch.optim.sgd import sgd
 
 from mlplab.data.loader import Batch
 from mlplab.errors import first_line
-from mlplab.models.update import Updates, eager_updates, has_hooks, set_learning_rate
+from mlplab.models.update import Updates, eager_updates, has_hooks, set_learning_rate, trainable
 
-UNROLLED = 4
-"""Updates of a small network that share one graph: calling a graph costs more than what it computes there."""
+SHARING = range(4, 9)
+"""So many updates of a small network share one graph: calling it costs more than what it computes."""
 SMALL = 50_000
 """A network with fewer parameters, and a batch with fewer numbers, count as small."""
 UNUSUAL = ("amsgrad", "dampening")
@@ -41,17 +41,25 @@ def is_small(network: nn.Module) -> bool:
     return sum(parameter.numel() for parameter in network.parameters()) < SMALL
 
 
-def compiled_updates(
-    network: nn.Module, loss: nn.Module, optimizer: Optimizer, *, batch_size: int, clip_norm: float | None
-) -> Updates:  # fmt: skip
-    """Updates on batches of `batch_size` as graphs of `torch.compile`; smaller batches are computed eagerly.
+def updates_per_graph(network: nn.Module, *, batch_numbers: int, in_a_row: int) -> int:
+    """How many updates, on batches of so many numbers each, share a graph: of so many in a row few are left over."""
+    if not is_small(network) or batch_numbers >= SMALL or in_a_row < min(SHARING):
+        return 1
+    return min(SHARING, key=lambda size: (in_a_row % size, -size))
 
-    Of a small network, UNROLLED updates are one graph. Weights may differ from the eager ones by rounding; dropout
+
+def compiled_updates(
+    network: nn.Module, loss: nn.Module, optimizer: Optimizer, *, batch_size: int, per_graph: int,
+    clip_norm: float | None,
+) -> Updates:  # fmt: skip
+    """`per_graph` updates at a time on batches of `batch_size` as one graph of `torch.compile`, the rest eagerly.
+
+    Weights may differ from the eager ones by rounding (those that nothing uses decay here, and do not there); dropout
     draws the same random numbers (on the CPU). The last gradient is left in `parameter.grad`, and state in the
-    optimizer, as without compiling. The first call compiles; where that fails, it warns and all is computed eagerly,
-    as it is for an optimizer without a functional form here.
+    optimizer, as without compiling. The first call compiles; where that fails, it warns and all is computed eagerly, as
+    it is for an optimizer without a functional form here.
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    parameters = trainable(network)
     eager = eager_updates(network, loss, optimizer, backward=Tensor.backward, clip_norm=clip_norm)
     step = functional_step(optimizer, parameters)
     if step is None:
@@ -64,23 +72,21 @@ def compiled_updates(
     )
     base_rate, device = optimizer.param_groups[0]["initial_lr"], parameters[0].device
     dtype = torch.promote_types(parameters[0].dtype, torch.float32)  # of learning rates
-    unrolled = 0  # not known before the first batch is seen
 
     @functools.lru_cache(maxsize=1)
     def rates(factors: tuple[float, ...]) -> Tensor:
         return torch.tensor([base_rate * factor for factor in factors], device=device, dtype=dtype)
 
     def updates(batches: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
-        nonlocal unrolled
-        if not unrolled:
-            small = is_small(network) and batches[0].features.numel() < SMALL
-            unrolled = UNROLLED if small and len(batches) >= UNROLLED else 1
         losses: list[Tensor] = []
         logits: list[Tensor] = []
-        for start in range(0, len(batches), unrolled):
-            chunk, chunk_factors = batches[start : start + unrolled], factors[start : start + unrolled]
-            whole = len(chunk) == unrolled and all(len(batch.labels) == batch_size for batch in chunk)
-            chunk_losses, chunk_logits = (in_graph if whole and graph else eager)(chunk, chunk_factors)
+        is_same = list(map(id, trainable(network))) == list(map(id, parameters))  # none was frozen or freed meanwhile
+        while (start := len(losses)) < len(batches):
+            chunk = batches[start : start + per_graph]
+            if graph and is_same and sum(len(batch.labels) == batch_size for batch in chunk) == per_graph:
+                chunk_losses, chunk_logits = in_graph(chunk, factors[start : start + per_graph])
+            else:
+                chunk_losses, chunk_logits = eager(batches[start : start + 1], factors[start : start + 1])
             losses += chunk_losses
             logits += chunk_logits
         return losses, logits
@@ -129,14 +135,16 @@ def update_graph(
         gradients: Sequence[Tensor] = ()
         for part, part_labels, rate in zip(features.split(batch_size), labels.split(batch_size), rates, strict=True):
             batch_loss, logits = forward(part, part_labels)
-            gradients = apply(torch.autograd.grad(batch_loss, parameters), rate)
+            gradients = apply(torch.autograd.grad(batch_loss, parameters, materialize_grads=True), rate)
             losses.append(batch_loss.detach())
             all_logits.append(logits.detach())
         return losses, all_logits, gradients
 
     torch.compiler.reset()  # graphs of earlier runs in this process count towards a limit
     # Dropout draws what eager code draws; CUDA graphs on a GPU, where calling one kernel after the other takes longer.
-    options = {"fallback_random": True, "triton.cudagraphs": parameters[0].device.type == "cuda"}
+    # On a CPU the calls between kernels in C++ too.
+    on_cuda = parameters[0].device.type == "cuda"
+    options = {"fallback_random": True, "triton.cudagraphs": on_cuda, "cpp_wrapper": not on_cuda}
     compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, options=options)
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # torch ≥ 2.15
         torch._dynamo.config.trace_autograd_ops = True

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 from mlplab.data.loader import Batch
-from mlplab.models.update import Updates, bare_step, eager_updates, has_hooks, set_learning_rate
+from mlplab.models.update import Updates, bare_step, eager_updates, has_hooks, set_learning_rate, trainable
 
 LARGE = 2**22
 """Multiplications from which a product is oneDNN's, with at least FEWEST_ROWS samples. Where vectors have 512 bits and
@@ -71,24 +71,27 @@ class Call(NamedTuple):
 def fast_layers(network: nn.Module, calls: list[Call] | None = None) -> Iterator[None]:
     """Meanwhile linear layers compute large products by oneDNN; with `calls` they note each, for `descend`."""
 
-    def forward(layer: nn.Linear, inputs: Tensor) -> Tensor:
-        if inputs.ndim != 2:
-            return F.linear(inputs, layer.weight, layer.bias)
-        weight = layer.weight if calls is None else layer.weight.detach()  # descend does without its gradient
-        outputs = Product.apply(inputs, weight) if is_large(inputs, weight) else F.linear(inputs, weight)
+    def forward(layer: nn.Linear, input: Tensor) -> Tensor:
+        weight, bias = layer.weight, layer.bias
+        # A weight that is computed, as weight_norm and functional_call do, is not what is trained.
+        is_ordinary = isinstance(weight, nn.Parameter) and torch.is_grad_enabled()
+        if input.ndim != 2 or not is_ordinary or torch.is_autocast_enabled(input.device.type):
+            return F.linear(input, weight, bias)
+        used = weight if calls is None else weight.detach()  # descend does without its gradient
+        outputs = Product.apply(input, used) if is_large(input, used) else F.linear(input, used)
         if calls is not None:
-            calls.append(Call(layer.weight, inputs, outputs.requires_grad_(), inputs._version))
-        return outputs + layer.bias  # another tensor, which the network may change in place
+            calls.append(Call(weight, input, outputs.requires_grad_(), input._version))
+        return outputs + bias  # another tensor, which the network may change in place
 
-    layers = [layer for layer in network.modules() if type(layer) is nn.Linear and layer.bias is not None]
+    modules = [module for module in network.modules() if type(module) is nn.Linear and "forward" not in vars(module)]
+    layers = [layer for layer in modules if layer.bias is not None and layer.weight.requires_grad]
     for layer in layers:
-        if layer.weight.requires_grad:
-            layer.forward = functools.partial(forward, layer)  # type: ignore[method-assign]
+        layer.forward = functools.partial(forward, layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
         for layer in layers:
-            vars(layer).pop("forward", None)
+            del layer.forward
 
 
 @torch.no_grad()
@@ -127,10 +130,9 @@ def fast_updates(network: nn.Module, loss: nn.Module, optimizer: Any, *, clip_no
     Plain SGD changes the weights of linear layers by `descend`; biases and other parameters are changed by the
     optimizer's own step. The gradients of the last batch are left in `parameter.grad`.
     """
-    if not is_plain_sgd(optimizer) or clip_norm is not None:
+    if not is_plain_sgd(optimizer) or clip_norm is not None or any(map(is_watched, network.parameters())):
         eager = eager_updates(network, loss, optimizer, backward=Tensor.backward, clip_norm=clip_norm)
         return fast_layers(network)(eager)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     step, group = bare_step(optimizer), optimizer.param_groups[0]
     calls: list[Call] = []
 
@@ -138,23 +140,30 @@ def fast_updates(network: nn.Module, loss: nn.Module, optimizer: Any, *, clip_no
     def updates(batches: Sequence[Batch], factors: Sequence[float]) -> tuple[list[Tensor], list[Tensor]]:
         losses: list[Tensor] = []
         all_logits: list[Tensor] = []
+        parameters = trainable(network)
         for batch, factor in zip(batches, factors, strict=True):
             set_learning_rate(optimizer, factor)
             logits = network(batch.features)
             batch_loss = loss(logits, batch.labels)
-            wanted = [*(call.outputs for call in calls), *parameters]
+            made = tuple(calls)  # where parts of the forward pass are repeated in the backward pass, calls grow
+            wanted = [*(call.outputs for call in made), *parameters]
             found = torch.autograd.grad(batch_loss, wanted, allow_unused=True)
-            for parameter, gradient in zip(parameters, found[len(calls) :], strict=True):
+            for parameter, gradient in zip(parameters, found[len(made) :], strict=True):
                 parameter.grad = gradient
             step()
             is_last = len(losses) + 1 == len(batches)
-            descend(calls, found[: len(calls)], rate=group["lr"], decay=group["weight_decay"], keep=is_last)
+            descend(made, found[: len(made)], rate=group["lr"], decay=group["weight_decay"], keep=is_last)
             calls.clear()
             losses.append(batch_loss.detach())
             all_logits.append(logits.detach())
         return losses, all_logits
 
     return updates
+
+
+def is_watched(weight: nn.Parameter) -> bool:
+    """Whether something is to see, or to change, each gradient of this weight."""
+    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
 
 
 def is_plain_sgd(optimizer: Optimizer) -> bool:

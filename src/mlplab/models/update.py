@@ -46,6 +46,11 @@ def eager_updates(
     return updates
 
 
+def trainable(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 def set_learning_rate(optimizer: Any, factor: float) -> None:
     """Set every parameter group's learning rate to `factor` times its initial one."""
     for group in optimizer.param_groups:
@@ -55,12 +60,12 @@ def set_learning_rate(optimizer: Any, factor: float) -> None:
 def bare_step(optimizer: Any) -> Callable[[], Any]:
     """The optimizer's step without the frame for profiling and hooks around it, which costs a tenth of a small update.
 
-    Anything but a torch optimizer without hooks keeps its own `step`.
+    Anything but one of torch's own optimizers, without hooks, keeps its own `step`.
     """
-    step = inspect.unwrap(type(optimizer).step)
-    if not isinstance(optimizer, Optimizer) or has_hooks(optimizer) or step is type(optimizer).step:
+    is_torchs = type(optimizer).__module__.startswith("torch.optim.") and "step" not in vars(optimizer)
+    if not is_torchs or has_hooks(optimizer):
         return optimizer.step
-    return torch.no_grad()(functools.partial(step, optimizer))
+    return torch.no_grad()(functools.partial(inspect.unwrap(type(optimizer).step), optimizer))
 
 
 def has_hooks(optimizer: Optimizer) -> bool:

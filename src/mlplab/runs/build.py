@@ -164,7 +164,7 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     )
     try:
         optimizer: Any = model.configure_optimizers()  # Lightning calls it again, but a wrong option should end here
-    except (InstantiationException, TypeError, ValueError) as error:
+    except (InstantiationException, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {first_line(error.__cause__ or error)}") from error
     if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
         # It evaluates the loss several times in an update, and asks for a function that does.
@@ -197,9 +197,6 @@ def pays_to_compile(config: Config, data: DataModule, *, is_fast: bool = False) 
         return False
     if on_cpu and is_fast and HAS_ONEDNN:
         log.info("compile=%s: so large a network is faster with fast_layers=true; not compiled", str(asked).lower())
-        return False
-    if options.get("strategy", "auto") != "auto" or options.get("precision") == "16-mixed":
-        log.warning("compile=%s is for one device without a loss scale; updates are not compiled", asked)
         return False
     if not has_compiler():
         log.warning("compile=%s needs a C++ compiler (g++ or clang++), and none is found; not compiled", asked)
@@ -278,6 +275,7 @@ def quiet_libraries() -> None:
     """Keep libraries' advice that does not apply here out of the terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # CUDA's tools without a GPU
     for message in (
         "isinstance.treespec, LeafSpec",
         "sync_dist=True",  # torchmetrics has synchronised the values
