@@ -137,10 +137,12 @@ def busy(config: DictConfig) -> dict[str, list[dict[str, float]]]:
         taken = []
         for others in (0, 2):
             loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
-            fit(lab_config(config, *overrides), clock := EpochClock())
+            try:
+                fit(lab_config(config, *overrides), clock := EpochClock())
+            finally:
+                for process in loops:
+                    process.kill()
             taken.append(sum(clock.seconds))
-            for process in loops:
-                process.kill()
         return {"idle, s": taken[0], "busy, s": taken[1], "busy : idle": taken[1] / taken[0]}
 
     jobs = {"experiment=digits_mlp": partial(seconds, "experiment=digits_mlp")} | {

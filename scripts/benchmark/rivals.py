@@ -21,7 +21,8 @@ def jax_scan(work: Workload) -> list[float]:
     layers = [layer for layer in work.network() if isinstance(layer, nn.Linear)]
     shares = [layer.p for layer in work.network() if isinstance(layer, nn.Dropout)] or [0.0] * (len(layers) - 1)
     weights = [
-        (jnp.asarray(layer.weight.detach().numpy().T), jnp.asarray(layer.bias.detach().numpy())) for layer in layers
+        (jnp.asarray(layer.weight.detach().cpu().numpy().T), jnp.asarray(layer.bias.detach().cpu().numpy()))
+        for layer in layers
     ]
     train, val = ([jnp.asarray(tensor.flatten(1).numpy()) if tensor.ndim > 1 else jnp.asarray(tensor.numpy())
                    for tensor in work.dataset(split).tensors] for split in ("train", "val"))  # fmt: skip

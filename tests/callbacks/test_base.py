@@ -79,9 +79,17 @@ def test_activations_are_those_of_all_relus_and_the_last_hidden_layer(launch):
 
 
 def test_every_way_to_compute_a_relu_is_seen_once():
-    x = torch.tensor([-1.0, 2.0])
+    x = torch.tensor([[-1.0, 2.0]])
     ways = (torch.relu, F.relu, nn.ReLU(), nn.ReLU(inplace=True), torch.Tensor.relu, torch.Tensor.relu_, torch.relu_)
     for relu in ways:
         with base.Watching() as seen:
             relu(x.clone())
-        assert [output.tolist() for output in seen.relus] == [[0.0, 2.0]]
+        assert [output.tolist() for output in seen.relus] == [[[0.0, 2.0]]]
+
+
+def test_only_what_is_computed_for_samples_is_seen():
+    features, gate = torch.ones(3, 2), torch.tensor([-1.0, 2.0])
+    with base.Watching() as seen:
+        F.linear(input=features, weight=gate.relu()[None])
+    assert seen.relus == []
+    assert seen.linear_inputs[0] is features

@@ -148,8 +148,8 @@ class Watching(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         output = function(*arguments, **(options or {}))
-        if function in RELUS:
+        if function in RELUS and output.ndim > 1:
             self.relus.append(output)
         elif function is F.linear:
-            self.linear_inputs.append(arguments[0])
+            self.linear_inputs.append(arguments[0] if arguments else options["input"])
         return output

@@ -30,6 +30,7 @@ class LayerMonitor(Callback):
 
     def __init__(self, *, every: int | str = "auto", num_samples: int = 500) -> None:
         require("callbacks.layers.every", every)
+        require("callbacks.layers.num_samples", num_samples)
         self.every, self.num_samples = every, num_samples
         self.rows: list[Row] = []
 

@@ -50,7 +50,7 @@ KEYS: dict[Rule, str] = {
     # how many, how often
     COUNT: """
         data.eval_batch_size batch_size trainer.num_nodes callbacks.update_monitor.every_n_updates
-        callbacks.weight_averaging.every_n_updates
+        callbacks.weight_averaging.every_n_updates callbacks.layers.num_samples
     """,
     AUTO | COUNT: """
         steps_per_execution trainer.check_val_every_n_epoch callbacks.figures.every callbacks.layers.every

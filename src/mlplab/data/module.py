@@ -43,6 +43,11 @@ class DataModule(pl.LightningDataModule):
                 "data.augmentation needs images, but this data set has features without places; "
                 "choose another regularization, or data=digits, cifar10, mnist or image_folder"
             )
+        if self.augmentation.crop >= min(data.features.shape[2:], default=math.inf):
+            raise ConfigError(
+                f"data.augmentation.crop must be less than the images' size, {min(data.features.shape[2:])}, "
+                f"got {self.augmentation.crop}"
+            )
         if self.augmentation.mixup and (len(data.class_names) == 2 or batch_size == 1):
             needed = "three classes or more" if batch_size != 1 else "batches of two samples or more"
             raise ConfigError(f"data.augmentation.mixup={self.augmentation.mixup:g} needs {needed}; set it to 0")

@@ -52,7 +52,8 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 def weights_digest(network: torch.nn.Module) -> str:
     """The SHA-256 of a network's state: names, shapes, types and every bit of the values."""
     digest = hashlib.sha256()
-    for name, values in network.state_dict().items():
+    state = {name: values for name, values in network.state_dict().items() if isinstance(values, torch.Tensor)}
+    for name, values in state.items():
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
         digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
