@@ -252,6 +252,12 @@ def test_a_mistake_ends_the_program_and_its_traceback_can_be_asked_for(start, tm
     assert full.returncode != 0
 
 
+def test_a_config_of_ones_own_that_is_no_yaml_is_named_with_its_line(enter, tmp_path):
+    (tmp_path / "mine.yaml").write_text("width: 3\nsizes: [16\n")
+    code, lines = enter(function=lambda config: OmegaConf.load(tmp_path / "mine.yaml"))
+    assert (code, lines) == (2, [f"error: {tmp_path}/mine.yaml, line 3: expected ',' or ']', but got '<stream end>'"])
+
+
 # What a terminal may be: any encoding, and a person who presses Ctrl-C
 
 

@@ -41,6 +41,13 @@ def test_a_choice_that_was_typed_stands_for_all_that_it_changes(runs):
     assert list(chosen(made, first=["optimizer.weight_decay"])) == ["optimizer.weight_decay"]
 
 
+def test_other_data_are_named_before_all_else(runs):
+    passing = ({"data.noise": 1, "trainer.max_epochs": 5}, {"overrides": ("trainer.max_epochs=5",)})
+    spirals = ({"data.turns": 2, "trainer.max_epochs": 9}, {"overrides": ("trainer.max_epochs=9", "data=spirals")})
+    assert chosen(runs(passing, spirals)) == {"data": ["(default)", "spirals"]}
+    assert chosen(runs(spirals, passing)) == {"data": ["spirals", "(default)"]}
+
+
 def test_a_default_is_named_where_nothing_was_typed(runs):
     made = runs(({"model.dropout": 0.0}, {}), ({"model.dropout": 0.5}, {"overrides": ("regularization=dropout",)}))
     assert chosen(made) == {"regularization": ["(default)", "dropout"]}

@@ -152,10 +152,10 @@ def test_several_folders_are_reported_together_and_damage_is_named(make_run, tmp
     (tmp_path / "a" / "1" / "history.csv").write_text("x")
     written = report(["a", "b"])
     assert [group.label for group in written.groups] == ["1", "2"]
-    for text in (capsys.readouterr().out, Page(tmp_path / "outputs" / "reports" / "a" / "report.html").text):
+    for text in (capsys.readouterr().out, Page(tmp_path / "outputs" / "reports" / "a_b" / "report.html").text):
         assert "b/2/result.json cannot be read" in text
         assert "a/1/history.csv cannot be read" in text
-    assert len(pd.read_csv("outputs/reports/a/summary.csv")) == 2
+    assert len(pd.read_csv("outputs/reports/a_b/summary.csv")) == 2
 
 
 def test_runs_are_named_as_everywhere(make_run, tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_runs_are_named_as_everywhere(make_run, tmp_path, monkeypatch):
     assert str(report(["last"]).page) == "outputs/train/second/report.html"
     assert [group.label for group in report(["second", "outputs/train/first"]).groups] == ["1", "2"]
     assert "python scripts/report.py outputs/train/second outputs/train/first" in Page(
-        tmp_path / "outputs" / "reports" / "second" / "report.html"
+        tmp_path / "outputs" / "reports" / "second_first" / "report.html"
     ).text  # fmt: skip
     with pytest.raises(ConfigError, match="no run frist in outputs/train; did you mean 'first'"):
         report(["first", "frist"])

@@ -102,7 +102,8 @@ def test_scores_are_printed_of_a_moved_run_too(run_folder, finished, capsys, eva
     stored = {name: finished.metrics[name] for name in ("test/loss", "test/acc")}
     assert evaluation_of(run_folder) == stored
     source, *_, printed = capsys.readouterr().out.splitlines()
-    assert source.startswith("best.ckpt, saved after update ")
+    assert source.startswith(f"{run_folder}/checkpoints/best.ckpt, saved after update ")
+    assert source.endswith("; look 2 at the test set")
     loss, accuracy = stored["test/loss"], stored["test/acc"]
     assert re.split(r" +│ +", printed) == ["test (best checkpoint)", "4", f"{loss:.4g}", f"{accuracy:.2%}"]
 

@@ -17,7 +17,8 @@ def _elsewhere(tmp_path, monkeypatch):
 def make(*names, parent):
     for name in names:
         (parent / "outputs" / "train" / name).mkdir(parents=True)
-        write_atomically(parent / "outputs" / "train" / name / "result.json", "{}")
+        for file in ("result.json", "config.yaml"):
+            write_atomically(parent / "outputs" / "train" / name / file, "{}")
 
 
 def test_a_second_run_of_a_name_gets_a_number(tmp_path):
@@ -43,7 +44,10 @@ def test_without_a_name_a_run_is_called_by_what_decides_its_numbers():
 
 def test_a_run_is_found_by_path_name_and_as_the_last(tmp_path):
     make("first", "second", parent=tmp_path)
-    write_atomically(tmp_path / "outputs" / "train" / "first" / "result.json", "{ }")  # it went on
+    write_atomically(tmp_path / "outputs" / "train" / "first" / "result.json", "{ }")  # it was evaluated
+    assert str(find_run("last")) == "outputs/train/second"
+    (tmp_path / "outputs" / "train" / "first" / "checkpoints").mkdir()
+    write_atomically(tmp_path / "outputs" / "train" / "first" / "checkpoints" / "last.ckpt", "{ }")  # it went on
     for run in ("first", "last", "outputs/train/first"):
         assert str(find_run(run)) == "outputs/train/first"
     assert find_run(tmp_path / "nowhere" / "x.ckpt") == tmp_path / "nowhere" / "x.ckpt"

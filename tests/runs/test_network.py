@@ -101,6 +101,15 @@ def test_outputs_of_another_shape_are_refused_with_the_shape_they_need(classes, 
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [(lambda logits: logits.softmax(dim=1), 1), (lambda logits: logits.relu(), 0), (torch.sigmoid, 0)],
+)
+def test_a_softmax_at_the_end_is_named(form, lines, caplog):
+    check_outputs(Shaped(3, form), SimpleNamespace(num_classes=3, feature_shape=(3, 2, 2)))
+    assert ["leave out the softmax" in message for message in caplog.messages] == [True] * lines
+
+
 def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(two, launch, tmp_path):
     with pytest.raises(ConfigError, match="model: its outputs for 3 samples of 2 classes have the shape"):
         launch(*two, "+model.columns=3")

@@ -68,10 +68,10 @@ def test_missing_things_are_named(tmp_path):
 
 def test_checkpoints_are_found_or_those_there_are_listed(tmp_path):
     record = begin(tmp_path, {})
-    with pytest.raises(ConfigError, match=r"no checkpoint .*; there are: none"):
+    with pytest.raises(ConfigError, match=r"no checkpoint .*; there is none"):
         record.checkpoint("best")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     assert record.checkpoint("last") == tmp_path / "checkpoints" / "last.ckpt"
-    with pytest.raises(ConfigError, match="there are: last"):
+    with pytest.raises(ConfigError, match="there is checkpoint=last"):
         record.checkpoint("best")

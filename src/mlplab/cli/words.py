@@ -43,11 +43,14 @@ def in_words(error: Exception) -> tuple[int, Sequence[str]]:
     """The exit code for an error, and what to say of it."""
     from hydra.errors import HydraException  # here, since importing them takes a while
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError
 
     if isinstance(error, ConfigError):
         return 2, error.faults
     if isinstance(error, HydraException | OmegaConfBaseException):
         return 2, [first_line(error)]
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return 2, [f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"]
     if isinstance(error, OSError) and error.filename and error.errno in NOT_TO_BE_USED:
         return 2, [f"{error.filename}: {error.strerror}; check the path and its permissions"]
     if isinstance(error, RunFailed):

@@ -135,8 +135,8 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
     cells = read_cells(path, key="input")
     header = list(cells.iloc[0]) if len(cells) else []
     order = columns_of(path, header, feature_names)
+    names = f" ({', '.join(feature_names)})" if feature_names else ""
     if order is None and cells.shape[1] != num_features:
-        names = f" ({', '.join(feature_names)})" if feature_names else ""
         expected = f"{num_features} columns{names}, separated by commas and without labels"
         index = "; the first, without a name, is an index: save without it" if header[:1] == [""] else ""
         raise ConfigError(f"input={path}: expected {expected}, got {cells.shape[1]}{index}")
@@ -148,8 +148,8 @@ def read_csv(path: Path, *, num_features: int, feature_names: Sequence[str]) -> 
             "write the names of the features above it, or save with header=False"
         )
     elif is_header(header):
-        log.warning("%s: line 1 (%s) is a header of other names than in training; "
-                    "columns are taken in the order of the file", path, ", ".join(header))  # fmt: skip
+        log.warning("%s: line 1 (%s) is a header of other names than in training%s; columns are taken in the order of "
+                    "the file", path, ", ".join(header), names)  # fmt: skip
         cells = cells[1:]
     if not len(cells):
         raise ConfigError(f"input={path} has no row of numbers; expected {num_features} columns")

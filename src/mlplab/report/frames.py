@@ -191,8 +191,9 @@ def typed_keys(runs: pd.DataFrame) -> list[str]:
 def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
     """The fewest settings that tell all the different experiments apart, a column of text each.
 
-    Preferred are the keys named `first`, then those that were typed (also a choice such as `batching=full_batch`, which
-    is no key of the config, where it goes with a difference in the config), then others of the config.
+    Preferred are the keys named `first`, then the data set, then others that were typed (also a choice such as
+    `batching=full_batch`, which is no key of the config, where it goes with a difference in the config), then those of
+    the config.
     """
     configs, differ, typed = runs["about"]["config"], differing(runs), typed_keys(runs)
     values = {key: [shown(config.get(key, "–")) for config in configs] for key in differ}
@@ -203,7 +204,7 @@ def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
         return len(set(zip(*(values[name] for name in names), strict=True))) or 1
 
     chosen: list[str] = []
-    for key in dict.fromkeys([*first, *typed, *differ]):
+    for key in dict.fromkeys([*first, *("data" for key in typed if key == "data"), *typed, *differ]):
         if key in values and number_told([*chosen, key]) > number_told(chosen):
             splits_an_experiment = number_told([*differ, key]) > number_told(differ)
             chosen += [] if splits_an_experiment else [key]

@@ -24,6 +24,8 @@ from mlplab.runs.record import RESULT
 IN_TERMINAL = ("test/acc", "val/acc", "train/acc", "gap/acc", "updates", "seconds")
 """The more important first: a narrow terminal has no room for the last."""
 WIDEST_SETTING = 24
+LONGEST_NAME = 120
+"""Of a folder that is called by all the runs compared in it, in characters."""
 
 
 class Report(NamedTuple):
@@ -33,17 +35,19 @@ class Report(NamedTuple):
     runs: pd.DataFrame
     groups: list[Group]
     warnings: list[str]  # what a reader must know before believing the numbers
+    metrics: Sequence[str] = ()  # that a study asks for
 
 
 def report(runs: Sequence[str], output: str | None = None) -> Report:
     """Write and print the report of runs, or of folders that hold some; of a single run, its own page.
 
     A run is its name, its folder, or "last". `output` is the folder to write into: by default the one folder given,
-    else `outputs/reports/<name of the first>`. Raises ConfigError where there is no run at all, RunFailed where none
+    else `outputs/reports/<their names>`. Raises ConfigError where there is no run at all, RunFailed where none
     finished.
     """
     paths = [find_run(run) for run in runs]
-    target = Path(output) if output else paths[0] if len(paths) == 1 else Path("outputs", "reports", paths[0].name)
+    names = "_".join(dict.fromkeys(path.name for path in paths))[:LONGEST_NAME]
+    target = Path(output) if output else paths[0] if len(paths) == 1 else Path("outputs", "reports", names)
     if len(paths) == 1 and (paths[0] / RESULT).is_file():
         show(written := write_run_page(paths[0], target))
         return written
@@ -83,7 +87,7 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "summary.csv", summary(runs, groups, output).to_csv(index=False))
     write_atomically(output / "report.html", page)
-    return Report(output / "report.html", runs, groups, warnings)
+    return Report(output / "report.html", runs, groups, warnings, study.metrics)
 
 
 def warnings_of(runs: pd.DataFrame, groups: Sequence[Group], missing: int) -> list[str]:
@@ -117,7 +121,7 @@ def show(written: Report) -> None:
     groups, console, settings = written.groups, Console(), list(written.groups[0].settings)
     if len(written.runs) > 1 and (common := frames.common_overrides(frames.comparable(written.runs), settings)):
         print("all with", *common)
-    names = measured(groups, IN_TERMINAL)
+    names = measured(groups, [*written.metrics, *IN_TERMINAL])
     fitting, unlimited = list(names), console.options.update_width(10_000)
     while console.measure(table := terminal_table(groups, fitting), options=unlimited).maximum > console.width:
         if len(fitting) < 2:

@@ -22,7 +22,7 @@ from mlplab.models.classifier import Classifier
 from mlplab.runs import build
 from mlplab.runs.checkpoints import load_weights
 from mlplab.runs.facts import TITLES, score_table
-from mlplab.runs.folders import find_run
+from mlplab.runs.folders import find_run, short_path
 from mlplab.runs.record import Record
 
 
@@ -169,11 +169,13 @@ def scores_of(record: Record, config: DictConfig) -> dict[str, float]:
         metrics |= scores(f"{split}/{views}")
     if split == "test":
         record.count_test()
-    updates = read_checkpoint(record.checkpoint(config.checkpoint))["global_step"]
+    looks = f"; look {len(record.values['test_evaluations'])} at the test set" if split == "test" else ""
+    path = record.checkpoint(config.checkpoint)
+    updates = read_checkpoint(path)["global_step"]
     title, epoch = f"{TITLES[split]} ({config.checkpoint} checkpoint)", updates / run.data.updates_per_epoch
     rows = [(title, epoch, split), (f"the same, mean over views={views}", epoch, f"{split}/{views}")]
     console = Console()
-    console.print(f"{config.checkpoint}.ckpt, saved after update {updates:,}", "", sep="\n", highlight=False)
+    console.print(f"{short_path(path)}, saved after update {updates:,}{looks}\n", highlight=False, soft_wrap=True)
     console.print(score_table(rows, metrics))
     return metrics
 

@@ -152,6 +152,8 @@ def show(record: Record) -> None:
     after, per_epoch = values["measured_after"], values["updates_per_epoch"]
     tested = ("best", values["best_epoch"]) if values["best_checkpoint"] else ("last", values["updates"] / per_epoch)
     rows = [(f"{TITLES[split]} (last epoch)", after.get(split, 0) / per_epoch, split) for split in ("train", "val")]
+    if values["best_checkpoint"] and values["best_epoch"] != rows[1][1]:
+        rows.append((f"{TITLES['val']} (best checkpoint)", values["best_epoch"], "best/val"))
     rows.append((f"{TITLES['test']} ({tested[0]} checkpoint)", tested[1], "test"))
     console = Console()
     console.print("", score_table(rows, values["metrics"]), "", sep="\n")
@@ -172,7 +174,8 @@ def score_table(rows: Sequence[tuple[str, float | None, str]], metrics: Mapping[
     columns = (Column(title, justify="right") for title in ("epoch", "loss", "accuracy"))
     table = Table("split", *columns, show_edge=False, pad_edge=False)
     for title, epoch, split in rows:
-        if f"{split}/acc" in metrics:
-            shown = "" if epoch is None else f"{epoch:.4g}"
-            table.add_row(title, shown, f"{metrics[f'{split}/loss']:.4g}", f"{metrics[f'{split}/acc']:.2%}")
+        loss, accuracy = (metrics.get(f"{split}/{name}") for name in ("loss", "acc"))
+        values = (epoch, ".4g"), (loss, ".4g"), (accuracy, ".2%")
+        if (loss, accuracy) != (None, None):
+            table.add_row(title, *("" if value is None else format(value, form) for value, form in values))
     return table

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from mlplab import cluster
 from mlplab.config.keys import kind_of
 from mlplab.errors import ConfigError, did_you_mean
-from mlplab.runs.record import RESULT
+from mlplab.runs.record import CHECKPOINTS, CONFIG, RESULT
 
 RUNS = Path("outputs/train")
 
@@ -51,7 +51,7 @@ OmegaConf.register_new_resolver("run_folder", new_folder, use_cache=True, replac
 
 
 def find_run(run: str | Path) -> Path:
-    """The folder of a run: a path, a name, or "last" for the one that was written to last.
+    """The folder of a run: a path, a name, or "last" for the one that was trained last.
 
     Raises ConfigError where there is none.
     """
@@ -61,7 +61,7 @@ def find_run(run: str | Path) -> Path:
     if len(path.parts) != 1 or (path / RESULT).is_file():
         return path
     if run == "last" and there:
-        return max(there.values(), key=lambda found: found.stat().st_mtime_ns).parent
+        return max((found.parent for found in there.values()), key=trained_at)
     if str(run) in there:
         return RUNS / run
     if path.exists():
@@ -69,6 +69,12 @@ def find_run(run: str | Path) -> Path:
     if not there:
         raise ConfigError(f"no run {run}: there are no runs in {RUNS} yet; python train.py makes one")
     raise ConfigError(f"no run {run} in {RUNS}{did_you_mean(str(run), there)}; there are {len(there)}, and last")
+
+
+def trained_at(folder: Path) -> int:
+    """When training wrote into a run folder last, in ns. An evaluation, which writes result.json, does not count."""
+    written = [path for path in (folder / CONFIG, folder / CHECKPOINTS / "last.ckpt") if path.exists()]
+    return max((path.stat().st_mtime_ns for path in written), default=0)
 
 
 def short_path(path: Path, below: Path | None = None) -> Path:

@@ -14,7 +14,7 @@ from mlplab.data.inputs import check_kind, read_inputs
 from mlplab.errors import ConfigError, noted
 from mlplab.files import read_checkpoint, write_atomically
 from mlplab.runs.evaluate import Run, predictions, rebuilt
-from mlplab.runs.folders import find_run
+from mlplab.runs.folders import find_run, short_path
 
 
 def predict(config: DictConfig) -> None:
@@ -49,7 +49,7 @@ def predict(config: DictConfig) -> None:
     counts = table["class"].value_counts()
     shown = pd.DataFrame({"inputs": counts, "share": (counts / len(table)).map("{:.1%}".format)})
     print(shown.rename_axis("predicted class").to_string(max_rows=20))
-    print(f"\n{len(table):,} row{'s' * (len(table) != 1)} written to {output}")
+    print(f"\n{len(table):,} row{'s' * (len(table) != 1)} written to {output}, by {short_path(run.folder)}")
 
 
 # The trained network, without its data

@@ -133,7 +133,8 @@ class Record:
         path = self.folder / CHECKPOINTS / f"{name}.ckpt"
         if not path.is_file():
             there = sorted(file.stem for file in path.parent.glob("*.ckpt"))
-            raise ConfigError(f"no checkpoint {path}; there are: {', '.join(there) or 'none'}")
+            others = " or ".join(f"checkpoint={name}" for name in there)
+            raise ConfigError(f"no checkpoint {path}; there is {others or 'none'}")
         return path
 
 

@@ -95,6 +95,8 @@ def train(
             record.on_disk = training.trainer.is_global_zero
             if record.on_disk:
                 record.create(training.yaml)
+                if config.name and config.name != folder.name and folder.with_name(config.name).exists():
+                    log.info("name=%s: there is such a run; this one is %s", config.name, folder.name)
         except (ConfigError, Stopped):
             with contextlib.suppress(OSError):
                 short_path(folder).rmdir()  # which Hydra has made; what is not empty stays, and so does "."
