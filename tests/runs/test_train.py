@@ -353,7 +353,7 @@ def test_a_network_learns_what_a_line_cannot(data_set, launch):
 def test_threads_are_those_asked_for_and_one_for_short_updates(launch, monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr(build, "THREADS", 3)
-    large = "model.hidden_sizes=[2000,2000]"  # with 32 samples; one sample is a short update of the same network
+    large = "model.hidden_sizes=[3000,3000]"  # with 32 samples; one sample is a short update of the same network
     try:
         for asked, given in (
             (["threads=2"], 2), (["threads=auto"], 1), ([large], 3), ([large, "data.batch_size=1"], 1),

@@ -39,7 +39,7 @@ Config = Mapping[Any, Any]
 UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
 THREADS = torch.get_num_threads()
-PRODUCTS_WORTH_SHARING = 10**8
+PRODUCTS_WORTH_SHARING = 2 * 10**8
 """Several threads compute an update of so many weights × samples or more: else they wait as long as they save."""
 AFTER_THE_EPOCH = {
     "BestCheckpoint": "save_on_train_epoch_end", "ModelCheckpoint": "save_on_train_epoch_end",
