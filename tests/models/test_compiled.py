@@ -98,6 +98,17 @@ def test_other_optimizers_are_computed_eagerly_and_a_line_says_so(kind, options,
     assert all(map(torch.equal, network.parameters(), expected.parameters()))
 
 
+def test_hooks_on_weights_are_seen_to_and_a_line_says_so(caplog):
+    network, optimizer = network_and_optimizer(SGD, {})
+    network.linear_1.weight.register_hook(torch.zeros_like)
+    before = network.linear_1.weight.detach().clone()
+    compiled_updates(network, CrossEntropy(), optimizer, batch_size=4, per_graph=4, clip_norm=None)(
+        batches(4, 4), [1.0] * 4
+    )
+    assert torch.equal(network.linear_1.weight, before)
+    assert "SGD with hooks on the weights is computed eagerly" in caplog.text
+
+
 def test_torch_has_the_names_that_are_not_public():
     """Where this fails, a new torch has moved what `mlplab.models.compiled` explains at its top."""
     assert callable(torch._dynamo.mark_static_address)

@@ -103,7 +103,12 @@ def test_outputs_of_another_shape_are_refused_with_the_shape_they_need(classes, 
 
 @pytest.mark.parametrize(
     ("form", "lines"),
-    [(lambda logits: logits.softmax(dim=1), 1), (lambda logits: logits.relu(), 0), (torch.sigmoid, 0)],
+    [
+        (lambda logits: logits.softmax(dim=1), 1),
+        (lambda logits: logits.double().softmax(dim=1), 1),
+        (lambda logits: logits.relu(), 0),
+        (torch.sigmoid, 0),
+    ],
 )
 def test_a_softmax_at_the_end_is_named(form, lines, caplog):
     check_outputs(Shaped(3, form), SimpleNamespace(num_classes=3, feature_shape=(3, 2, 2)))

@@ -21,7 +21,7 @@ from torch.optim.sgd import sgd
 
 from mlplab.data.loader import Batch
 from mlplab.errors import first_line
-from mlplab.models.update import Updates, eager_updates, has_hooks, set_learning_rate, trainable
+from mlplab.models.update import Updates, eager_updates, has_hooks, is_watched, set_learning_rate, trainable
 
 SHARING = range(4, 9)
 """So many updates of a small network share one graph: calling it costs more than what it computes."""
@@ -65,6 +65,7 @@ def compiled_updates(
     if step is None:
         name = " with ".join([type(optimizer).__name__, *filter(optimizer.param_groups[0].get, UNUSUAL)])
         name += " with an average of the weights" * has_hooks(optimizer)
+        name += " with hooks on the weights" * any(map(is_watched, parameters))
         log.warning("compile: %s is computed eagerly; SGD, Adam and AdamW are compiled", name)
         return eager
     graph: Callable[..., Any] | None = update_graph(
@@ -158,11 +159,12 @@ def functional_step(optimizer: Optimizer, parameters: list[nn.Parameter]) -> Ste
     """torch's own functional form of an optimizer's step, on its state, as function of gradients and learning rate.
 
     State that the first step would make is made here, as zeros, which leads to the same updates. None for other
-    optimizers than SGD, Adam and AdamW, for several parameter groups, for UNUSUAL options and for steps with hooks.
+    optimizers than SGD, Adam and AdamW, for several parameter groups, for UNUSUAL options, and where steps or weights
+    have hooks.
     """
     group = optimizer.param_groups[0]
     is_usual = type(optimizer) in (SGD, Adam, AdamW) and not any(map(group.get, UNUSUAL))
-    if not is_usual or len(optimizer.param_groups) > 1 or has_hooks(optimizer):
+    if not is_usual or len(optimizer.param_groups) > 1 or has_hooks(optimizer) or any(map(is_watched, parameters)):
         return None
 
     def kept(name: str, *, scalar: bool = False) -> list[Any]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 from mlplab.data.loader import Batch
-from mlplab.models.update import Updates, bare_step, eager_updates, has_hooks, set_learning_rate, trainable
+from mlplab.models.update import Updates, bare_step, eager_updates, has_hooks, is_watched, set_learning_rate, trainable
 
 LARGE = 2**22
 """Multiplications from which a product is oneDNN's, with at least FEWEST_ROWS samples. Where vectors have 512 bits and
@@ -159,11 +159,6 @@ def fast_updates(network: nn.Module, loss: nn.Module, optimizer: Any, *, clip_no
         return losses, all_logits
 
     return updates
-
-
-def is_watched(weight: nn.Parameter) -> bool:
-    """Whether something is to see, or to change, each gradient of this weight."""
-    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
 
 
 def is_plain_sgd(optimizer: Optimizer) -> bool:

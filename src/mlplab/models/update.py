@@ -71,3 +71,8 @@ def bare_step(optimizer: Any) -> Callable[[], Any]:
 def has_hooks(optimizer: Optimizer) -> bool:
     """Whether something is to happen before or after each step."""
     return any(getattr(optimizer, f"_optimizer_step_{when}_hooks", True) for when in ("pre", "post"))
+
+
+def is_watched(weight: nn.Parameter) -> bool:
+    """Whether something is to see, or to change, each gradient of this weight."""
+    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)

@@ -204,7 +204,7 @@ def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
         return len(set(zip(*(values[name] for name in names), strict=True))) or 1
 
     chosen: list[str] = []
-    for key in dict.fromkeys([*first, *("data" for key in typed if key == "data"), *typed, *differ]):
+    for key in dict.fromkeys([*first, "data", *typed, *differ]):
         if key in values and number_told([*chosen, key]) > number_told(chosen):
             splits_an_experiment = number_told([*differ, key]) > number_told(differ)
             chosen += [] if splits_an_experiment else [key]
