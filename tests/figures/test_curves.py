@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mlplab.figures.curves import best_epoch, learning_curves, optimization
+from mlplab.figures.curves import learning_curves, optimization
 from mlplab.figures.style import STYLE
 
 COLUMNS = {
@@ -59,11 +59,3 @@ def test_the_name_of_the_learning_rate_is_within_the_picture(rate):
         figure = optimization([{"epoch": float(epoch), "lr": rate} for epoch in (1, 2)])
         FigureCanvasAgg(figure).draw()
     assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0
-
-
-@pytest.mark.parametrize(("mode", "epoch"), [("max", 2.0), ("min", 3.0)])
-def test_the_best_epoch_is_the_first_with_the_best_value(mode, epoch):
-    rows = [{"epoch": float(i + 1), "val/acc": value} for i, value in enumerate([0.5, 0.9, 0.2, 0.9, None, 0.2])]
-    assert best_epoch(rows, monitor="val/acc", mode=mode) == epoch
-    assert best_epoch(rows, monitor="batch/loss", mode=mode) is None
-    assert best_epoch(rows, monitor=None, mode=mode) is None

@@ -108,7 +108,7 @@ def test_a_strangers_folder_cannot_run_a_script(make_run, history, tmp_path):
 
 def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
     config = {"data": {"batch_size": 8}, "monitor": "val/acc", "monitor_mode": "max"}
-    many = {"samples_seen": 1234567}
+    many = {"samples_seen": 1234567, "best_epoch": 2.0}
     run = make_run("run", config, history=history(0.3, 0.5), result=many, **{"val/acc": 0.5, "val/loss": 1.25})
     (run / "train.log").write_text("epoch 1 <b>")
     (run / "figures").mkdir()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 
@@ -126,9 +126,8 @@ def final_figures(trainer: pl.Trainer, pl_module: Any, data: Any) -> Iterator[tu
     from mlplab.figures.boundary import decision_boundary
 
     if rows := measured(trainer).history:
-        kept, best = trainer.checkpoint_callback, None
-        if isinstance(kept, ModelCheckpoint):
-            best = curves.best_epoch(rows, monitor=kept.monitor, mode=kept.mode)
+        best_after = getattr(trainer.checkpoint_callback, "best_after", None)
+        best = best_after and best_after / data.updates_per_epoch
         early = stopped_early(trainer) is not None and may_stop(trainer)
         yield "learning_curves", partial(curves.learning_curves, rows, best_epoch=best, stopped_early=early)
         yield "optimization", partial(curves.optimization, rows)

@@ -136,7 +136,7 @@ def random_states() -> dict[str, Any]:
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *position],
         "python": [version, torch.from_numpy(np.array(internal)), gauss],
     }

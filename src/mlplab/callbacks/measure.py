@@ -49,11 +49,10 @@ class UpdateMonitor(Callback):
 
 def norms(network: nn.Module) -> dict[str, Tensor]:
     """The L2 norms () of all weights and, where there is one, of the gradient of the latest batch."""
-    weights = [parameter.detach() for parameter in network.parameters()]
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    weights = [parameter.detach().float() for parameter in network.parameters()]
+    gradients = [parameter.grad.float() for parameter in network.parameters() if parameter.grad is not None]
     parts = {"grad/norm": gradients, "weights/l2_norm": weights}
-    # Not by torch's get_total_norm, which takes four times as long for a small network.
-    return {name: torch.stack([part.float().norm() for part in some]).norm() for name, some in parts.items() if some}
+    return {name: nn.utils.get_total_norm(some) for name, some in parts.items() if some}
 
 
 class GradientNoise(Callback):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -23,7 +23,7 @@ from mlplab import cluster
 from mlplab.cli.arguments import help_text, own_words, print_help, read, stray_faults
 from mlplab.cli.words import ASKED, FULL_ERROR, SHOW_TRACEBACK, errors_in_words
 from mlplab.config.check import CONF
-from mlplab.config.overrides import all_faults, composed, parsed, quoted, values
+from mlplab.config.overrides import all_faults, composed, hydra_started, parsed, quoted, values
 from mlplab.errors import ConfigError
 from mlplab.runs.folders import new_folder
 from mlplab.runs.resume import continued_config, requeued_run, run_and_checkpoint
@@ -53,7 +53,7 @@ def start(config_name: str, function: Command, *, bare_paths: str | None) -> Non
 
 def compose_and_call(config_name: str, function: Command, given: argparse.Namespace) -> None:
     """Call the function with its config; in a multirun with one after the other, of every combination of the values."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_started():
         overrides = check(config_name, given)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         say_loading()
@@ -67,7 +67,7 @@ def start_hydra(config_name: str, function: Command, given: argparse.Namespace) 
         if asked := [line for line in given.overrides if line.lstrip("+").startswith("hydra.job.chdir=")]:
             print(f"{asked[0]} has no effect: paths are relative to the folder of the command", file=sys.stderr)
             given.overrides = [line for line in given.overrides if line not in asked]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra_started():
             overrides = check(config_name, given)
             given.overrides += continuing(given.overrides)
         say_loading()

@@ -8,14 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mlplab.figures.style import COLOURS, FAINT, INK, is_wide, legend_below, make_logarithmic, panels
+from mlplab.figures.style import COLOURS, FAINT, INK, VAST_RANGE, is_wide, legend_below, make_logarithmic, panels
 
 Rows = Sequence[Mapping[str, float | None]]
 
 MANY = 40
 """From so many points on, a curve has no markers."""
-VAST_RANGE = 50
-"""From this ratio of the largest to the smallest value on, a vertical axis is logarithmic."""
 
 
 def learning_curves(rows: Rows, *, best_epoch: float | None = None, stopped_early: bool = False) -> Figure:
@@ -105,19 +103,6 @@ def weight_histograms(weights: Mapping[str, Tensor], *, when: str) -> Figure:
         axes.locator_params(axis="y", integer=True)
     row[0].set_ylabel("number of weights")
     return figure
-
-
-def best_epoch(rows: Rows, *, monitor: str | None, mode: str) -> float | None:
-    """The epoch of the best (`mode`: min or max) value of a column; None without a value.
-
-    Of equal ones it is that of the lowest loss, as for the checkpoint that is kept: on validation data, of which only
-    epochs with a validation tell, where there are any.
-    """
-    loss = "val/loss" if points(rows, "val/loss") else "train/loss"
-    losses, sign = dict(points(rows, loss)), -1 if mode == "min" else 1
-    known = [(epoch, value) for epoch, value in points(rows, monitor or "") if not losses or epoch in losses]
-    best = max(known, key=lambda point: (sign * point[1], -losses.get(point[0], 0.0)), default=None)
-    return best and best[0]
 
 
 def points(rows: Rows, name: str) -> list[tuple[float, float]]:

@@ -20,8 +20,8 @@ MARKERS = "osD^vPX"
 INK, FAINT, PAPER = "#1a2b3c", "#a1b2c3", "#f1f2f3"  # in a page: its text, its thin lines, and its ground
 MOST_LINES = 6
 LONGEST_LABEL = 14
-WIDE_RANGE = 10
-"""From this ratio of the largest to the smallest value on, an axis is logarithmic."""
+WIDE_RANGE, VAST_RANGE = 10, 50
+"""From this ratio of the largest to the smallest value on, an axis, and that of a measured value, is logarithmic."""
 STYLE: Any = {
     "svg.fonttype": "none", "text.parse_math": False, "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,7 +14,7 @@ from torchmetrics import Metric
 from mlplab.data.loader import Batch
 from mlplab.errors import first_line
 from mlplab.models.compiled import compiled_updates, updates_per_graph
-from mlplab.models.linear import fast_layers, fast_updates
+from mlplab.models.linear import fast_updates
 from mlplab.models.loops import count_updates, ends_now
 from mlplab.models.losses import predicted
 from mlplab.models.update import eager_updates
@@ -121,19 +120,13 @@ class Classifier(pl.LightningModule):
             self.updates = compiled_updates(
                 self.network, loss, optimizer, batch_size=size, per_graph=per_graph, clip_norm=clip_norm
             )
-        elif self._is_fast:
+        elif self.fast_layers and plain and self.trainer.precision == "32-true" and self.device.type == "cpu":
             self.updates = fast_updates(self.network, loss, optimizer, clip_norm=clip_norm)
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the latest update (of the first parameter group)."""
         return self.trainer.optimizers[0].param_groups[0]["lr"]
-
-    @property
-    def _is_fast(self) -> bool:
-        """Whether `fast_layers` are for this device and these numbers."""
-        plain = self.trainer.world_size == 1 and self.trainer.precision == "32-true"
-        return self.fast_layers and plain and self.device.type == "cpu"
 
     @property
     def _scales_loss(self) -> bool:
@@ -151,8 +144,7 @@ class Classifier(pl.LightningModule):
         """Keep the gradients of the latest update, which Lightning would clear: callbacks report their norm."""
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
-        with fast_layers(self.network) if self._is_fast else nullcontext():
-            logits = [self.network(batch.features) for batch in batches]
+        logits = [self.network(batch.features) for batch in batches]
         losses = [self.loss(batch_logits, batch.labels) for batch_logits, batch in zip(logits, batches, strict=True)]
         self.eval_metrics.update(batches, losses, logits)
 

@@ -66,8 +66,8 @@ def with_unit(metric: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share, of samples or of units, shown in %."""
-    return metric.rpartition("/")[2] == "acc" or metric.startswith("dead_relus/")
+    """Whether a metric is a share of samples, shown in %."""
+    return metric.rpartition("/")[2] == "acc"
 
 
 def smaller_is_better(metric: str) -> bool:

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from mlplab.config.keys import flat
 from mlplab.errors import ConfigError
-from mlplab.figures.curves import best_epoch, learning_curves
+from mlplab.figures.curves import learning_curves
 from mlplab.figures.style import MOST_LINES, as_svg
 from mlplab.files import now
 from mlplab.report.frames import Group, common_overrides, comparable, part, read_text
@@ -149,7 +149,7 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, w
     reached = [f"{in_words(name)} {known[name]}" for name in ("test/acc", "val/acc", "train/acc") if name in known]
     reason, error = result.get("stop_reason"), str(result.get("error") or "").strip()
     ended = f"The run is {status}{f' ({reason})' if reason else ''}"
-    course, pngs = course_of(history, config), sorted((folder / "figures").glob("*.png"))
+    course, pngs = course_of(history, result.get("best_epoch")), sorted((folder / "figures").glob("*.png"))
     pictures = {path.stem: image(path, path.stem) for path in pngs if not (course and path.stem == "learning_curves")}
     pictures["film"] = image(folder / "figures" / "decision_boundary.webp", "the decision boundary over training")
     facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
@@ -173,15 +173,15 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, w
     )
 
 
-def course_of(history: pd.DataFrame, config: dict[str, Any]) -> str:
+def course_of(history: pd.DataFrame, best_epoch: float | None) -> str:
     """Its curves over the epochs as SVG; nothing without a history."""
     names = ["train/acc", "val/acc", "train/loss", "val/loss"]
     table = history.reindex(columns=list(dict.fromkeys([*history, "epoch", *names])))
     if table["epoch"].isna().any() or table[names].isna().all(axis=None):
         return ""
     rows: Any = table.to_dict("records")
-    best = best_epoch(rows, monitor=config.get("monitor"), mode=str(config.get("monitor_mode")))
-    return as_svg(learning_curves)(rows, best_epoch=best, alt="Accuracy and loss of training and validation by epoch")
+    alt = "Accuracy and loss of training and validation by epoch"
+    return as_svg(learning_curves)(rows, best_epoch=best_epoch, alt=alt)
 
 
 def end_of(path: Path, most: int) -> str:

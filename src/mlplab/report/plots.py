@@ -10,15 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mlplab.figures.style import COLOURS, FAINT, INK, is_wide, look, make_logarithmic, make_plain
+from mlplab.figures.style import COLOURS, FAINT, INK, VAST_RANGE, is_wide, look, make_logarithmic, make_plain
 from mlplab.report.frames import Group
 from mlplab.report.numbers import Interval, in_words, is_share, mean_interval, shown_interval, with_unit
 from mlplab.report.study import Fit, swept
 
 CLOCKS = ("updates", "samples_seen", "seconds")
 POINTS = 100
-VAST_RANGE = 100
-"""From this ratio of the largest to the smallest loss on, its axis is logarithmic."""
 WIDTH = 11.5  # inches, the width of a page
 
 

@@ -8,7 +8,8 @@ import inspect
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,9 +34,7 @@ from mlplab.models.compiled import SMALL, has_compiler, is_small
 from mlplab.models.linear import HAS_ONEDNN
 from mlplab.runs.checkpoints import SafeCheckpointIO
 from mlplab.runs.network import check_eps, check_images, check_outputs, computing_as, in_fast_numbers, number_type
-from mlplab.runs.passes import epoch_span, epochs_per_validation, group_size, share, total_updates
-
-Config = Mapping[Any, Any]
+from mlplab.runs.passes import Config, epoch_span, epochs_per_validation, group_size, share, total_updates
 
 UPDATES_WORTH_COMPILING = 150_000
 """compile=auto compiles from so many updates on: compiling takes about 15 s, and saves about 0.1 ms of an update."""
@@ -239,6 +239,9 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
     options["val_check_interval"] = interval // data.group_size if interval < data.updates_per_epoch else 1.0
     if number_type(config) != torch.float32:
         options["precision"] = "32-true"  # the network sees to it
+    if not config["trainer"].get("profiler"):
+        options["profiler"] = unprofiled = PassThroughProfiler()
+        unprofiled.profile = nullcontext  # type: ignore  # its own runs a generator at each hook of each callback
     return in_fast_numbers(make(config["trainer"], "trainer", **options), config["trainer"].get("precision"))
 
 

@@ -9,7 +9,6 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from mlplab.callbacks.history import HISTORY
 from mlplab.data.augment import shift
@@ -103,15 +102,11 @@ def predictions(run: Run, features: Tensor, **options: Any) -> pd.DataFrame:
 
 def probabilities(run: Run, features: Tensor, *, batch_size: int = 1000, accelerator: str = "auto") -> Tensor:
     """Class probabilities float32 (n, classes) of uint8 (n, channels, height, width) or float32 (n, features)."""
-
-    def collate(samples: list[tuple[Tensor]]) -> list[Batch]:
-        batch = preprocess(torch.stack([sample for (sample,) in samples]), run.data.mean, run.data.std)
-        return [Batch(batch, labels=torch.zeros(len(batch), dtype=torch.int64))]  # no step reads these labels
-
-    loader: Any = DataLoader(TensorDataset(features), batch_size=batch_size, collate_fn=collate)
+    parts = (preprocess(part, run.data.mean, run.data.std) for part in features.split(batch_size))
+    batches: Any = ([Batch(part, labels=torch.zeros(len(part)))] for part in parts)  # no step reads these labels
     build.set_threads(run.config, run.data, run.model)
     trainer = build.evaluation_trainer(run.config, accelerator=accelerator)
-    return torch.cat(cast(list[Tensor], trainer.predict(run.model, dataloaders=loader))).float()
+    return torch.cat(cast(list[Tensor], trainer.predict(run.model, dataloaders=batches))).float()
 
 
 def picture(path: Path) -> Any:

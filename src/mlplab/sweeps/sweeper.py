@@ -50,6 +50,7 @@ class GridSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra has composed of all that the jobs share."""
         self.context, self.shared = hydra_context, config
+        self.launcher = config.hydra.launcher._target_.rpartition(".")[2]
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the jobs of these overrides, which are without fault, and write their report.
@@ -65,12 +66,9 @@ class GridSweeper(Sweeper):
         folder = Path(self.shared.hydra.sweep.dir)
         jobs = jobs_of(with_params(self.shared, parsed(arguments)), folder)
         again = f"the same command with sweep={name}" if folder.name == name else "the same command"
-        is_here, is_slurm = (
-            self.shared.hydra.launcher._target_.endswith(name) for name in (".BasicLauncher", ".SlurmLauncher")
-        )
-        if is_slurm:
+        if self.launcher == "SlurmLauncher":
             check_slurm()
-        if is_here and any(job.result()["status"] not in DONE for job in jobs):
+        if self.launcher == "BasicLauncher" and any(job.result()["status"] not in DONE for job in jobs):
             import mlplab.runs.train  # noqa: F401  before anything is written, since it may be interrupted
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +120,7 @@ class GridSweeper(Sweeper):
         def lines(job: Job) -> list[str]:
             return [*job.overrides, *of_hydra, f"hydra.sweep.subdir='{job.folder.name}'"]
 
-        if type(launcher).__name__ == "BasicLauncher":
+        if self.launcher == "BasicLauncher":
             launcher.launch([lines(job) for job in jobs], initial_job_idx=0)
             return
 
@@ -133,7 +131,7 @@ class GridSweeper(Sweeper):
 
         signals.wait()  # a first signal is only noted, so that jobs in other processes end in good order
         try:
-            if type(launcher).__name__ == "SlurmLauncher":
+            if self.launcher == "SlurmLauncher":
                 SlurmJobs(launcher, lines, folder=folder, stop=stop, progress=progress).run(jobs)
                 return
             with looking(tell):
