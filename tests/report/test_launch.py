@@ -1,5 +1,6 @@
 """The front door for notebooks: what the command line does, as functions."""
 
+import json
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import mlplab
 from mlplab.errors import ConfigError
+from mlplab.runs.checkpoints import weights_digest
 
 TINY = ("data.num_samples=80", "trainer.max_epochs=3", "trainer=cpu", "logger=none")
 
@@ -74,6 +76,13 @@ def test_a_page_that_cannot_be_written_does_not_fail_the_run(run, monkeypatch, c
     monkeypatch.setattr("mlplab.report.launch.write_run_page", fail)
     assert mlplab.train(*TINY, name="inkless").metrics
     assert "the page could not be written: RuntimeError: no ink" in caplog.text
+
+
+@pytest.mark.parametrize("override", ["callbacks.checkpoint.save_top_k=0", "~callbacks.checkpoint"])
+def test_a_run_that_keeps_no_best_state_comes_with_its_last_weights(override, run):
+    kept = mlplab.train(*TINY, "figures=none", override)
+    record = json.loads((kept.folder / "result.json").read_text())
+    assert weights_digest(kept.model.network) == record["weights_digest"]
 
 
 def test_a_name_is_used_once_and_found_again(run):

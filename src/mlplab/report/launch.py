@@ -13,6 +13,7 @@ from mlplab.errors import ConfigError, first_line
 from mlplab.report.report import write_run_page
 from mlplab.runs.evaluate import Run, load_run
 from mlplab.runs.folders import new_folder, short_path
+from mlplab.runs.record import CHECKPOINTS
 from mlplab.runs.resume import run_and_checkpoint
 from mlplab.runs.train import resume
 from mlplab.runs.train import train as train_config
@@ -61,6 +62,8 @@ def train(*overrides: str, name: str | None = None) -> Run:
         )
     config.folder = new_folder(config.name, overrides)
     try:
-        return load_run(launch(config, overrides=lines))
+        folder = launch(config, overrides=lines)
     except Stopped as stop:
         raise KeyboardInterrupt("; ".join([str(stop), *stop.advice])) from stop
+    has_best = (folder / CHECKPOINTS / "best.ckpt").exists()
+    return load_run(folder, checkpoint="best" if has_best else "last")
