@@ -61,6 +61,20 @@ def train_with(make_config):
     return run
 
 
+@pytest.mark.parametrize(
+    ("override", "steps"),
+    [
+        ("trainer.check_val_every_n_epoch=1", [1, 2, 3, 4]),
+        ("trainer.check_val_every_n_epoch=2", [2, 4]),
+        ("trainer.val_check_interval=4", [1, 2, 3, 4, 5]),  # of 7 updates; the last is at the end
+    ],
+)
+def test_trials_are_compared_after_as_many_epochs_however_often_they_are_validated(override, steps, train_with):
+    trial = Trial()
+    train_with(trial, "data.batch_size=8", override)
+    assert [step for step, _ in trial.reported] == steps
+
+
 @pytest.mark.parametrize(("interval", "updates"), [("1.0", 14), ("2", 4)])
 def test_the_run_ends_at_the_validation_that_was_not_good_enough(interval, updates, train_with, tmp_path):
     trial = Trial(patience=2)

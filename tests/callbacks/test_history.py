@@ -52,6 +52,16 @@ def test_an_epoch_without_validation_has_the_values_of_training(launch):
     assert None not in column(rows, "train/loss")
 
 
+def test_what_an_added_callback_measures_is_in_the_row_of_its_validation(launch_full):
+    added = "+callbacks.curve={_target_: mlplab.callbacks.measure.SplitCurve, split: train}"
+    run = launch_full("logger=none", "callbacks=study", "test=false", added)
+    with (run.folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    last = rows[-1]
+    assert float(last["gap/fitted/acc"]) == pytest.approx(float(last["fitted/acc"]) - float(last["val/acc"]))
+    assert all(row["fitted/loss"] for row in rows)
+
+
 def test_noise_measured_before_training_has_a_row_of_its_own(launch_full):
     """It is of the weights that training begins with: the same number for every batch size's own noise."""
     quiet = ("logger=none", "callbacks=study", "test=false", "callbacks.gradient_noise.before_training=true")

@@ -61,7 +61,12 @@ def test_columns_are_chosen_in_their_order(write):
 
 @pytest.mark.parametrize(
     ("labels", "names"),
-    [(["10", "9", "10.0"], ("9", "10")), (["0", "1", "1"], ("0", "1")), (["b", "a", "b"], ("a", "b"))],
+    [
+        (["10", "9", "10.0"], ("9", "10")),
+        (["0", "1", "1"], ("0", "1")),
+        (["b", "a", "b"], ("a", "b")),
+        (["4006381333931", "4006381333932", "4006381333931"], ("4006381333931", "4006381333932")),
+    ],  # 13 digits
 )
 def test_classes_are_in_the_order_of_their_values(labels, names, write):
     path = write("x,7", *(f"{number},{label}" for number, label in enumerate(labels * 3)))

@@ -39,7 +39,8 @@ def test_probabilities_of_the_second_class_are_the_colour():
     (image,) = axes.get_images()
     assert np.allclose(image.get_array(), [[0.1, 0.2], [0.3, 0.4]])
     assert image.origin == "lower"
-    assert np.allclose(image.get_extent(), [-0.2, 4.2, 9.9, 12.1])
+    assert np.allclose([axes.get_xlim(), axes.get_ylim()], [[-0.2, 4.2], [9.9, 12.1]])
+    assert np.allclose(image.get_extent(), [-2.4, 6.4, 8.8, 13.2])  # the middle of each of the 2 × 2 pixels is a point
     assert (image.norm.vmin, image.norm.vmax) == (0, 1)
     assert bar.get_ylabel() == "probability of “class 1”"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("width", "height")

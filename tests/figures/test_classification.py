@@ -20,6 +20,7 @@ def test_confusion_is_in_shares_of_the_true_class():
     assert "75.0%" in bars.get_title()
     without_b_and_c = confusion(PROBABILITIES[:4], LABELS[:4], class_names=["a", "b", "c"], of=OF).axes[1]
     assert "75.0%" in without_b_and_c.get_title()  # classes without samples leave gaps
+    assert [str(bar.get_width()) for bar in without_b_and_c.patches] == ["0.75", "nan", "nan"]
 
 
 def test_calibration_compares_confidence_with_accuracy():

@@ -41,6 +41,14 @@ def test_a_run_is_read(make_run, history):
     assert list(rows["updates"]) == [2, 4]
 
 
+def test_the_last_look_of_a_test_curve_is_not_the_test_of_the_best_checkpoint(make_run):
+    run = make_run("a", **{"val/acc": 0.9})
+    (run / "history.csv").write_text("updates,val/acc,test/acc\n2,0.9,0.8\n4,0.7,0.6\n")
+    runs, rows, _ = read([run])
+    assert "test/acc" not in runs["metrics"]
+    assert list(rows["test/acc"]) == [0.8, 0.6]
+
+
 def test_metrics_that_are_no_numbers_are_nan(make_run):
     values = {"val/loss": "nan", "val/acc": [1], "x": {"y": 1}, "z": "1e3"}
     metrics = read([make_run("a", result={"metrics": values})])[0]["metrics"].iloc[0]

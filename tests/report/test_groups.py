@@ -94,6 +94,10 @@ def test_the_same_seed_twice_counts_once(runs):
 LABELS = [
     (({"model._target_": "lab.MLP"}, {"model._target_": "lab.Residual"}), ["MLP", "Residual"]),
     (({"model._target_": "lab.MLP"}, {"model._target_": "lab.MLP"}), ["all runs"]),
+    (({"model._target_": "lab.MLP"}, {"model._target_": "mine.MLP"}), ["lab.MLP", "mine.MLP"]),
+    (({"optimizer.lr": 0.12345678}, {"optimizer.lr": 0.12345699}), ["0.12345678", "0.12345699"]),
+    (({"callbacks.checkpoint.monitor": "val/acc"}, {"callbacks.checkpoint.monitor": "val/loss"}),
+     ["val/acc", "val/loss"]),  # which decides what is tested
     (({"a.lr": 1, "b.lr": 1}, {"a.lr": 1, "b.lr": 2}, {"a.lr": 2, "b.lr": 1}),
      ["a.lr=1, b.lr=1", "a.lr=1, b.lr=2", "a.lr=2, b.lr=1"]),
     (({"a.x": 8, "b.lr": 0.1}, {"a.x": 4, "b.lr": 0.1}, {"a.x": 8, "b.lr": 1.0}),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import mlplab
+from mlplab.data.inputs import samples_as_features
 from mlplab.errors import ConfigError
 from mlplab.runs.checkpoints import weights_digest
 
@@ -47,6 +48,10 @@ def test_arrays_tensors_lists_and_frames_are_predicted_alike(run):
         run.predict(np.zeros((2, 3)))
     with pytest.raises(ConfigError, match="features: no column hours on the final project; there are: lect"):
         run.predict(frame.iloc[:, :1])
+    nameless = {"feature_shape": (2,), "feature_names": ()}  # as those of circles
+    with pytest.raises(ConfigError, match=r"features must have the shape \(n, 2\), got \(2, 1\)"):
+        samples_as_features(frame.iloc[:, :1], **nameless)
+    assert samples_as_features(frame, **nameless).tolist() == points.tolist()
     with pytest.raises(ConfigError, match="finite"):
         run.predict([[0.0, np.nan]])
 

@@ -27,6 +27,7 @@ def test_numbers_are_shown_to_the_digits_their_interval_gives_them():
     assert shown_interval(Interval(-0.5, -0.51, -0.49, 3), "gap/acc") == "−50.00 ± 1.00"
     assert shown_interval(Interval(1234.5, 1234.5, 1234.5, 3), "updates") == "1,234"
     assert shown_interval(Interval(2.0, math.nan, math.nan, 1), "val/loss") == "2"
+    assert shown_interval(mean_interval([0.1, 0.1, 0.1]), "val/loss") == "0.1"  # whose mean is rounded
     assert shown_interval(Interval(1e-9, 9e-10, 1.1e-9, 3), "grad/noise") == "1e−09 ± 1e−10"
 
 

@@ -56,6 +56,15 @@ def test_legends_are_in_the_order_of_the_values(two_settings, history):
     assert legends[1] == ["optimizer.lr = 0.01", "optimizer.lr = 0.1"]
 
 
+def test_marks_of_several_lines_stay_beside_their_value(two_settings):
+    values, lines = (0.85, 0.9, 0.95), (1, 2, 3, 4, 5)
+    groups = two_settings("optimizer.momentum", "data.batch_size", {(x, y): 0.5 for x in values for y in lines})
+    (axes,) = scores(groups, ["val/acc"], "optimizer.momentum", "data.batch_size").axes
+    for container in axes.containers:
+        assert np.allclose(container.lines[0].get_xdata(), values, atol=0.005)
+    assert len({container.lines[0].get_xdata()[0] for container in axes.containers}) == len(lines)
+
+
 def test_a_loss_that_ranges_widely_is_drawn_logarithmically(group, history):
     wide = [(*row[:7], 10.0 ** (3 * index), *row[8:]) for index, row in enumerate(history(0.5, 0.5, 0.5))]
     assert ">1M<" in as_svg(curves)([group(wide)], ["val/loss"], alt="loss")

@@ -70,6 +70,13 @@ def test_the_baseline_is_that_of_the_same_second_setting(two_settings):
     assert "of lr=0.1, kind=none, the baseline:" in sentence
 
 
+def test_the_best_is_compared_with_the_next_where_it_is_a_baseline_itself(two_settings):
+    scores = {(50, "none"): 0.5, (50, "dropout"): 0.6, (800, "none"): 0.92, (800, "dropout"): 0.9}
+    (sentence,) = answer(Study(baseline="none"), two_settings("data.train_size", "model.kind", scores), "val/acc")
+    assert sentence.startswith("train_size=800, kind=none has the highest")
+    assert "of train_size=800, kind=dropout, the next:" in sentence
+
+
 def test_a_fitted_exponent_with_what_was_expected(groups):
     noise = {1: [8.1, 7.9], 2: [4.05, 3.95], 4: [2.0, 2.01], 8: [0.0, 0.0]}
     study = Study(fits=(Fit(y="grad/noise", x="optimizer.lr", expected=-1.0), Fit(y="grad/noise", x="val/acc")))
@@ -84,6 +91,8 @@ def test_a_fit_reads_the_row_of_the_history_that_it_names(runs, history):
     values = [Fit(y="val/acc", x="updates", at=at).points(groups) for at in ("first", "last", "mean")]
     assert [float(points["y"].item()) for points in values] == pytest.approx([0.1, 0.8, 0.4])
     assert values[0]["x"].item() == 10
+    without = grouped(*runs(({}, {"val/acc": 0.8})))  # a history, which alone has a first value
+    assert [len(Fit(y="val/acc", x="updates", at=at).points(without)) for at in ("first", "last")] == [0, 1]
 
 
 # Which score, which axes, which study

@@ -33,6 +33,12 @@ def test_a_row_per_group(sweep):
     assert table.rows[1][-1] == "0.2"
 
 
+def test_a_mean_of_fewer_runs_says_of_how_many(runs):
+    scores = [{"val/loss": loss} for loss in (0.5, "inf", 0.52)]
+    table = group_table(grouped(*runs(*(({}, {"seed": seed, **one}) for seed, one in enumerate(scores)))), ["val/loss"])
+    assert table.rows == [["all runs", "3", "0.51 ± 0.13 (n = 2)"]]
+
+
 @pytest.mark.parametrize(
     ("scores", "marked"),
     [

@@ -154,6 +154,15 @@ def test_trials_are_given_up_as_the_pruner_says(here, capsys):
     assert "pruned after 1 validations" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("mode", "best"), [("max", 0.9), ("min", 0.5)])
+def test_a_pruned_trial_is_listed_with_its_best_value_as_a_complete_one_is(mode, best):
+    study = optuna.create_study()
+    study.add_trial(optuna.create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.7, 2: 0.9, 3: 0.5, 4: 0.6}))
+    study.add_trial(optuna.create_trial(state=TrialState.COMPLETE, value=0.8))
+    table = report.trials_table(study, make_search(mode=mode))
+    assert table["val/loss"].tolist() == [best, 0.8]
+
+
 def test_data_that_cannot_be_had_are_refused_before_any_trial(here):
     missing = ("data=csv", "data.path=missing.csv", "data.label=passed")
     with pytest.raises(ConfigError, match=r"missing\.csv"):

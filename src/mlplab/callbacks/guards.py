@@ -58,18 +58,20 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 class Pruning(Callback):
     """Report `monitor` to the Optuna trial after each validation, and stop training where the trial says so.
 
-    Validations are counted from 1: after as many of them, trials of different batch sizes have seen as many samples.
+    Optuna compares trials at the same step, the number of epochs: trials of different batch sizes, which may be
+    validated more or less often, have seen as many samples then. Of several validations in an epoch each is a step.
     """
 
     def __init__(self, trial: Any, *, monitor: str) -> None:
         self.trial, self.monitor = trial, monitor
-        self.validations = 0
+        self.validations = self.step = 0
         self.stop_reason: str | None = None
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         self.validations += 1
+        self.step = max(self.step + 1, trainer.global_step // trainer.datamodule.updates_per_epoch)
         value = float(trainer.callback_metrics[self.monitor])
-        self.trial.report(value, step=self.validations)
+        self.trial.report(value, step=self.step)
         if self.stop_reason is None and self.trial.should_prune():
             trainer.should_stop = True
             self.stop_reason = f"pruned after {self.validations} validations: {self.monitor} {value:.4f}"

@@ -156,9 +156,10 @@ COMPUTED = ("steps_per_execution", "data.num_workers", "checkpoint", "callbacks.
 
 SHOWN = (
     "folder", "name", "resume", "sweep", "study", "test", "logger", "figures", "hydra", "trainer.enable_progress_bar",
-    "trainer.enable_model_summary", "callbacks.checkpoint", "callbacks.figures", "callbacks.gradient_noise",
-    "callbacks.history", "callbacks.layers", "callbacks.network_summary", "callbacks.progress_bar",
-    "callbacks.tensorboard", "callbacks.update_monitor", "trainer.num_sanity_val_steps",
+    "trainer.enable_model_summary", "callbacks.checkpoint.auto_insert_metric_name", "callbacks.checkpoint.dirpath",
+    "callbacks.checkpoint.enable_version_counter", "callbacks.checkpoint.filename", "callbacks.figures",
+    "callbacks.gradient_noise", "callbacks.history", "callbacks.layers", "callbacks.network_summary",
+    "callbacks.progress_bar", "callbacks.tensorboard", "callbacks.update_monitor", "trainer.num_sanity_val_steps",
 )  # fmt: skip
 """Keys and sections that say where a run is written and what is shown of it."""
 

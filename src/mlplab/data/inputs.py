@@ -88,8 +88,9 @@ def samples_as_features(values: Any, *, feature_shape: Sequence[int], feature_na
     Gives float32 (n, features) or uint8 (n, channels, height, width). Raises ConfigError for other shapes and values.
     """
     if isinstance(values, pd.DataFrame) and len(feature_shape) == 1:
-        return features_of(values.astype(str), feature_names or list(values), key="features")
-    tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
+        tensor = features_of(values.astype(str), feature_names or list(values), key="features")
+    else:
+        tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
     if tuple(tensor.shape[1:]) != tuple(feature_shape):
         expected = ", ".join(map(str, ("n", *feature_shape)))
         raise ConfigError(f"features must have the shape ({expected}), got {tuple(tensor.shape)}")

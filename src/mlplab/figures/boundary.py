@@ -21,11 +21,16 @@ def decision_boundary(points: Tensor, probabilities: Tensor, data: Any, *, updat
     values = probabilities.reshape(resolution, resolution, -1).float().numpy()  # (y, x, classes)
     hues = np.array([to_rgb(COLOURS[label % len(COLOURS)]) for label in range(data.num_classes)])
     x_ends, y_ends = points[[0, -1]].T.tolist()
+
+    def edges(low: float, high: float) -> tuple[float, float]:
+        half = (high - low) / (resolution - 1) / 2  # of a pixel, whose middle is the point
+        return low - half, high + half
+
     figure, (axes,) = panels(1, width=6.5, height=5, lines_below=1 + (data.num_classes + 1) // 5)
     image = axes.imshow(
         values[..., 1] if two_classes else pale(values @ hues), interpolation="bilinear", vmin=0, vmax=1,
         cmap=LinearSegmentedColormap.from_list("two classes", np.stack([pale(hues[0]), np.ones(3), pale(hues[1])])),
-        extent=(*x_ends, *y_ends), origin="lower", aspect="auto",
+        extent=(*edges(*x_ends), *edges(*y_ends)), origin="lower", aspect="auto",
     )  # fmt: skip
     if two_classes:
         figure.colorbar(image, label=f"probability of “{shortened(data.source.class_names[1])}”")

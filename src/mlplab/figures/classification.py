@@ -41,8 +41,9 @@ def confusion(probabilities: Tensor, labels: Tensor, *, class_names: Sequence[st
     matrix.grid(visible=False)
     if num_classes > MOST_NAMES:
         matrix.set(xticks=[], yticks=[])
-    mean = shares.diagonal()[labels.unique()].mean()  # of the classes that have samples
-    bars.barh(range(num_classes), shares.diagonal())
+    accuracies = np.where(np.bincount(labels, minlength=num_classes), shares.diagonal(), np.nan)  # no samples: none
+    mean = np.nanmean(accuracies)
+    bars.barh(range(num_classes), accuracies)
     bars.axvline(mean, color=INK, linestyle=":", linewidth=1)
     bars.set(xlabel="accuracy", xlim=(0, 1.02), xticks=(0, 0.5, 1), yticks=[], ylim=matrix.get_ylim())
     bars.set_title(f"accuracy of each class\n(dotted: their mean, {mean:.1%})", fontsize=10)

@@ -14,7 +14,7 @@ import pandas as pd
 from mlplab.config import keys
 from mlplab.config.keys import flat, kind_of
 from mlplab.errors import ConfigError, first_line, noted
-from mlplab.report.numbers import Interval, mean_interval, number, shown
+from mlplab.report.numbers import Interval, mean_interval, number, shown, texts_of
 from mlplab.runs.record import CONFIG, RESULT, Record
 
 MAX_BYTES = 50_000_000
@@ -74,7 +74,8 @@ def read_run(folder: Path, skipped: list[str]) -> dict[str, Any]:
     own = str(config.get("folder", folder))
     values = {str(key): as_typed(value, own) for key, value in flat(config | {"study": {}}).items() if value != {}}
     typed = [str(line).partition("=") for line in listed(result.get("overrides"))]
-    known = history.filter(regex="/|^(lr|seconds)$").dropna(axis=1, how="all")
+    # A test curve's last value is not what the test of the best checkpoint gives.
+    known = history.filter(regex="^(?!test/).*/|^(lr|seconds)$").dropna(axis=1, how="all")
     about = {
         "folder": folder, "status": status, "finished": status == "finished", "result": result, "config": values,
         "study": part(config, "study"), "typed": {key.lstrip("+~"): value for key, _, value in typed},
@@ -196,7 +197,7 @@ def settings(runs: pd.DataFrame, *, first: Sequence[str] = ()) -> pd.DataFrame:
     the config.
     """
     configs, differ, typed = runs["about"]["config"], differing(runs), typed_keys(runs)
-    values = {key: [shown(config.get(key, "–")) for config in configs] for key in differ}
+    values = {key: texts_of([config.get(key, "–") for config in configs]) for key in differ}
     for key in [key for key in typed if not any(key in config for config in configs)]:
         values[key] = [pairs.get(key, "(default)") for pairs in runs["about"]["typed"]]
 
@@ -265,7 +266,8 @@ def grouped(runs: pd.DataFrame, history: pd.DataFrame, *, first: Sequence[str] =
     runs = comparable(runs)
     texts = settings(runs, first=first)
     for key in [key for key in texts if key.endswith("_target_")]:
-        texts[key] = texts[key].str.rpartition(".")[2]
+        short = texts[key].str.rpartition(".")[2]
+        texts[key] = short if short.nunique() == texts[key].nunique() else texts[key]
     names = short_names(list(texts))
     places = {key: places_of(texts[key], as_numbers(runs, key)) for key in texts}
     groups = []

@@ -89,6 +89,12 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def texts_of(values: Sequence[Any]) -> list[str]:
+    """Values as one types them, with all digits where fewer would not tell them apart."""
+    texts = [shown(value) for value in values]
+    return texts if len(set(texts)) >= len(set(values)) else [str(value) for value in values]
+
+
 def shown_value(value: float, metric: str, decimals: int | None = None) -> str:
     """A number as everything shows it: shares in %, counts whole, seconds to a tenth; nothing for NaN."""
     if math.isnan(value):
@@ -103,7 +109,7 @@ def shown_value(value: float, metric: str, decimals: int | None = None) -> str:
 def shown_interval(interval: Interval, metric: str) -> str:
     """Mean ± half of the 95 % interval, or mean [low, high] where a limit cuts it; the mean alone without spread."""
     mean, low, high, _ = interval
-    if not high > low:
+    if not high - low > 1e-12 * abs(mean):  # rounding is no spread
         return shown_value(mean, metric)
     decimals = max(0, 1 - math.floor(math.log10((high - low) / 2)))  # two digits of the half width count
     texts = [shown_value(value, metric, decimals if decimals <= 6 else None) for value in (mean, low, high, mean - low)]

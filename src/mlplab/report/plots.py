@@ -89,16 +89,18 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
     places = [group.places[x] if x else float(place) for place, group in enumerate(groups)]
     table = pd.DataFrame({"line": names, "x": places, "group": groups})
     apart = 0.0 if x else 0.015 * len(groups)  # the runs of a place from its mean
+    is_logarithmic = bool(x) and is_wide(places)
+    step = 0.004 * (max(places) - min(places)) if x else 0.0  # between the marks of several lines
     figure = Figure(figsize=(WIDTH, 2.3 * len(metrics) + 1), layout="constrained")
     panels: Any = figure.subplots(len(metrics), squeeze=False, sharex=True)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
         for index, name in enumerate(swept(groups, lines) if lines else [""]):
             line = table[table["line"] == name]
-            beside = line["x"] * (1 + 0.02 * index) if x else line["x"]  # the marks of several lines, a little apart
+            beside = line["x"] * 1.02**index if is_logarithmic else line["x"] + step * index
             means, lows, highs, _ = np.transpose([group.interval(metric) for group in line["group"]])
             style: Any = {"linestyle": "-" if x else "", "linewidth": 1.2, "capsize": 3, **look(index)}
             axes.errorbar(beside, means, yerr=(means - lows, highs - means), label=f"{lines} = {name}", **style)
-            of_runs = [(place, group.values(metric)) for place, group in zip(line["x"], line["group"], strict=True)]
+            of_runs = [(place, group.values(metric)) for place, group in zip(beside, line["group"], strict=True)]
             dots = np.array([(place - apart, value) for place, values in of_runs for value in values])
             axes.scatter(*dots.reshape(-1, 2).T, s=13, color=style["color"], alpha=0.45, linewidth=0)
         if metric.startswith("gap/"):
@@ -108,7 +110,7 @@ def scores(groups: Sequence[Group], metrics: Sequence[str], x: str = "", lines: 
         if is_share(metric):
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         axes.set_ylabel(with_unit(metric))
-    if x and is_wide(places):
+    if is_logarithmic:
         make_logarithmic(panels[-1], "x", ticks=sorted(set(places)))
     if not x:
         panels[-1].set_xticks(places, [f"{group.label:.44}" for group in groups], rotation=30, ha="right")

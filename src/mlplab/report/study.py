@@ -35,7 +35,9 @@ class Fit(NamedTuple):
         """x and y of each finished run that has both; a power law is fitted to positive finite numbers only."""
         runs, history = pd.concat([group.runs for group in groups]), pd.concat([group.history for group in groups])
         of_history = history.reindex(columns=["run", self.y]).groupby("run")[self.y].agg(self.at)
-        y = of_history.reindex(runs.index).fillna(as_numbers(runs, self.y))
+        y = of_history.reindex(runs.index)
+        if self.at == "last":
+            y = y.fillna(as_numbers(runs, self.y))
         points = pd.DataFrame({"x": as_numbers(runs, self.x), "y": y})
         return points[((points > 0) & np.isfinite(points)).all(axis=1)]
 
@@ -150,7 +152,10 @@ def best_and_next(groups: Sequence[Group], score: str, baseline: str) -> str:
     def settings_shared(group: Group) -> int:
         return len(best.settings.items() & group.settings.items())
 
-    bases = [group for group in groups[1:] if baseline and baseline in (group.label, *group.settings.values())]
+    def is_base(group: Group) -> bool:
+        return bool(baseline) and baseline in (group.label, *group.settings.values())
+
+    bases = [] if is_base(best) else list(filter(is_base, groups))
     other, role = (max(bases, key=settings_shared), "the baseline") if bases else (next_best, "the next")
     least = "lowest" if smaller_is_better(score) else "highest"
     opening = (

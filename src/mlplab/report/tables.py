@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from mlplab.report.frames import Group, comparable, differing, is_repeated
-from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown_value, smaller_is_better, with_unit
+from mlplab.report.numbers import (
+    Interval,
+    in_words,
+    mean_interval,
+    shown_interval,
+    shown_value,
+    smaller_is_better,
+    with_unit,
+)
 from mlplab.report.plots import CLOCKS
 from mlplab.report.study import swept, winner
 from mlplab.runs.folders import short_path
@@ -58,11 +66,16 @@ def group_table(
         collapsed = int(group.runs["about"]["collapsed"].sum())
         of = "" if group.members["about"]["finished"].all() else f" of {len(group.members)}"
         n = f"{len(group.runs)}{of}{f' ({collapsed} collapsed)' if collapsed else ''}"
-        means = {heading(name): shown_interval(group.interval(name), name) for name in names}
+        means = {heading(name): with_count(group.interval(name), name, of=len(group.runs)) for name in names}
         rows.append((group.settings or {"setting": group.label}) | {"n": n} | means)
     best = winner(groups, score)
     marked = [group.label for group in groups].index(best.label) if best else None
     return Table.of(rows, num_names=len(groups[0].settings) or 1, marked=marked)
+
+
+def with_count(interval: Interval, metric: str, *, of: int) -> str:
+    """A mean with its interval, and how many runs it is of, where it is not of all."""
+    return shown_interval(interval, metric) + (f" (n = {interval.n})" if 0 < interval.n < of else "")
 
 
 def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | None:

@@ -24,6 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.utils import deterministic
 
+from mlplab.callbacks.averaging import WeightAveraging
+from mlplab.callbacks.history import History
 from mlplab.config.targets import SPECIAL, check_result, raised, resolved
 from mlplab.data.augment import Augmentation
 from mlplab.data.module import DataModule
@@ -246,7 +248,7 @@ def trainer(config: Config, data: DataModule, more: Sequence[Callback] = ()) -> 
 
 
 def watchers(config: Config, section: str, data: DataModule) -> list[Any]:
-    """The callbacks, or loggers, in the order of the config; a name that stands for nothing leaves one out."""
+    """The callbacks, or loggers, of the config; a name that stands for nothing leaves one out."""
     made = []
     for name, options in config[section].items():
         if not options:
@@ -256,7 +258,8 @@ def watchers(config: Config, section: str, data: DataModule) -> list[Any]:
         if moment and options.get("monitor"):
             more = {moment: options.get(moment, not len(data.datasets["val"]))}
         made.append(make(options, f"{section}.{name}", **more))
-    return made
+    # The history notes what others have measured; the average leaves the network when all have looked at it.
+    return sorted(made, key=lambda one: (isinstance(one, WeightAveraging), isinstance(one, History)))
 
 
 def evaluation_trainer(config: Config, *, accelerator: str) -> Trainer:
