@@ -52,6 +52,9 @@ def test_arrays_tensors_lists_and_frames_are_predicted_alike(run):
     with pytest.raises(ConfigError, match=r"features must have the shape \(n, 2\), got \(2, 1\)"):
         samples_as_features(frame.iloc[:, :1], **nameless)
     assert samples_as_features(frame, **nameless).tolist() == points.tolist()
+    for no_numbers in (run.data, "points", [[0.1], [0.2, 0.3]]):
+        with pytest.raises(ConfigError, match="features must be an array, tensor or frame of numbers"):
+            run.predict(no_numbers)
     with pytest.raises(ConfigError, match="finite"):
         run.predict([[0.0, np.nan]])
 
@@ -104,6 +107,7 @@ def test_a_name_is_used_once_and_found_again(run):
     ("overrides", "said"),
     [
         (["optimizer.lrr=1", "data.batch_size=0"], r"optimizer\.lrr: no such key.*\n.*data\.batch_size must be"),
+        (["data = moons"], "data = moons: cannot be read; .*, nothing around ="),
         (["name=a/b"], "name must be null or a folder's name"),
         (["resume=nowhere"], "no run nowhere in"),
     ],

@@ -90,7 +90,10 @@ def samples_as_features(values: Any, *, feature_shape: Sequence[int], feature_na
     if isinstance(values, pd.DataFrame) and len(feature_shape) == 1:
         tensor = features_of(values.astype(str), feature_names or list(values), key="features")
     else:
-        tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
+        try:
+            tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"features must be an array, tensor or frame of numbers: {first_line(error)}") from error
     if tuple(tensor.shape[1:]) != tuple(feature_shape):
         expected = ", ".join(map(str, ("n", *feature_shape)))
         raise ConfigError(f"features must have the shape ({expected}), got {tuple(tensor.shape)}")
