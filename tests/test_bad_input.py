@@ -122,6 +122,7 @@ GENERATED = {"deadline": None, "database": None, "derandomize": True, "suppress_
 
 @settings(max_examples=60, **GENERATED)
 @example(key="loss", value=[])
+@example(key="callbacks.checkpoint", value={"a": {"b": [1]}})
 @example(key="model", value=3)
 @example(key="data", value="${nothing}")
 @example(key="optimizer._target_", value="${nothing}")

@@ -82,7 +82,11 @@ def section_faults(values: Values) -> list[str]:
     needed = [f"{section}._target_" for section in SECTIONS[:-2]]
     needed += ["optimizer.lr", "callbacks", "logger", "seed", "monitor"]
     wrong = [fault for key in SECTIONS if key in values and (fault := RULES[key].fault(key, values[key]))]
-    return wrong or [f"{key} must be given" for key in needed if key not in values]
+    if wrong:
+        return wrong
+    parts = {f"{section}.{name}": part for section in SECTIONS[-2:] for name, part in values.get(section, {}).items()}
+    needed += [f"{key}._target_" for key, part in parts.items() if part]
+    return [f"{key} must be given" for key in needed if key not in values]
 
 
 # How values go together that are right by themselves
