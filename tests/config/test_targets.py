@@ -258,7 +258,7 @@ OUTSIDE = [
     ("callbacks.checkpoint.dirpath", "~/elsewhere"), ("callbacks.checkpoint.dirpath", "s3://bucket"),
     ("callbacks.checkpoint.dirpath", "${folder}x"), ("callbacks.checkpoint.dirpath", "\0"),
     ("callbacks.checkpoint.filename", "a\\..\\..\\b"), ("logger.tensorboard.save_dir", "."),
-    ("logger.tensorboard.version", "../../elsewhere"), ("callbacks.figures.deep", [{"a": "http://elsewhere"}]),
+    ("logger.tensorboard.version", "../../elsewhere"), ("callbacks.history.deep", [{"a": "http://elsewhere"}]),
 ]  # fmt: skip
 
 

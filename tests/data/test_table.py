@@ -66,7 +66,8 @@ def test_columns_are_chosen_in_their_order(write):
         (["0", "1", "1"], ("0", "1")),
         (["b", "a", "b"], ("a", "b")),
         (["4006381333931", "4006381333932", "4006381333931"], ("4006381333931", "4006381333932")),
-    ],  # 13 digits
+        (["0.3", "1234567890123456", "1234567890123457"], ("0.3", "1234567890123456", "1234567890123457")),
+    ],
 )
 def test_classes_are_in_the_order_of_their_values(labels, names, write):
     path = write("x,7", *(f"{number},{label}" for number, label in enumerate(labels * 3)))

@@ -13,6 +13,7 @@ from PIL import Image
 import mlplab
 from mlplab.data.inputs import samples_as_features
 from mlplab.errors import ConfigError
+from mlplab.files import read_checkpoint
 from mlplab.runs.checkpoints import weights_digest
 
 TINY = ("data.num_samples=80", "trainer.max_epochs=3", "trainer=cpu", "logger=none")
@@ -93,6 +94,20 @@ def test_a_run_that_keeps_no_best_state_comes_with_its_last_weights(override, ru
     assert weights_digest(kept.model.network) == record["weights_digest"]
 
 
+def test_a_run_comes_with_the_weights_that_were_tested_whatever_their_file_is_called(run):
+    rising = (
+        "optimizer.lr=5",
+        "trainer.max_epochs=6",
+        "callbacks.checkpoint.filename=mine",
+    )  # so that the best is early
+    kept = mlplab.train(*TINY, "figures=none", *rising)
+    record = json.loads((kept.folder / "result.json").read_text())
+    assert record["best_epoch"] < 6
+    assert weights_digest(kept.model.network) != record["weights_digest"]
+    trained = read_checkpoint(kept.folder / record["best_checkpoint"])["state_dict"]
+    assert all(torch.equal(trained[name], value) for name, value in kept.model.state_dict().items())
+
+
 def test_a_name_is_used_once_and_found_again(run):
     again = mlplab.train(*TINY, "figures=none", "seed=1", name="first")
     assert again.folder.name == "first_2"
@@ -107,7 +122,7 @@ def test_a_name_is_used_once_and_found_again(run):
     ("overrides", "said"),
     [
         (["optimizer.lrr=1", "data.batch_size=0"], r"optimizer\.lrr: no such key.*\n.*data\.batch_size must be"),
-        (["data = moons"], "data = moons: cannot be read; .*, nothing around ="),
+        (["data = moons"], "data = moons: cannot be read; .*, no blank before ="),
         (["name=a/b"], "name must be null or a folder's name"),
         (["resume=nowhere"], "no run nowhere in"),
     ],

@@ -130,6 +130,13 @@ def test_one_run_folder_gives_its_own_page(make_run, history, capsys):
     assert "report.html" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("best", ["abc", "nan", [1], None])
+def test_a_best_epoch_that_is_no_number_is_not_marked(best, make_run, history):
+    run = make_run("run", history=history(0.3, 0.5), result={"best_epoch": best}, **{"val/acc": 0.5})
+    report([str(run)])
+    assert "best, epoch" not in Page(run / "report.html").text
+
+
 def test_a_run_that_collapsed_is_marked_everywhere(make_run, tmp_path, capsys):
     for rate, accuracy in ((0.1, 0.9), (3.0, 0.51)):
         scores = {"train/acc": accuracy, "val/acc": accuracy}

@@ -58,8 +58,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 class Pruning(Callback):
     """Report `monitor` to the Optuna trial after each validation, and stop training where the trial says so.
 
-    Optuna compares trials at the same step, the number of epochs: trials of different batch sizes, which may be
-    validated more or less often, have seen as many samples then. Of several validations in an epoch each is a step.
+    Optuna compares trials at the same step: the number of epochs, after which trials of different batch sizes have
+    seen as many samples, however often they were validated. Of several validations in an epoch each is a step.
     """
 
     def __init__(self, trial: Any, *, monitor: str) -> None:

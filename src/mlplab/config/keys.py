@@ -156,12 +156,14 @@ COMPUTED = ("steps_per_execution", "data.num_workers", "checkpoint", "callbacks.
 
 SHOWN = (
     "folder", "name", "resume", "sweep", "study", "test", "logger", "figures", "hydra", "trainer.enable_progress_bar",
-    "trainer.enable_model_summary", "callbacks.checkpoint.auto_insert_metric_name", "callbacks.checkpoint.dirpath",
-    "callbacks.checkpoint.enable_version_counter", "callbacks.checkpoint.filename", "callbacks.figures",
-    "callbacks.gradient_noise", "callbacks.history", "callbacks.layers", "callbacks.network_summary",
-    "callbacks.progress_bar", "callbacks.tensorboard", "callbacks.update_monitor", "trainer.num_sanity_val_steps",
+    "trainer.enable_model_summary", "callbacks.checkpoint", "callbacks.figures", "callbacks.gradient_noise",
+    "callbacks.history", "callbacks.layers", "callbacks.network_summary", "callbacks.progress_bar",
+    "callbacks.tensorboard", "callbacks.update_monitor", "trainer.num_sanity_val_steps",
 )  # fmt: skip
 """Keys and sections that say where a run is written and what is shown of it."""
+
+CHOOSING = ("callbacks.checkpoint.mode", "callbacks.checkpoint.monitor", "callbacks.checkpoint.save_top_k")
+"""Keys within these that decide all the same what comes out: the weights that are tested."""
 
 
 def require(key: str, value: Any) -> None:
@@ -171,7 +173,7 @@ def require(key: str, value: Any) -> None:
 
 def kind_of(key: str) -> str:
     """ "numbers" where a dotted key decides what comes out of a run, else "computed" or "shown"."""
-    for kind, names in (("computed", COMPUTED), ("shown", SHOWN)):
+    for kind, names in (("numbers", CHOOSING), ("computed", COMPUTED), ("shown", SHOWN)):
         if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names):
             return kind
     return "numbers"

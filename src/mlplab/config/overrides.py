@@ -90,7 +90,8 @@ def parsed(lines: Iterable[str]) -> list[Override]:
     lines = list(lines)
     if wrong := [line for line in lines if not is_readable(line)]:
         how = "lists are written [1,2], texts with spaces or signs 'in quotes'"
-        raise ConfigError(*(f"{line}: cannot be read; {how}{', nothing around =' * (' =' in line)}" for line in wrong))
+        blank = {line: ", no blank before =" * line.partition("=")[0].endswith(" ") for line in wrong}
+        raise ConfigError(*(f"{line}: cannot be read; {how}{blank[line]}" for line in wrong))
     return [parse_override(line) for line in lines]
 
 

@@ -176,7 +176,7 @@ def numbered(column: pd.Series, *, path: str) -> tuple[Tensor, tuple[str, ...]]:
     """Class numbers (n,) and the names of the classes: numbers in their order, else texts in alphabetical order."""
     values, numbers = column, as_numbers(column)
     if numbers.notna().all():
-        values = numbers.map("{:.15g}".format)  # 1 and 1.0 are one class
+        values = numbers.map(lambda value: f"{value:.0f}" if value.is_integer() else f"{value:.15g}")  # 1.0 is 1
     counts = values.value_counts()
     classes = sorted(counts.index, key=float if values is not column else str)
     if len(classes) < 2:

@@ -13,7 +13,7 @@ from mlplab.errors import ConfigError, first_line
 from mlplab.report.report import write_run_page
 from mlplab.runs.evaluate import Run, load_run
 from mlplab.runs.folders import new_folder, short_path
-from mlplab.runs.record import CHECKPOINTS
+from mlplab.runs.record import Record
 from mlplab.runs.resume import run_and_checkpoint
 from mlplab.runs.train import resume
 from mlplab.runs.train import train as train_config
@@ -45,7 +45,8 @@ def train(*overrides: str, name: str | None = None) -> Run:
     """Train, validate and test one network, as `python train.py` does with these overrides; gives the finished run.
 
     `train("data=moons", "model=mlp_dropout", "model.dropout=0.2", name="first")` writes outputs/train/first. With
-    "resume=last", or the name of a run, that run goes on. Raises ConfigError for what is wrong with the overrides,
+    "resume=last", or the name of a run, that run goes on. The weights are those of the best checkpoint, where one is
+    kept. Raises ConfigError for what is wrong with the overrides,
     RunFailed where training goes wrong, and KeyboardInterrupt, which says how to go on, where it is stopped.
     """
     lines = [*overrides, *([f"name={quoted(name)}"] if name else [])]
@@ -65,5 +66,5 @@ def train(*overrides: str, name: str | None = None) -> Run:
         folder = launch(config, overrides=lines)
     except Stopped as stop:
         raise KeyboardInterrupt("; ".join([str(stop), *stop.advice])) from stop
-    has_best = (folder / CHECKPOINTS / "best.ckpt").exists()
-    return load_run(folder, checkpoint="best" if has_best else "last")
+    best = Record.read(folder).values["best_checkpoint"]
+    return load_run(folder, checkpoint=Path(best).stem if best else "last")

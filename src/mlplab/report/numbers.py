@@ -92,7 +92,8 @@ def shown(value: Any) -> str:
 def texts_of(values: Sequence[Any]) -> list[str]:
     """Values as one types them, with all digits where fewer would not tell them apart."""
     texts = [shown(value) for value in values]
-    return texts if len(set(texts)) >= len(set(values)) else [str(value) for value in values]
+    exact = [str(value) if isinstance(value, float) else text for value, text in zip(values, texts, strict=True)]
+    return texts if len(set(texts)) >= len(set(values)) else exact
 
 
 def shown_value(value: float, metric: str, decimals: int | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mlplab.figures.curves import learning_curves
 from mlplab.figures.style import MOST_LINES, as_svg
 from mlplab.files import now
 from mlplab.report.frames import Group, common_overrides, comparable, part, read_text
-from mlplab.report.numbers import in_words, mean_interval, shown, shown_value, with_interval
+from mlplab.report.numbers import in_words, mean_interval, number, shown, shown_value, with_interval
 from mlplab.report.plots import CLOCKS, curves, power_law_plot, scores
 from mlplab.report.study import Study, answer, axes_of, ranked, swept
 from mlplab.report.tables import COSTS, SCORES, budget_table, chosen_epochs, group_table, heat_map, measured
@@ -149,7 +150,7 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, w
     reached = [f"{in_words(name)} {known[name]}" for name in ("test/acc", "val/acc", "train/acc") if name in known]
     reason, error = result.get("stop_reason"), str(result.get("error") or "").strip()
     ended = f"The run is {status}{f' ({reason})' if reason else ''}"
-    course, pngs = course_of(history, result.get("best_epoch")), sorted((folder / "figures").glob("*.png"))
+    course, pngs = course_of(history, number(result.get("best_epoch"))), sorted((folder / "figures").glob("*.png"))
     pictures = {path.stem: image(path, path.stem) for path in pngs if not (course and path.stem == "learning_curves")}
     pictures["film"] = image(folder / "figures" / "decision_boundary.webp", "the decision boundary over training")
     facts = {key: value for key, value in result.items() if key not in TOLD_ELSEWHERE and value is not None}
@@ -173,7 +174,7 @@ def run_page(run: pd.Series, metrics: dict[str, float], history: pd.DataFrame, w
     )
 
 
-def course_of(history: pd.DataFrame, best_epoch: float | None) -> str:
+def course_of(history: pd.DataFrame, best_epoch: float) -> str:
     """Its curves over the epochs as SVG; nothing without a history."""
     names = ["train/acc", "val/acc", "train/loss", "val/loss"]
     table = history.reindex(columns=list(dict.fromkeys([*history, "epoch", *names])))
@@ -181,7 +182,7 @@ def course_of(history: pd.DataFrame, best_epoch: float | None) -> str:
         return ""
     rows: Any = table.to_dict("records")
     alt = "Accuracy and loss of training and validation by epoch"
-    return as_svg(learning_curves)(rows, best_epoch=best_epoch, alt=alt)
+    return as_svg(learning_curves)(rows, best_epoch=best_epoch if math.isfinite(best_epoch) else None, alt=alt)
 
 
 def end_of(path: Path, most: int) -> str:

@@ -36,8 +36,8 @@ class Fit(NamedTuple):
         runs, history = pd.concat([group.runs for group in groups]), pd.concat([group.history for group in groups])
         of_history = history.reindex(columns=["run", self.y]).groupby("run")[self.y].agg(self.at)
         y = of_history.reindex(runs.index)
-        if self.at == "last":
-            y = y.fillna(as_numbers(runs, self.y))
+        if self.at == "last":  # what a run came to, where that is known
+            y = as_numbers(runs, self.y).fillna(y)
         points = pd.DataFrame({"x": as_numbers(runs, self.x), "y": y})
         return points[((points > 0) & np.isfinite(points)).all(axis=1)]
 

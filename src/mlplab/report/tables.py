@@ -1,5 +1,6 @@
 """The numbers of many runs as tables: a row per group, a row per run, equal budgets, chosen epochs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mlplab.report.frames import Group, comparable, differing, is_repeated
-from mlplab.report.numbers import (
-    Interval,
-    in_words,
-    mean_interval,
-    shown_interval,
-    shown_value,
-    smaller_is_better,
-    with_unit,
-)
+from mlplab.report.numbers import in_words, mean_interval, shown_interval, shown_value, smaller_is_better, with_unit
 from mlplab.report.plots import CLOCKS
 from mlplab.report.study import swept, winner
 from mlplab.runs.folders import short_path
@@ -66,16 +59,17 @@ def group_table(
         collapsed = int(group.runs["about"]["collapsed"].sum())
         of = "" if group.members["about"]["finished"].all() else f" of {len(group.members)}"
         n = f"{len(group.runs)}{of}{f' ({collapsed} collapsed)' if collapsed else ''}"
-        means = {heading(name): with_count(group.interval(name), name, of=len(group.runs)) for name in names}
+        means = {heading(name): with_count(group, name) for name in names}
         rows.append((group.settings or {"setting": group.label}) | {"n": n} | means)
     best = winner(groups, score)
     marked = [group.label for group in groups].index(best.label) if best else None
     return Table.of(rows, num_names=len(groups[0].settings) or 1, marked=marked)
 
 
-def with_count(interval: Interval, metric: str, *, of: int) -> str:
-    """A mean with its interval, and how many runs it is of, where it is not of all."""
-    return shown_interval(interval, metric) + (f" (n = {interval.n})" if 0 < interval.n < of else "")
+def with_count(group: Group, metric: str) -> str:
+    """A group's mean with its interval, and how many runs it is of, where it is not of all."""
+    interval = group.interval(metric)
+    return shown_interval(interval, metric) + (f" (n = {interval.n})" if 0 < interval.n < len(group.runs) else "")
 
 
 def budget_table(groups: Sequence[Group], metric: str = "val/acc") -> Table | None:
@@ -128,11 +122,11 @@ def chosen_epochs(groups: Sequence[Group]) -> Table | None:
 
 def heat_map(groups: Sequence[Group], metric: str, x: str, y: str) -> Table:
     """The mean of a metric for every pair of two settings, with half its 95 % interval; – for a pair without runs."""
-    intervals = {(group.settings[y], group.settings[x]): group.interval(metric) for group in groups}
+    of = {(group.settings[y], group.settings[x]): group for group in groups}
     columns, rows = swept(groups, x), swept(groups, y)
-    cells = [[intervals.get((row, column), mean_interval([])) for column in columns] for row in rows]
-    texts = [[shown_interval(cell, metric) or "–" for cell in line] for line in cells]
-    means = np.array([[cell.mean for cell in line] for line in cells])
+    cells = [[of.get((row, column)) for column in columns] for row in rows]
+    texts = [[(cell and with_count(cell, metric)) or "–" for cell in line] for line in cells]
+    means = np.array([[cell.interval(metric).mean if cell else math.nan for cell in line] for line in cells])
     shades = (means - np.nanmin(means)) / (np.nanmax(means) - np.nanmin(means) or 1)
     headings = [f"{with_unit(metric)}: {y} ↓ {x} →", *columns]
     lines = [[row, *line] for row, line in zip(rows, texts, strict=True)]

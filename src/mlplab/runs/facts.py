@@ -28,7 +28,9 @@ VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core")
 TITLES = {"train": "training", "val": "validation", "test": "test"}
 
 
-def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
+def facts(
+    data: DataModule, network: torch.nn.Module, *, seed: int, overrides: Sequence[str], device: torch.device
+) -> dict[str, Any]:  # fmt: skip
     """What is known of a run before it starts."""
     train = data.datasets["train"]
     return {
@@ -47,7 +49,7 @@ def facts(data: DataModule, network: torch.nn.Module, *, seed: int, overrides: S
         "git_commit": git_commit(),
         "slurm_job": slurm_job(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF},
-        "hardware": hardware(),
+        "hardware": hardware(device),
         "test_evaluations": [],
         "error": None,
     }
@@ -127,9 +129,9 @@ def overrides_of_hydra() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def hardware() -> str:
-    """What the run was computed on."""
-    if torch.cuda.is_available():
+def hardware(device: torch.device) -> str:
+    """What a run on this device is computed on."""
+    if device.type == "cuda":
         return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}"
     return f"{torch.multiprocessing.cpu_count()} CPU cores ({platform.machine()}), {torch.get_num_threads()} thread(s)"
 

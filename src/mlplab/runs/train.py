@@ -91,7 +91,9 @@ def train(
                     config.seed = secrets.randbelow(2**32)
             training = built(config, callbacks)
             data, network = training.data, training.classifier.network
-            record = Record(folder, facts.facts(data, network, seed=config.seed, overrides=overrides))
+            device = training.trainer.strategy.root_device
+            known = facts.facts(data, network, seed=config.seed, overrides=overrides, device=device)
+            record = Record(folder, known)
             record.on_disk = training.trainer.is_global_zero
             if record.on_disk:
                 record.create(training.yaml)

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from mlplab.config.keys import flat, kind_of
+from mlplab.config.keys import CHOOSING, flat, kind_of
 from mlplab.config.overrides import composed, parsed, values
 from mlplab.errors import ConfigError
 from mlplab.files import write_atomically
@@ -69,7 +69,8 @@ def job_name(overrides: Sequence[str]) -> str:
     config = composed("train", overrides)
     config.folder = ""  # known only in a run
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    numbers = {key: value for key, value in flat(plain).items() if kind_of(key) == "numbers"}
+    # Earlier versions left CHOOSING out of the digest; typed, they are among the overrides.
+    numbers = {key: value for key, value in flat(plain).items() if kind_of(key) == "numbers" and key not in CHOOSING}
     exact = json.dumps([sorted(overrides), numbers], sort_keys=True)
     name = readable(line for line in overrides if line[:6] != "study=") or "default"
     return f"{name}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"

@@ -60,10 +60,9 @@ def trials_table(study: optuna.Study, search: Search) -> pd.DataFrame:
     table = study.trials_dataframe(("number", "state", "value", "params", "duration", "user_attrs"))
     table.columns = table.columns.str.removeprefix("params_").str.removeprefix("user_attrs_")
     table = table.rename(columns={"number": "trial", "state": "outcome", "value": search.monitor})
-    best = min if search.mode == "min" else max  # of a pruned trial Optuna gives the latest value
     for row, trial in enumerate(study.trials):
-        if trial.state == TrialState.PRUNED and trial.intermediate_values:
-            table.loc[row, search.monitor] = best(trial.intermediate_values.values())
+        if trial.state == TrialState.PRUNED:  # of which Optuna gives the latest value
+            table.loc[row, search.monitor] = pd.Series(trial.intermediate_values, dtype=float).agg(search.mode)
     table["seconds"] = table["duration"].dt.total_seconds().round(2)
     table["validations"] = [len(trial.intermediate_values) for trial in study.trials]
     columns = ["trial", "outcome", search.monitor, *search.space, "validations", "seconds", FOLDER, ERROR]
