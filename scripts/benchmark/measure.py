@@ -34,11 +34,11 @@ def report(names: Sequence[str], config: DictConfig) -> dict[str, Any]:
     """What MEASUREMENTS of these names give, and what machine they were made on. All files are removed again."""
     logging.getLogger("mlplab.callbacks.progress").setLevel(logging.WARNING)
     build.quiet_libraries()
-    device = build.evaluation_trainer(lab_config(config), accelerator=config.accelerator).strategy.root_device
-    about = {"hardware": facts.hardware(device), "git_commit": facts.git_commit(), "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as scratch:
         # An empty folder for what torch keeps, so that the first repetition compiles from nothing.
         tempfile.tempdir, os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch, f"{scratch}/compiled"
+        device = build.evaluation_trainer(lab_config(config), accelerator=config.accelerator).strategy.root_device
+        about = {"hardware": facts.hardware(device), "git_commit": facts.git_commit(), "torch": torch.__version__}
         rows = track(names, "Measuring", console=Console(stderr=True))
         return {"when": now(), **about, "measured": {name: MEASUREMENTS[name](config) for name in rows}}
 
