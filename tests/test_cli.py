@@ -54,6 +54,17 @@ BAD = {  # arguments → what the error must name; more in tests/golden/bad_inpu
     "--epochs=3 --hlep": ["--epochs=3: no such option", "--hlep: no such option; did you mean '--help'?"],
     "--cfg": ["--cfg", "expected one argument"],
     "data.btach_size=3 model=mpl seed=-1": ["data.btach_size: no such key", "model=mpl", "seed must be"],
+    "-m optimizer.lr=interval(0,1)": ["optimizer.lr=interval(0,1): an interval has no end of values"],
+    "-m seed=range(3,1) model=glob(zzz*)": [
+        "seed=range(3,1): no value",
+        "model=glob(zzz*): no value; there are: mlp",
+    ],
+    "-m --cfg job": ["-m --cfg job: a multirun shows nothing; leave out -m"],
+    f"name={'a' * 101}": ["name must be null or a folder's name of up to 100 letters"],
+    "+callbacks.mine._target_=lightning.pytorch.callbacks.LearningRateFinder": [
+        "callbacks.mine: LearningRateFinder needs"
+    ],
+    "+callbacks.mine.every=1": ["callbacks.mine._target_ must be given"],
     "-m data.batch_size=1,32,0 model=mlp,mpl": ["data.batch_size must be", "did you mean 'mlp'?"],
 }
 

@@ -225,8 +225,11 @@ def test_classes_may_be_in_the_root_itself(tree):
 
 
 def test_folders_that_do_not_fit_are_named(tree, tmp_path):
-    with pytest.raises(ConfigError, match=r"data\.root: no folder .*train; expected train/<class>/<images>"):
+    with pytest.raises(ConfigError, match=r"at least two class folders, got \['pets'\]"):
         read(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"data\.root: no folder .*train; expected train/<class>/<images>"):
+        read(tmp_path / "empty")
     (tmp_path / "train" / "only").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"at least two class folders, got \['only'\]"):
         read(tmp_path)

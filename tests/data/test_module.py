@@ -1,6 +1,7 @@
 """The data module: splits and loaders put together, normalization, augmentation in training only."""
 
 import json
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -209,6 +210,27 @@ def test_samples_are_mixed_with_others_of_their_own_batch_after_all_else(group_s
 
 
 # State
+
+
+def test_what_a_source_draws_is_the_same_each_time_and_touches_no_stream():
+    def source():
+        numbers = torch.rand(20, 2) + torch.from_numpy(np.random.rand(20, 2)).float() + random.random()
+        return Source(numbers, torch.arange(20) % 2, ("a", "b"))
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, second = DataModule(source, batch_size=4), DataModule(source, batch_size=4)
+    assert torch.equal(first.source.features, second.source.features)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_class_without_samples_is_named(caplog):
+    DataModule(lambda: Source(torch.rand(20, 2), torch.arange(20) % 2, ("a", "b", "c")), batch_size=4)
+    said = [
+        f"data: none of the {number} {name} samples is of class 'c'"
+        for number, name in ((14, "train"), (3, "val"), (3, "test"))
+    ]
+    assert caplog.messages == said
 
 
 def test_state_is_plain_data_that_prediction_needs():

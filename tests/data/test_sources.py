@@ -148,6 +148,7 @@ WRONG = {
     "empty": ({"features": POINTS[:0], "labels": CLASSES[:0]}, "features must hold at least one"),
     "one class": ({"class_names": ("a",), "labels": CLASSES * 0}, "at least two"),
     "a class twice": ({"class_names": ("a", "b", "a")}, "'a' more than once"),
+    "no names": ({"class_names": None}, "class_names must be texts, got None"),
     "names": ({"feature_names": ("x",)}, "must be 2, one for each column, got 1"),
     "grey images": ({"features": torch.rand(6, 4, 4)}, "got .6, 4, 4.*None"),
     "channels last": ({"features": torch.zeros(6, 8, 8, 3).byte()}, "channels come first"),
@@ -161,6 +162,12 @@ def test_what_is_wrong_with_a_source_is_said_when_it_is_made(name):
     with pytest.raises(ConfigError, match=message) as error:
         made(**options)
     assert all("\n" not in fault and fault.startswith("data: ") for fault in error.value.faults)
+
+
+@pytest.mark.parametrize(("offset", "warned"), [(0.0, False), (1e3, False), (1e9, True)])
+def test_numbers_that_float32_hardly_tells_apart_are_named(offset, warned, caplog):
+    made(features=POINTS.double() + offset, feature_names=("time", "id"))
+    assert any("data: time, from " in message for message in caplog.messages) is warned
 
 
 @pytest.mark.parametrize("dtype", ["float64", ">f8", "float32", "int32", "uint16", "uint8"])

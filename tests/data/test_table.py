@@ -99,6 +99,8 @@ LABELS = [f"{number},{'abc'[number % 3]}" for number in range(9)]
         (["x,passed", *LABELS, "seven,a"], {}, "line 11, column 'x' must be a finite number, got 'seven'"),
         (["x,passed", *LABELS, "inf,a"], {}, "line 11, column 'x' must be a finite number, got 'inf'"),
         (["x,passed", *LABELS, "1e39,a"], {}, "must be a finite number, got '1e39'"),
+        (["x,passed", *['"1,5",a', '"2,5",b', '"0,5",a', '"7",b'] * 3], {}, "'x': '1,5' is read as a word; write 1.5"),
+        (["x,passed", *["5%,a", "6 %,b"] * 6], {}, "'x': '5%' is read as a word"),
         (["x,passed", *(f"name {line}" for line in LABELS)], {}, "'x' has 9 different texts in 9 rows"),
         (["1,2", *["3,4"] * 9], {}, r"must begin with the names of the columns, got the numbers \['1', '2'\]"),
         (["x,x,passed", *["1,2,a"] * 9], {}, "header of different names"),
@@ -110,6 +112,14 @@ LABELS = [f"{number},{'abc'[number % 3]}" for number in range(9)]
 def test_what_is_of_no_use_is_refused_in_words(lines, options, said, write):
     with pytest.raises(ConfigError, match=said):
         table(path=write(*lines), **{"label": "passed", **options})
+
+
+def test_times_and_long_numbers_are_named_since_float32_rounds_them(write, caplog):
+    table(
+        path=write("time,x,y", *(f"{1700000000 + number},{number},{'ab'[number % 2]}" for number in range(20))),
+        label="y",
+    )
+    assert [message.split(",")[0] for message in caplog.messages] == ["data: time"]
 
 
 def test_a_file_that_is_none_is_refused(tmp_path, write):

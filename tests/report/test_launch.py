@@ -58,6 +58,8 @@ def test_arrays_tensors_lists_and_frames_are_predicted_alike(run):
             run.predict(no_numbers)
     with pytest.raises(ConfigError, match="finite"):
         run.predict([[0.0, np.nan]])
+    with pytest.raises(ConfigError, match="finite"):
+        run.predict([[0.0, 1e300]])
 
 
 def test_figures_of_the_run_folder(run):
@@ -122,6 +124,7 @@ def test_a_name_is_used_once_and_found_again(run):
     ("overrides", "said"),
     [
         (["optimizer.lrr=1", "data.batch_size=0"], r"optimizer\.lrr: no such key.*\n.*data\.batch_size must be"),
+        (["study=dropout"], r"study=dropout is a sweep of many runs: mlplab\.sweep\('study=dropout'\)"),
         (["data = moons"], "data = moons: cannot be read; .*, no blank before ="),
         (["name=a/b"], "name must be null or a folder's name"),
         (["resume=nowhere"], "no run nowhere in"),

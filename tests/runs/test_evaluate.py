@@ -194,6 +194,17 @@ def test_a_config_of_another_architecture_is_named(run_folder):
     assert_refused(run_folder, run_folder / "checkpoints" / "best.ckpt", "does not fit the network")
 
 
+def test_data_that_have_changed_since_training_are_not_evaluated(tmp_path, launch, evaluation_of):
+    rows = [f"{number % 7},{number % 5},{'ab'[number % 7 > 3]}" for number in range(80)]
+    (tmp_path / "points.csv").write_text("\n".join(["x,z,label", *rows]))
+    run = launch("data=csv", f"data.path={tmp_path / 'points.csv'}", "data.label=label")
+    assert evaluation_of(run.folder)
+    (tmp_path / "points.csv").write_text("\n".join(["x,z,label", *rows[:-1], "70,1,b"]))
+    with pytest.raises(ConfigError, match=r"the data are not those that .* was trained on: other mean, std; "):
+        evaluation_of(run.folder)
+    assert_refused(run.folder, "the data are not those")
+
+
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_a_split_without_samples_is_named(split, launch, evaluation_of):
     monitor = ["monitor=train/loss", "monitor_mode=min"] if split == "val" else []

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,7 +13,8 @@ from torch import nn
 from mlplab.callbacks.base import measured
 from mlplab.errors import ConfigError
 from mlplab.models import networks
-from mlplab.runs.network import check_images, check_outputs
+from mlplab.models.losses import CrossEntropy
+from mlplab.runs.network import check_images, check_network, check_outputs
 from mlplab.runs.predict import predict
 
 
@@ -113,6 +115,52 @@ def test_outputs_of_another_shape_are_refused_with_the_shape_they_need(classes, 
 def test_a_softmax_at_the_end_is_named(form, lines, caplog):
     check_outputs(Shaped(3, form), SimpleNamespace(num_classes=3, feature_shape=(3, 2, 2)))
     assert ["leave out the softmax" in message for message in caplog.messages] == [True] * lines
+
+
+class InTraining(nn.Module):
+    """Logits that are right in evaluation; what `form` makes of them in training."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.linear, self.norm, self.form = nn.Linear(4, 3), nn.BatchNorm1d(3), form
+
+    def forward(self, features):
+        logits = self.norm(self.linear(features))
+        return self.form(logits) if self.training else logits
+
+
+class OneEach(CrossEntropy):
+    def forward(self, logits, labels):
+        return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+UNFIT = {
+    "a tuple": (lambda logits: (logits, logits), CrossEntropy(), "loss: it fails in training, on 4 samples: "),
+    "detached": (lambda logits: logits.detach(), CrossEntropy(), "model: no weight decides its outputs"),
+    "whole numbers": (lambda logits: logits.long(), CrossEntropy(), "loss: it fails in training"),
+    "an error": (lambda logits: logits @ logits, CrossEntropy(), "model: it fails in training, on 4 samples: "),
+    "a loss for each": (lambda logits: logits, OneEach(), r"loss: OneEach must give the mean .* got tensor"),
+    "torch's own loss": (lambda logits: logits, nn.CrossEntropyLoss(), r"CrossEntropyLoss must have .* probabilities"),
+    "fit": (lambda logits: logits, CrossEntropy(), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "loss", "said"), UNFIT.values(), ids=UNFIT)
+def test_what_cannot_be_trained_is_refused_and_the_network_stays_as_it_was(form, loss, said):
+    network, stream = InTraining(form), torch.get_rng_state()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ConfigError, match=said) if said else nullcontext():
+        check_network(network, loss, SimpleNamespace(num_classes=3, feature_shape=(4,)))
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_network_without_weights_is_named():
+    hidden = nn.Module()
+    hidden.layers = [nn.Linear(4, 3)]
+    with pytest.raises(ConfigError, match=r"model: it has no weights; layers are found in an nn\.ModuleList"):
+        check_network(hidden, CrossEntropy(), SimpleNamespace(num_classes=3, feature_shape=(4,)))
 
 
 def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(two, launch, tmp_path):

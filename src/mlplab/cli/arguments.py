@@ -44,6 +44,8 @@ def read(words: Sequence[str], bare_paths: str | None = None) -> argparse.Namesp
         raise ConfigError(*(f"{word}: no such option{did_you_mean(word, known)}; see --help" for word in wrong))
     given.options = [word for word in words if word not in others]
     given.shows = bool(given.cfg or given.info or given.hydra_help or given.version or given.shell_completion)
+    if given.multirun and given.shows:
+        raise ConfigError(f"{' '.join(given.options)}: a multirun shows nothing; leave out -m")
     paths = [word for word in others if bare_paths and is_bare_path(word)]
     if given.shell_completion and not any(re.match("(un)?install=|query=", word) for word in others):
         raise ConfigError('--shell-completion needs a shell: eval "$(python train.py --shell-completion install=bash)"')

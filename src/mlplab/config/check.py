@@ -24,6 +24,13 @@ CONF = Path(__file__).parents[3] / "conf"
 Values = dict[str, Any]
 """All of a config as plain data, sections and items of lists among them: dotted key → value."""
 
+UNUSABLE = {
+    "GradientAccumulationScheduler": "raise data.batch_size", "BackboneFinetuning": "leave it out",
+    "BatchSizeFinder": "sweep data.batch_size", "LearningRateFinder": "sweep optimizer.lr",
+    "SpikeDetection": "callbacks.stop_on_divergence is there",
+}  # fmt: skip
+"""Callbacks of Lightning's that cannot work here, and what to do."""
+
 UNKNOWN_YET = "(known when the run begins)"
 """Stands for what Hydra decides when a run begins, such as its folder."""
 SET_BY_MLPLAB = (
@@ -101,7 +108,7 @@ def combination_faults(values: Values) -> Iterator[str]:
     yield from _monitor_faults(values)
     yield from _model_faults(values)
     yield from _trainer_faults(values)
-    yield from _averaging_faults(values)
+    yield from _callback_faults(values)
     yield from _logger_faults(values)
     yield from _memory_faults(values)
 
@@ -191,9 +198,13 @@ def _trainer_faults(values: Values) -> Iterator[str]:
         yield f"scheduler {name} must know the number of updates; set trainer.max_epochs or trainer.max_steps"
 
 
-def _averaging_faults(values: Values) -> Iterator[str]:
+def _callback_faults(values: Values) -> Iterator[str]:
+    """Lightning's callbacks that count passes for updates, or need its own optimization."""
     for name in values.get("callbacks", {}):
-        if not _built(values, f"callbacks.{name}").endswith("WeightAveraging"):
+        built = _built(values, f"callbacks.{name}")
+        if advice := UNUSABLE.get(built):
+            yield f"callbacks.{name}: {built} needs Lightning's own updates, which are mlplab's here; {advice}"
+        if not built.endswith("WeightAveraging"):
             continue
         if str(values[f"callbacks.{name}._target_"]).startswith("lightning."):
             yield f"callbacks.{name} would average after passes of many updates; use regularization=weight_averaging"

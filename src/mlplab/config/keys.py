@@ -26,8 +26,8 @@ PICTURE = Rule(
     lambda value: PATH.holds(value) and value.lower().endswith((".png", ".jpg", ".pdf", ".svg")),
 )
 FOLDER_NAME = Rule(
-    "a folder's name of letters, digits and any of . _ + -, which begins with a letter or digit",
-    lambda value: isinstance(value, str) and re.fullmatch(r"[^\W_][\w.+-]*", value) is not None,
+    "a folder's name of up to 100 letters, digits and any of . _ + -, which begins with a letter or digit",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[^\W_][\w.+-]{,99}", value) is not None,
 )
 
 SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")

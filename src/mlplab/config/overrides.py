@@ -33,8 +33,21 @@ DOES_NOT_FIT = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 def all_faults(config_name: str, overrides: Sequence[Override], *, sweep: bool) -> list[str]:
     """One line for each fault of a command line; of a sweep, those of all its jobs, each once."""
     tried = [one for one in overrides if sweep or not one.is_sweep_override()]
+    if faults := [fault for one in tried if (fault := sweep_fault(one))]:
+        return faults
     jobs = itertools.islice(itertools.product(*map(values, tried)), MAX_JOBS_CHECKED)
     return [*use_faults(overrides, sweep=sweep), *job_faults(config_name, jobs)]
+
+
+def sweep_fault(override: Override) -> str | None:
+    """What is wrong with the values of a sweep, where there are none to be tried."""
+    key, line = override.key_or_group, str(override.input_line)
+    if override.is_interval_sweep():
+        return f"{line}: an interval has no end of values; write some of them, as in {key}=0.1,0.2"
+    if next(values(override), None) is None:
+        choices = available_choices(key)
+        return f"{line}: no value" + (f"; there are: {', '.join(choices)}" if choices else "")
+    return None
 
 
 def use_faults(overrides: Iterable[Override], *, sweep: bool) -> Iterator[str]:

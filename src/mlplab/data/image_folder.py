@@ -45,7 +45,7 @@ def image_folder(*, root: str, size: int | Sequence[int] | None, channels: int |
     folder = Path(root).expanduser()
     left_out: list[Path] = []
     there = [place.name for place in visible_folders(folder)] if folder.is_dir() else []
-    is_split = len(there) < 2 or not {"train", "test"}.isdisjoint(there)
+    is_split = not there or not {"train", "test"}.isdisjoint(there)
     tree = {"train": _scan(folder / "train" if is_split else folder, left_out)}
     if (folder / "test").is_dir():
         tree["test"] = _scan(folder / "test", left_out, classes=list(tree["train"]))
@@ -205,7 +205,7 @@ def _cache_file(folder: Path, paths: Sequence[Path], options: dict) -> tuple[Pat
     digest.update(DECODER.encode())
     for path in paths:
         status = path.stat() if path.exists() else path.lstat()  # of a link that leads nowhere
-        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     return cache_file, digest.hexdigest()
 
 

@@ -97,7 +97,7 @@ def samples_as_features(values: Any, *, feature_shape: Sequence[int], feature_na
     if tuple(tensor.shape[1:]) != tuple(feature_shape):
         expected = ", ".join(map(str, ("n", *feature_shape)))
         raise ConfigError(f"features must have the shape ({expected}), got {tuple(tensor.shape)}")
-    if not tensor.isfinite().all():
+    if not tensor.float().isfinite().all():
         raise ConfigError("features must be finite numbers")
     return as_pixels(tensor, "features") if len(feature_shape) == 3 else tensor.float()
 

@@ -1,12 +1,16 @@
 """The LightningDataModule: a source, split, batched, scaled to float, normalized and augmented."""
 
+import logging
 import math
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -15,6 +19,8 @@ from mlplab.data.loader import Batch, EpochOrder, GroupedBatches, InMemoryDatase
 from mlplab.data.sources import Source
 from mlplab.data.splits import split
 from mlplab.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 class DataModule(pl.LightningDataModule):
@@ -35,7 +41,11 @@ class DataModule(pl.LightningDataModule):
         augmentation: Augmentation | None = None, num_workers: int = 0, order_seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.source = data = source()
+        with isolate_rng(include_cuda=False):  # what it draws depends on data.seed alone, and changes no other stream
+            torch.manual_seed(0)
+            np.random.seed(0)
+            random.seed(0)
+            self.source = data = source()
         self.eval_batch_size, self.num_workers, self.order_seed = eval_batch_size, num_workers, order_seed
         self.augmentation = augmentation or Augmentation()
         if self.augmentation and not data.is_images:
@@ -69,6 +79,11 @@ class DataModule(pl.LightningDataModule):
         self.feature_shape = tuple(data.features.shape[1:])  # (features,) or (channels, height, width)
         self.num_features, self.num_classes = math.prod(self.feature_shape), len(data.class_names)
         self.num_outputs = 1 if self.num_classes == 2 else self.num_classes  # logits that a network needs
+        for name, dataset in self.datasets.items():
+            absent = set(range(self.num_classes)) - set(dataset.labels[dataset.indices].tolist())
+            if len(dataset) and absent:
+                first = self.class_names[min(absent)]
+                log.warning("data: none of the %d %s samples is of class %r", len(dataset), name, first)
         shape = (1, -1, 1, 1)[: data.features.ndim]
         unchanged = torch.zeros(self.feature_shape[0]), torch.ones(self.feature_shape[0])
         mean, std = normalization(data.features[train]) if normalize else unchanged

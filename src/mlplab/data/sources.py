@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ import torch
 from torch import Tensor
 
 from mlplab.errors import ConfigError, noted
+
+log = logging.getLogger(__name__)
+
+FLOAT32_STEP = 2.0**-23
+"""From a number to the next, as a share of it."""
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 DIGITS = tuple("0123456789")
@@ -38,7 +44,10 @@ class Source:
     def __post_init__(self) -> None:
         faults: list[str] = []
         for name in ("class_names", "feature_names"):
-            words = tuple(map(str, getattr(self, name)))
+            try:
+                words = tuple(map(str, getattr(self, name)))
+            except TypeError:
+                raise ConfigError(f"data: {name} must be texts, got {getattr(self, name)!r}") from None
             object.__setattr__(self, name, words)
             if twice := sorted({word for word in words if words.count(word) > 1}):
                 faults.append(f"data: {name} must differ from each other, got {twice[0]!r} more than once")
@@ -106,6 +115,9 @@ def as_features(values: Any, name: str, source: "Source") -> Tensor:
                               "channels come first")  # fmt: skip
         return as_pixels(tensor, f"data: {name}")
     numbers = tensor.float()
+    for column, ends in enumerate(zip(*tensor.aminmax(dim=0), strict=True)):
+        name_of_it = source.feature_names[column] if column < len(source.feature_names) else f"column {column}"
+        warn_if_coarse(name_of_it, *map(float, ends))
     if len(places := (~numbers.isfinite()).nonzero()):
         row, column = places[0].tolist()
         named = f" ({source.feature_names[column]})" if column < len(source.feature_names) else ""
@@ -115,6 +127,12 @@ def as_features(values: Any, name: str, source: "Source") -> Tensor:
             f"got {tensor[row, column]:g}{more}"
         )
     return numbers
+
+
+def warn_if_coarse(name: str, low: float, high: float) -> None:
+    """Say so where float32, which features are computed in, tells few numbers between two apart: times, long ids."""
+    if low < high and high - low < 1000 * max(abs(low), abs(high)) * FLOAT32_STEP:
+        log.warning("data: %s, from %.10g to %.10g, is rounded in float32; subtract the smallest", name, low, high)
 
 
 def as_pixels(values: Tensor, where: str) -> Tensor:

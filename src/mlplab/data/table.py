@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlplab.config.check import memory
 from mlplab.data.image_folder import MAX_NAMED
-from mlplab.data.sources import Source
+from mlplab.data.sources import Source, warn_if_coarse
 from mlplab.errors import ConfigError, did_you_mean, first_line
 
 MISSING = {"", "?", "-", ".", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none"}
@@ -132,6 +132,11 @@ def feature_names(cells: pd.DataFrame) -> tuple[str, ...]:
             names.append(column)
         elif len(texts) <= len(cells) / 2:  # a column of numbers, with something else in it
             check_numbers(cells[[column]], key="data.path")
+        elif cells[column].str.fullmatch(r"[+-]?\d[\d.,]*\s?%?").all():
+            raise ConfigError(
+                f"data.path: column {column!r}: {texts.iloc[0]!r} is read as a word; write 1.5 and no unit, separate "
+                "columns by semicolons where numbers have commas, or choose the others with data.columns=[…]"
+            )
         elif (count := cells[column].nunique()) > min(MOST_TEXTS, len(cells) / 2):
             raise ConfigError(
                 f"data.columns: {column!r} has {count:,} different texts in {len(cells):,} rows, of no use as a "
@@ -154,6 +159,8 @@ def features_of(cells: pd.DataFrame, names: Sequence[str], *, key: str) -> Tenso
     check_complete(cells[numbers], key=key)
     check_numbers(cells[numbers], key=key)
     features = {name: as_numbers(cells[name]) for name in numbers}
+    for name in numbers if key == "data.path" else ():
+        warn_if_coarse(name, features[name].min(), features[name].max())
     for column in dict.fromkeys(name.partition("=")[0] for name in names if name not in cells):
         known = [name.partition("=")[2] for name in names if name.startswith(f"{column}=")]
         unknown = cells[column][~cells[column].isin(known)]

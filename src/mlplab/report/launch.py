@@ -55,6 +55,8 @@ def train(*overrides: str, name: str | None = None) -> Run:
         raise ConfigError(*faults)
     if of_hydra := [str(one.input_line) for one in given if one.is_hydra_override()]:
         raise ConfigError(*(f"{line} is for the command line; here name=… names the folder" for line in of_hydra))
+    if studies := [str(one.input_line) for one in given if one.key_or_group == "study"]:
+        raise ConfigError(f"{studies[0]} is a sweep of many runs: mlplab.sweep({studies[0]!r})")
     config = composed("train", lines)
     if "ipykernel" in sys.modules and (strategy := config.trainer.get("strategy", "auto")) != "auto":
         raise ConfigError(

@@ -6,13 +6,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from mlplab.callbacks.history import PAUSE
 from mlplab.callbacks.last_checkpoint import LAST
+from mlplab.data.module import DataModule
 from mlplab.errors import ConfigError
 from mlplab.files import read_checkpoint, write_checkpoint
+from mlplab.runs.record import Record
 
 
 def newest_good(folder: Path) -> Path | None:
@@ -35,6 +38,25 @@ def check_whole(path: Path) -> None:
         offer = f"continue from the newest good one with {shlex.quote(f'resume={good}')}"
         advice = offer if good else "there is no other; start anew"
         raise ConfigError(f"{error}; {advice}") from error
+
+
+def check_data(data: DataModule, record: Record, checkpoint: Path) -> None:
+    """Raise ConfigError where the data are not those that the run was trained on."""
+    samples = {split: len(dataset) for split, dataset in data.datasets.items()}
+    before = read_checkpoint(checkpoint)["DataModule"] | {"number of samples": record.values.get("samples")}
+    now = data.state_dict() | {"number of samples": samples}
+    if changed := [name.replace("_", " ") for name, value in now.items() if not is_alike(before.get(name), value)]:
+        raise ConfigError(
+            f"the data are not those that {record.folder} was trained on: other {', '.join(changed)}; "
+            "bring them back, or start a new run"
+        )
+
+
+def is_alike(before: Any, now: Any) -> bool:
+    """Whether two plain values are the same, numbers up to what another processor rounds otherwise."""
+    if isinstance(now, list) and now and isinstance(now[0], float):
+        return len(before or ()) == len(now) and np.allclose(before, now, rtol=1e-5, atol=1e-7)
+    return before == now
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

@@ -14,12 +14,12 @@ from mlplab.callbacks.history import HISTORY
 from mlplab.data.augment import shift
 from mlplab.data.inputs import samples_as_features
 from mlplab.data.loader import Batch
-from mlplab.data.module import preprocess
+from mlplab.data.module import DataModule, preprocess
 from mlplab.errors import ConfigError, did_you_mean
 from mlplab.files import read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build
-from mlplab.runs.checkpoints import load_weights
+from mlplab.runs.checkpoints import check_data, load_weights
 from mlplab.runs.facts import TITLES, score_table
 from mlplab.runs.folders import find_run, short_path
 from mlplab.runs.record import Record
@@ -72,9 +72,17 @@ def load_run(run: str | Path, *, checkpoint: str = "best") -> Run:
     """Rebuild a run with the weights of its best (or last) checkpoint, in evaluation mode, from its folder alone.
 
     `run` is a folder, the name of a run, or "last".
-    Raises ConfigError when the folder is no run, a file is damaged, or the checkpoint does not fit the config.
+    Raises ConfigError when the folder is no run, a file is damaged, the checkpoint does not fit the config, or the data
+    are not those that the run was trained on.
     """
-    return rebuilt(find_run(run), checkpoint, lambda config, path: build.data_module(config))
+
+    def data_of(config: DictConfig, path: Path) -> DataModule:
+        data = build.data_module(config)
+        check_data(data, Record.read(folder), path)
+        return data
+
+    folder = find_run(run)
+    return rebuilt(folder, checkpoint, data_of)
 
 
 def rebuilt(folder: Path, checkpoint: str, data_of: Callable[[DictConfig, Path], Any]) -> Run:

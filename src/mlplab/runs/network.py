@@ -33,6 +33,14 @@ def check_images(options: Mapping[Any, Any], shape: tuple[int, ...]) -> None:
             )
 
 
+def check_network(network: nn.Module, loss: nn.Module, data: Any) -> None:
+    """Raise ConfigError where a network cannot be trained by this loss on these data."""
+    if not list(network.parameters()):
+        raise ConfigError("model: it has no weights; layers are found in an nn.ModuleList, not in a list of Python")
+    check_outputs(network, data)
+    check_loss(network, loss, data)
+
+
 def check_outputs(network: nn.Module, data: Any) -> None:
     """Raise ConfigError where a network does not give a column for each class, or one or two for two classes.
 
@@ -55,6 +63,38 @@ def check_outputs(network: nn.Module, data: Any) -> None:
     if shape[1] > 1 and bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-3).all()):
         log.warning(
             "model: its outputs look like probabilities; the loss takes logits: leave out the softmax at its end"
+        )
+
+
+def check_loss(network: nn.Module, loss: Any, data: Any) -> None:
+    """Raise ConfigError where what is to be minimised is not one number that the weights decide.
+
+    It is computed on a few samples of zeros, as in training. Buffers, such as running statistics, and the streams of
+    random numbers are as before afterwards.
+    """
+    samples, name = torch.zeros(data.num_classes + 1, *data.feature_shape), type(loss).__name__
+    labels, both, part = torch.arange(len(samples)) % data.num_classes, nn.ModuleList([network, loss]), "model"
+    before = [buffer.clone() for buffer in both.buffers()]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            logits = network(samples)
+            part = "loss"
+            value = loss(logits, labels)
+            shares = loss.probabilities(logits.detach()) if hasattr(loss, "probabilities") else None
+    except Exception as error:  # whatever the user's own code raises
+        raise ConfigError(f"{part}: it fails in training, on {len(samples)} samples: {raised(error)}") from error
+    finally:
+        with torch.no_grad():
+            for buffer, values in zip(both.buffers(), before, strict=True):
+                buffer.copy_(values)
+    if not isinstance(value, Tensor) or value.shape or not value.is_floating_point():
+        raise ConfigError(f"loss: {name} must give the mean over a batch, one real number (), got {value!r:.80}")
+    if not value.requires_grad:
+        raise ConfigError("model: no weight decides its outputs: all are frozen, or the outputs are detached from them")
+    if not isinstance(shares, Tensor) or shares.shape != (len(samples), data.num_classes):
+        raise ConfigError(
+            f"loss: {name} must have a method probabilities(logits) that gives those of all classes "
+            f"({len(samples)}, {data.num_classes}), which prediction needs; see src/mlplab/models/losses.py"
         )
 
 
@@ -92,7 +132,8 @@ def in_fast_numbers(trainer: Trainer, asked: str | int | None) -> Trainer:
 
 def check_eps(optimizer: Optimizer, config: Mapping[Any, Any]) -> None:
     """Raise ConfigError where the number that keeps an optimizer from dividing by 0 is 0 in the type of the weights."""
-    eps = min((group["eps"] for group in optimizer.param_groups if "eps" in group), default=1.0)
+    every = [group.get("eps") for group in optimizer.param_groups]
+    eps = min((one for one in every if isinstance(one, float)), default=1.0)
     if not torch.tensor(eps, dtype=number_type(config)):
         raise ConfigError(
             f"optimizer.eps={eps:g} is 0 with trainer.precision={config['trainer']['precision']}; "

@@ -28,7 +28,7 @@ from mlplab.errors import ConfigError, RunFailed, first_line, is_out_of_memory
 from mlplab.files import now, read_checkpoint
 from mlplab.models.classifier import Classifier
 from mlplab.runs import build, facts
-from mlplab.runs.checkpoints import check_whole, load_weights, weights_digest
+from mlplab.runs.checkpoints import check_data, check_whole, load_weights, weights_digest
 from mlplab.runs.folders import short_path
 from mlplab.runs.network import check_batch_norm
 from mlplab.runs.passes import epochs_per_validation
@@ -99,7 +99,7 @@ def train(
                 record.create(training.yaml)
                 if config.name and config.name != folder.name and folder.with_name(config.name).exists():
                     log.info("name=%s: there is such a run; this one is %s", config.name, folder.name)
-        except (ConfigError, Stopped):
+        except BaseException:
             with contextlib.suppress(OSError):
                 short_path(folder).rmdir()  # which Hydra has made; what is not empty stays, and so does "."
             raise
@@ -126,7 +126,7 @@ def resume(folder: str | Path, *, overrides: Sequence[str] | None = None) -> dic
         last = folder / CHECKPOINTS / "last.ckpt"
         if checkpoint := checkpoint or (last if last.exists() else None):  # None where the run has to begin anew
             check_whole(checkpoint)
-            check_data(training, record, checkpoint)
+            check_data(training.data, record, checkpoint)
         record.on_disk = training.trainer.is_global_zero
         if record.on_disk:
             record.lock()
@@ -138,18 +138,6 @@ def resume(folder: str | Path, *, overrides: Sequence[str] | None = None) -> dic
             kept += [f"{key}={value}" for key, value in changes.items()]
             record.update(status="running", error=None, overrides=kept)
         return complete(training, record, checkpoint, arguments=[f"resume={quoted(asked)}"])
-
-
-def check_data(training: Training, record: Record, checkpoint: Path) -> None:
-    """Raise ConfigError where the data are not those that the run was trained on."""
-    samples = {split: len(dataset) for split, dataset in training.data.datasets.items()}
-    before = read_checkpoint(checkpoint)["DataModule"] | {"number of samples": record.values.get("samples")}
-    now = training.data.state_dict() | {"number of samples": samples}
-    if changed := [name.replace("_", " ") for name, value in now.items() if before.get(name) != value]:
-        raise ConfigError(
-            f"the data are not those that {record.folder} was trained on: other {', '.join(changed)}; "
-            "bring them back, or start a new run"
-        )
 
 
 def complete(
