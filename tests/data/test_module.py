@@ -212,12 +212,16 @@ def test_samples_are_mixed_with_others_of_their_own_batch_after_all_else(group_s
 # State
 
 
-def test_what_a_source_draws_is_the_same_each_time_and_touches_no_stream():
+def test_what_a_source_draws_is_the_same_each_time_and_touches_no_stream(monkeypatch):
+    def fail(*_):
+        raise AssertionError("a GPU's stream was touched")
+
+    monkeypatch.setattr("torch.cuda.manual_seed_all", fail)
+
     def source():
         numbers = torch.rand(20, 2) + torch.from_numpy(np.random.rand(20, 2)).float() + random.random()
         return Source(numbers, torch.arange(20) % 2, ("a", "b"))
 
-    torch.manual_seed(5)
     state = torch.get_rng_state()
     first, second = DataModule(source, batch_size=4), DataModule(source, batch_size=4)
     assert torch.equal(first.source.features, second.source.features)

@@ -202,11 +202,12 @@ def _callback_faults(values: Values) -> Iterator[str]:
     """Lightning's callbacks that count passes for updates, or need its own optimization."""
     for name in values.get("callbacks", {}):
         built = _built(values, f"callbacks.{name}")
-        if advice := UNUSABLE.get(built):
-            yield f"callbacks.{name}: {built} needs Lightning's own updates, which are mlplab's here; {advice}"
+        is_lightnings = str(values.get(f"callbacks.{name}._target_")).startswith("lightning.")
+        if is_lightnings and built in UNUSABLE:
+            yield f"callbacks.{name}: {built} needs updates made by Lightning, not by mlplab; {UNUSABLE[built]}"
         if not built.endswith("WeightAveraging"):
             continue
-        if str(values[f"callbacks.{name}._target_"]).startswith("lightning."):
+        if is_lightnings:
             yield f"callbacks.{name} would average after passes of many updates; use regularization=weight_averaging"
         elif values.get("trainer.strategy") == "fsdp":
             yield f"callbacks.{name} needs whole networks, which trainer=fsdp divides; choose another trainer"

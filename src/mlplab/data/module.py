@@ -41,8 +41,8 @@ class DataModule(pl.LightningDataModule):
         augmentation: Augmentation | None = None, num_workers: int = 0, order_seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        with isolate_rng(include_cuda=False):  # what it draws depends on data.seed alone, and changes no other stream
-            torch.manual_seed(0)
+        with isolate_rng(include_cuda=False):  # what it draws is the same in each run, and changes no other stream
+            torch.default_generator.manual_seed(0)  # torch's own manual_seed is also of other devices
             np.random.seed(0)
             random.seed(0)
             self.source = data = source()
@@ -80,10 +80,10 @@ class DataModule(pl.LightningDataModule):
         self.num_features, self.num_classes = math.prod(self.feature_shape), len(data.class_names)
         self.num_outputs = 1 if self.num_classes == 2 else self.num_classes  # logits that a network needs
         for name, dataset in self.datasets.items():
-            absent = set(range(self.num_classes)) - set(dataset.labels[dataset.indices].tolist())
-            if len(dataset) and absent:
-                first = self.class_names[min(absent)]
-                log.warning("data: none of the %d %s samples is of class %r", len(dataset), name, first)
+            counts = dataset.labels[dataset.indices].bincount(minlength=self.num_classes)
+            if len(dataset) and not counts.all():
+                rarest = self.class_names[int(counts.argmin())]
+                log.warning("data: none of the %d %s samples is of class %r", len(dataset), name, rarest)
         shape = (1, -1, 1, 1)[: data.features.ndim]
         unchanged = torch.zeros(self.feature_shape[0]), torch.ones(self.feature_shape[0])
         mean, std = normalization(data.features[train]) if normalize else unchanged
