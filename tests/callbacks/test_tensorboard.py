@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections import Counter
 
 import numpy as np
@@ -27,6 +28,17 @@ ONLY_BOARD = (
 
 def events_of(folder):
     return EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0, "images": 0}).Reload()
+
+
+def test_events_are_written_without_threads(tmp_path):
+    """Where this fails, a new tensorboard has moved the private name that `AtOnce` stands for."""
+    writer = extras.FileWriter(str(tmp_path / "tensorboard"))
+    for step in range(3):
+        writer.add_summary(extras.scalars({"loss": float(step)}), step)
+    writer.flush()
+    assert [event.value for event in events_of(tmp_path).Scalars("loss")] == [0, 1, 2]
+    assert not [thread for thread in threading.enumerate() if "Writer" in type(thread).__name__]
+    writer.close()
 
 
 def hyperparameters_of(folder):

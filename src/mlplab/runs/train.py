@@ -178,7 +178,6 @@ def begin_logs(training: Training, record: Record, checkpoint: Path | None) -> N
     if record.on_disk:
         for path in record.folder.rglob(".*.tmp"):
             path.unlink()  # left by a crash in the midst of saving
-        tensorboard.say_errors_once()
         for line in tensorboard.cut_logs(loggers, read_checkpoint(checkpoint)["exact"]["logs"] if checkpoint else {}):
             log.warning(line)
     if checkpoint is None:
