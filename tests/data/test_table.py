@@ -116,7 +116,7 @@ def test_what_is_of_no_use_is_refused_in_words(lines, options, said, write):
 
 def test_times_and_long_numbers_are_named_since_float32_rounds_them(write, caplog):
     table(
-        path=write("time,x,y", *(f"{1700000000 + number},{number},{'ab'[number % 2]}" for number in range(20))),
+        path=write("time,x,y", *(f"{1700000000 + 1000 * number},{number},{'ab'[number % 2]}" for number in range(20))),
         label="y",
     )
     assert [message.split(",")[0] for message in caplog.messages] == ["data: time"]

@@ -14,7 +14,7 @@ from mlplab.callbacks.base import measured
 from mlplab.errors import ConfigError
 from mlplab.models import networks
 from mlplab.models.losses import CrossEntropy
-from mlplab.runs.network import check_images, check_network, check_outputs
+from mlplab.runs.network import check_images, check_loss, check_outputs
 from mlplab.runs.predict import predict
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_trained_is_refused_and_the_network_stays_as_it_was(form,
     network, stream = InTraining(form), torch.get_rng_state()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ConfigError, match=said) if said else nullcontext():
-        check_network(network, loss, SimpleNamespace(num_classes=3, feature_shape=(4,)))
+        check_loss(network, loss, SimpleNamespace(num_classes=3, feature_shape=(4,)))
     assert network.training
     assert torch.equal(torch.get_rng_state(), stream)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -160,7 +160,7 @@ def test_a_network_without_weights_is_named():
     hidden = nn.Module()
     hidden.layers = [nn.Linear(4, 3)]
     with pytest.raises(ConfigError, match=r"model: it has no weights; layers are found in an nn\.ModuleList"):
-        check_network(hidden, CrossEntropy(), SimpleNamespace(num_classes=3, feature_shape=(4,)))
+        check_outputs(hidden, SimpleNamespace(num_classes=3, feature_shape=(4,)))
 
 
 def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(two, launch, tmp_path):

@@ -115,9 +115,9 @@ def as_features(values: Any, name: str, source: "Source") -> Tensor:
                               "channels come first")  # fmt: skip
         return as_pixels(tensor, f"data: {name}")
     numbers = tensor.float()
-    for column, ends in enumerate(zip(*tensor.aminmax(dim=0), strict=True)):
-        name_of_it = source.feature_names[column] if column < len(source.feature_names) else f"column {column}"
-        warn_if_coarse(name_of_it, *map(float, ends))
+    for column, ends in enumerate(zip(*tensor.aminmax(dim=0), strict=True) if tensor.dtype != numbers.dtype else ()):
+        name_here = source.feature_names[column] if column < len(source.feature_names) else f"column {column}"
+        warn_if_coarse(name_here, *map(float, ends))
     if len(places := (~numbers.isfinite()).nonzero()):
         row, column = places[0].tolist()
         named = f" ({source.feature_names[column]})" if column < len(source.feature_names) else ""

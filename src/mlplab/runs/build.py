@@ -35,7 +35,7 @@ from mlplab.models.classifier import Classifier
 from mlplab.models.compiled import SMALL, has_compiler, is_small
 from mlplab.models.linear import HAS_ONEDNN
 from mlplab.runs.checkpoints import SafeCheckpointIO
-from mlplab.runs.network import check_eps, check_images, check_network, computing_as, in_fast_numbers, number_type
+from mlplab.runs.network import check_eps, check_images, check_outputs, computing_as, in_fast_numbers, number_type
 from mlplab.runs.passes import Config, epoch_span, epochs_per_validation, group_size, share, total_updates
 
 UPDATES_WORTH_COMPILING = 150_000
@@ -150,13 +150,12 @@ def classifier(config: Config, data: DataModule) -> Classifier:
     """The network, loss, optimizer and schedule of a run, fitted to the data's number of features and classes."""
     check_images(config["model"], data.feature_shape)
     network = make(config["model"], "model", num_features=data.num_features, num_outputs=data.num_outputs)
-    loss = make(config["loss"], "loss")
-    check_network(network, loss, data)
+    check_outputs(network, data)
     in_float32 = config["trainer"].get("precision", "32-true") in ("32-true", 32)
     is_fast = config.get("fast_layers", False) and in_float32 and not is_small(network)
     model = Classifier(
         computing_as(config, network),
-        loss=loss,
+        loss=make(config["loss"], "loss"),
         make_optimizer=make(optimizer_options(config), "optimizer"),
         schedule=make(config["scheduler"], "scheduler"),
         total_updates=total_updates(config, data),

@@ -33,19 +33,13 @@ def check_images(options: Mapping[Any, Any], shape: tuple[int, ...]) -> None:
             )
 
 
-def check_network(network: nn.Module, loss: nn.Module, data: Any) -> None:
-    """Raise ConfigError where a network cannot be trained by this loss on these data."""
-    if not list(network.parameters()):
-        raise ConfigError("model: it has no weights; layers are found in an nn.ModuleList, not in a list of Python")
-    check_outputs(network, data)
-    check_loss(network, loss, data)
-
-
 def check_outputs(network: nn.Module, data: Any) -> None:
-    """Raise ConfigError where a network does not give a column for each class, or one or two for two classes.
+    """Raise ConfigError where a network has no weights, or not a column for each class, or one or two for two classes.
 
     It computes on a few samples of zeros, without training, and without a trace in the streams of random numbers.
     """
+    if not list(network.parameters()):
+        raise ConfigError("model: it has no weights; layers are found in an nn.ModuleList, not in a list of Python")
     widths = (1, 2) if data.num_classes == 2 else (data.num_classes,)
     samples = torch.zeros(max(widths) + 1, *data.feature_shape)  # so many that rows cannot be taken for columns
     try:
@@ -72,9 +66,9 @@ def check_loss(network: nn.Module, loss: Any, data: Any) -> None:
     It is computed on a few samples of zeros, as in training. Buffers, such as running statistics, and the streams of
     random numbers are as before afterwards.
     """
-    samples, name = torch.zeros(data.num_classes + 1, *data.feature_shape), type(loss).__name__
+    samples, title = torch.zeros(data.num_classes + 1, *data.feature_shape), type(loss).__name__
     labels, both, part = torch.arange(len(samples)) % data.num_classes, nn.ModuleList([network, loss]), "model"
-    before = [buffer.clone() for buffer in both.buffers()]
+    before = {name: buffer.clone() for name, buffer in both.named_buffers()}
     try:
         with torch.random.fork_rng(devices=[]):
             logits = network(samples)
@@ -85,15 +79,15 @@ def check_loss(network: nn.Module, loss: Any, data: Any) -> None:
         raise ConfigError(f"{part}: it fails in training, on {len(samples)} samples: {raised(error)}") from error
     finally:
         with torch.no_grad():
-            for buffer, values in zip(both.buffers(), before, strict=True):
-                buffer.copy_(values)
+            for name, buffer in both.named_buffers():
+                buffer.copy_(before.get(name, buffer))
     if not isinstance(value, Tensor) or value.shape or not value.is_floating_point():
-        raise ConfigError(f"loss: {name} must give the mean over a batch, one real number (), got {value!r:.80}")
+        raise ConfigError(f"loss: {title} must give the mean over a batch, one real number (), got {value!r:.80}")
     if not value.requires_grad:
         raise ConfigError("model: no weight decides its outputs: all are frozen, or the outputs are detached from them")
     if not isinstance(shares, Tensor) or shares.shape != (len(samples), data.num_classes):
         raise ConfigError(
-            f"loss: {name} must have a method probabilities(logits) that gives those of all classes "
+            f"loss: {title} must have a method probabilities(logits) that gives those of all classes "
             f"({len(samples)}, {data.num_classes}), which prediction needs; see src/mlplab/models/losses.py"
         )
 

@@ -30,7 +30,7 @@ from mlplab.models.classifier import Classifier
 from mlplab.runs import build, facts
 from mlplab.runs.checkpoints import check_data, check_whole, load_weights, weights_digest
 from mlplab.runs.folders import short_path
-from mlplab.runs.network import check_batch_norm
+from mlplab.runs.network import check_batch_norm, check_loss
 from mlplab.runs.passes import epochs_per_validation
 from mlplab.runs.record import CHECKPOINTS, Record
 from mlplab.runs.resume import LONGER, continued_config, run_and_checkpoint
@@ -64,6 +64,7 @@ def built(config: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Training
         if interval > 1:
             log.info(SELDOM, data.updates_per_epoch, interval)
     model = build.classifier(parts, data)
+    check_loss(model.network, model.loss, data)
     build.set_threads(parts, data, model)
     trainer = build.trainer(parts, data, callbacks)
     cluster.check_processes(trainer.num_devices * trainer.num_nodes)
